@@ -1,0 +1,174 @@
+//! Buckets behind one trait. Every write and delete carries a precondition, so
+//! that nobody's work is overwritten unseen.
+
+mod key;
+mod location;
+
+pub use key::{InvalidKey, ObjectKey};
+pub use location::{BucketLocation, ParseBucketError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+/// A number that changes with every write of a key (Google Cloud Storage, "generation").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StorageGeneration(pub u64);
+
+/// Under which condition a write may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteCondition {
+    /// Only if the key does not exist.
+    Absent,
+    /// Only if the key is still what we saw.
+    Unchanged(StorageGeneration),
+}
+
+/// What a bucket says of one of its objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredObject {
+    /// The key as the bucket has it; others may have written odd ones.
+    pub key: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Which write this is.
+    pub generation: StorageGeneration,
+    /// The CRC32C of its bytes, which every backend gives.
+    pub crc32c: u32,
+    /// The MD5 of its bytes; composed objects have none.
+    pub md5: Option<[u8; 16]>,
+    /// When it was written, by the server's clock.
+    pub updated: Timestamp,
+}
+
+/// An object with its bytes, verified against its checksum.
+#[derive(Debug, Clone)]
+pub struct ReadObject {
+    /// What the bucket says of it.
+    pub object: StoredObject,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// The server's clock when it answered.
+    pub server_time: Timestamp,
+}
+
+/// The objects under a prefix, sorted by key.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// All pages together.
+    pub objects: Vec<StoredObject>,
+    /// The server's clock when it answered.
+    pub server_time: Timestamp,
+}
+
+/// A flat space of keys and bytes with conditional writes.
+#[async_trait]
+pub trait Bucket: Send + Sync {
+    /// Where this is.
+    fn location(&self) -> &BucketLocation;
+
+    /// Lists all objects whose key starts with `prefix`.
+    ///
+    /// # Errors
+    /// See [`BucketError`].
+    async fn list(&self, prefix: &str) -> Result<Listing, BucketError>;
+
+    /// Reads one object; `None` if the key does not exist.
+    ///
+    /// # Errors
+    /// See [`BucketError`].
+    async fn read(&self, key: &ObjectKey) -> Result<Option<ReadObject>, BucketError>;
+
+    /// Writes one object if the condition holds, and says what the bucket then has.
+    ///
+    /// # Errors
+    /// [`BucketError::ConditionFailed`] if somebody else wrote in between. A
+    /// repeated attempt after a lost answer can meet our own write: callers
+    /// that must know read the object back.
+    async fn write(
+        &self,
+        key: &ObjectKey,
+        bytes: Bytes,
+        condition: WriteCondition,
+    ) -> Result<StoredObject, BucketError>;
+
+    /// Deletes exactly the object that we saw. Deleting what is gone already is done.
+    ///
+    /// # Errors
+    /// [`BucketError::ConditionFailed`] if the object changed.
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        generation: StorageGeneration,
+    ) -> Result<(), BucketError>;
+}
+
+/// Why a bucket could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// No connection, or it broke, after all attempts.
+    #[error("cannot reach the bucket {bucket}")]
+    Unreachable {
+        /// The bucket.
+        bucket: String,
+        /// The transport's error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The bucket itself does not exist.
+    #[error("the bucket {bucket} does not exist")]
+    NoBucket {
+        /// The bucket.
+        bucket: String,
+    },
+    /// 401 or 403, after a fresh token was tried where one can be had.
+    #[error("{identity} may not {permission} in {bucket}")]
+    Denied {
+        /// The bucket.
+        bucket: String,
+        /// The permission that is missing, in Google's words: `storage.objects.create`.
+        permission: &'static str,
+        /// Who asked, without secrets.
+        identity: String,
+    },
+    /// The object is not in the state that the condition wants.
+    #[error("{key} in {bucket} was changed by somebody else")]
+    ConditionFailed {
+        /// The bucket.
+        bucket: String,
+        /// The key.
+        key: String,
+    },
+    /// Bytes whose checksum is not the promised one.
+    #[error("{key} in {bucket} arrived damaged")]
+    Damaged {
+        /// The bucket.
+        bucket: String,
+        /// The key.
+        key: String,
+    },
+    /// Any other answer.
+    #[error("the bucket {bucket} answered {status} to {request}{}", .detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default())]
+    Unexpected {
+        /// The bucket.
+        bucket: String,
+        /// The HTTP status, in numbers.
+        status: u16,
+        /// Method and key.
+        request: String,
+        /// The server's own words, cut short.
+        detail: Option<String>,
+    },
+    /// A local file could not be read or written (directory buckets).
+    #[error("{action}")]
+    Io {
+        /// What was being done, with the path.
+        action: String,
+        /// The operating system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No credential could be had.
+    #[error(transparent)]
+    Credential(#[from] crate::credentials::CredentialError),
+}
