@@ -7,12 +7,17 @@
 mod bigflow_format;
 mod default_format;
 mod folder;
+mod inputs;
+mod modules;
+mod probe;
 mod render;
 mod start_time;
 mod workflow;
 
 pub use crate::project::{DagFormat, JobId, WorkflowId};
 pub use folder::{FolderError, write_folder};
+pub use inputs::Definition;
+pub use probe::{ProbeError, ProbeRequest, probe};
 pub use render::{DagFile, DagFileName, InvalidDagFileName, RenderContext, RenderError, render};
 pub use start_time::{InvalidStartTime, StartTime};
 pub use workflow::{
