@@ -1,5 +1,7 @@
 //! One behaviour suite over every bucket, and a real emulator among them.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 #[path = "support/bucket_suite.rs"]
 mod bucket_suite;
 #[path = "support/emulator.rs"]

@@ -1,5 +1,7 @@
 //! What only a directory can do wrong.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 use std::fs;
 
 use bytes::Bytes;

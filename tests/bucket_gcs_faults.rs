@@ -1,4 +1,6 @@
 //! What the client of Google Cloud Storage does when answers are lost,
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 //! damaged or refused.
 
 #[path = "support/fake_gcs_http.rs"]

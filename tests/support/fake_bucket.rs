@@ -49,7 +49,7 @@ impl FakeBucket {
     /// Lets the server's clock go on.
     pub(crate) fn advance(&self, seconds: i64) {
         let mut state = self.state.lock().unwrap();
-        state.now = state.now + SignedDuration::from_secs(seconds);
+        state.now += SignedDuration::from_secs(seconds);
     }
 
     /// What somebody else writes, without any condition.

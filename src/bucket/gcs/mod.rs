@@ -143,11 +143,7 @@ impl GcsBucket {
             .map_err(|_| self.malformed(call, "a description of an object that cannot be read"))
     }
 
-    fn into_stored(
-        &self,
-        call: &Call,
-        resource: ObjectResource,
-    ) -> Result<StoredObject, BucketError> {
+    fn stored(&self, call: &Call, resource: ObjectResource) -> Result<StoredObject, BucketError> {
         resource
             .into_stored()
             .ok_or_else(|| self.malformed(call, "an object with a malformed number or checksum"))
@@ -176,7 +172,7 @@ impl GcsBucket {
                 if resource.nonce() != Some(nonce) {
                     return Ok(None);
                 }
-                self.into_stored(&call, resource).map(Some)
+                self.stored(&call, resource).map(Some)
             }
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(self.refuse(&call, &answer)),
@@ -277,7 +273,7 @@ impl Bucket for GcsBucket {
             let page: ListPage = serde_json::from_slice(&answer.body)
                 .map_err(|_| self.malformed(&call, "a listing that cannot be read"))?;
             for resource in page.items {
-                objects.push(self.into_stored(&call, resource)?);
+                objects.push(self.stored(&call, resource)?);
             }
             match page.next_page_token {
                 Some(token) if page_token.as_ref() == Some(&token) => {
@@ -352,7 +348,7 @@ impl Bucket for GcsBucket {
         let answer = self.send(&call).await?;
         let object = match answer.status {
             StatusCode::OK | StatusCode::CREATED => {
-                self.into_stored(&call, self.parse_object(&call, &answer.body)?)?
+                self.stored(&call, self.parse_object(&call, &answer.body)?)?
             }
             StatusCode::PRECONDITION_FAILED if answer.repeated => self
                 .written_by(key, &nonce)
