@@ -62,8 +62,4 @@ def main():
     return {"setup": [[str(key), encode(value)] for key, value in parameters.items()]}
 
 
-# `answer` needs the original arguments, which setup.py must not see.
-ARGUMENTS = list(sys.argv)
-RESULT = main()
-sys.argv = ARGUMENTS
-answer(RESULT)
+answer(main())

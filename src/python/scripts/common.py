@@ -1,5 +1,5 @@
 # What every script of Forebay begins with: the request, the answer, and how an
-# exception in the user's code is described. Runs on CPython 3.7 and newer.
+# exception in the user's code is described. Runs on CPython 3.8 and newer.
 import json
 import os
 import sys
@@ -9,16 +9,17 @@ import traceback
 if sys.path and os.path.abspath(sys.path[0]) == os.path.dirname(os.path.abspath(__file__)):
     del sys.path[0]
 
-with open(sys.argv[1], encoding="utf-8") as request_file:
+REQUEST_PATH, ANSWER_PATH = sys.argv[1:3]
+with open(REQUEST_PATH, encoding="utf-8") as request_file:
     REQUEST = json.load(request_file)
 
 
 def answer(document):
     # Beside, then renamed: an answer that is there is complete.
-    partial = sys.argv[2] + ".partial"
+    partial = ANSWER_PATH + ".partial"
     with open(partial, "w", encoding="utf-8") as answer_file:
         json.dump(document, answer_file)
-    os.replace(partial, sys.argv[2])
+    os.replace(partial, ANSWER_PATH)
 
 
 def is_inside(path, directory):
