@@ -5,6 +5,7 @@
 //! writes between its read and its write), and wait for each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -55,6 +56,9 @@ pub(crate) struct Additions {
 impl Index {
     /// Opens the index at `path`; none if it is missing, or not one, or not whole.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, StoreError> {
+        if !exists(path)? || exists(&damage_mark(path))? {
+            return Ok(None);
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
             configure(&connection)?;
@@ -72,7 +76,7 @@ impl Index {
                 supported: SCHEMA_VERSION,
             }),
             Ok(_) => Ok(None),
-            Err(error) if is_unusable(&error) => Ok(None),
+            Err(error) if is_damage(&error) => Ok(None),
             Err(source) => Err(StoreError::Index {
                 path: path.to_owned(),
                 source,
@@ -118,10 +122,13 @@ impl Index {
     }
 
     fn error(&self, source: rusqlite::Error) -> StoreError {
-        StoreError::Index {
-            path: self.path.clone(),
-            source,
+        let path = self.path.clone();
+        if is_damage(&source) {
+            // The next open finds the mark. If it cannot be made, this is found again.
+            let _ = File::create(damage_mark(&path));
+            return StoreError::IndexDamaged { path, source };
         }
+        StoreError::Index { path, source }
     }
 
     /// Where the object is.
@@ -137,7 +144,7 @@ impl Index {
         })
     }
 
-    /// Every object with that SHA-256: one, unless somebody has broken SHA-256.
+    /// Where the object with that SHA-256 is.
     pub(crate) fn locate_by_sha256(
         &self,
         digest: &Sha256Digest,
@@ -276,12 +283,20 @@ fn schema_version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     Ok(Some(version))
 }
 
-/// Whether the file is missing or is no SQLite database, rather than unreadable for now.
-fn is_unusable(error: &rusqlite::Error) -> bool {
+/// Whether the file is no SQLite database, or not a whole one, rather than unreadable for now.
+fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::CannotOpen)
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
     )
+}
+
+fn damage_mark(path: &Path) -> PathBuf {
+    path.with_extension("sqlite-damaged")
+}
+
+fn exists(path: &Path) -> Result<bool, StoreError> {
+    path.try_exists().map_err(StoreError::io("open", path))
 }
 
 fn add(transaction: &Transaction<'_>, additions: &Additions) -> rusqlite::Result<()> {
