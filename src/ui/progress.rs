@@ -40,8 +40,8 @@ impl TerminalProgress {
             (Some(_), Unit::Items) => "{prefix:>10} {bar:24} {pos}/{len}",
             (None, _) => "{prefix:>10} {spinner} {elapsed}",
         };
-        let style = ProgressStyle::with_template(template)
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = self.bars.add(ProgressBar::new(total.unwrap_or(0)));
         bar.set_style(style);
         bar.set_prefix(name(phase));
