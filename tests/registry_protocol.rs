@@ -57,6 +57,22 @@ async fn a_refused_mounts_session_is_used() {
 }
 
 #[tokio::test]
+async fn bodies_have_a_length_and_questions_have_no_body() {
+    let server = StrictRegistry::start().await;
+    push_two_layers(&server).await.unwrap();
+    for request in server.received() {
+        let length = request.body.len().to_string();
+        let expected = match request.method.as_str() {
+            "GET" | "HEAD" => None,
+            // Some servers answer 411 to a POST that does not say 0.
+            _ => Some(length.as_str()),
+        };
+        assert_eq!(request.header("content-length"), expected, "{request:?}");
+        assert_eq!(request.header("transfer-encoding"), None, "{request:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_mount_that_is_an_error_is_tried_without() {
     for (status, code) in [(401, "UNAUTHORIZED"), (404, "NAME_UNKNOWN"), (400, "X")] {
         let server = StrictRegistry::start_with(move |request| {
