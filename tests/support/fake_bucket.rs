@@ -23,7 +23,8 @@ struct Entry {
 struct State {
     objects: BTreeMap<String, Entry>,
     generation: u64,
-    now: Timestamp,
+    skew: SignedDuration,
+    started: tokio::time::Instant,
 }
 
 pub(crate) struct FakeBucket {
@@ -39,8 +40,8 @@ impl FakeBucket {
             state: Mutex::new(State {
                 objects: BTreeMap::new(),
                 generation: 1_000,
-                // Far from this machine's clock: nobody may mix the two.
-                now: "2031-05-05T12:00:00Z".parse().unwrap(),
+                skew: SignedDuration::ZERO,
+                started: tokio::time::Instant::now(),
             }),
             calls,
         }
@@ -49,7 +50,7 @@ impl FakeBucket {
     /// Lets the server's clock go on.
     pub(crate) fn advance(&self, seconds: i64) {
         let mut state = self.state.lock().unwrap();
-        state.now += SignedDuration::from_secs(seconds);
+        state.skew += SignedDuration::from_secs(seconds);
     }
 
     /// What somebody else writes, without any condition.
@@ -110,12 +111,19 @@ impl FakeBucket {
 }
 
 impl State {
+    /// Far from this machine's clock, since nobody may mix the two; it goes on
+    /// with the test's time.
+    fn now(&self) -> Timestamp {
+        let start: Timestamp = "2031-05-05T12:00:00Z".parse().unwrap();
+        start + self.skew + SignedDuration::try_from(self.started.elapsed()).unwrap()
+    }
+
     fn put(&mut self, key: &str, bytes: Bytes) -> StoredObject {
         self.generation += 1;
         let entry = Entry {
             bytes,
             generation: self.generation,
-            updated: self.now,
+            updated: self.now(),
         };
         let object = stored(key, &entry);
         self.objects.insert(key.to_owned(), entry);
@@ -150,7 +158,7 @@ impl Bucket for FakeBucket {
                     .filter(|(key, _)| key.starts_with(prefix))
                     .map(|(key, entry)| stored(key, entry))
                     .collect(),
-                server_time: state.now,
+                server_time: state.now(),
             })
         })
         .await
@@ -162,7 +170,7 @@ impl Bucket for FakeBucket {
             Ok(entry.map(|entry| ReadObject {
                 object: stored(key.as_str(), entry),
                 bytes: entry.bytes.clone(),
-                server_time: state.now,
+                server_time: state.now(),
             }))
         })
         .await

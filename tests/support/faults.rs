@@ -1,6 +1,8 @@
 //! Numbers every call that leaves the program, and fails or kills at a chosen one.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -42,6 +44,7 @@ pub(crate) struct Calls {
     log: Mutex<Vec<Call>>,
     fault: Mutex<Option<(usize, Moment, Fault)>>,
     killed: Notify,
+    write_seconds: AtomicU64,
 }
 
 impl Calls {
@@ -67,6 +70,11 @@ impl Calls {
         writes.map(|call| call.what).collect()
     }
 
+    /// Makes every write take that long, in the test's time.
+    pub(crate) fn slow_writes(&self, seconds: u64) {
+        self.write_seconds.store(seconds, Ordering::SeqCst);
+    }
+
     pub(crate) async fn killed(&self) {
         self.killed.notified().await;
     }
@@ -81,6 +89,10 @@ impl Calls {
         self.check(number, Moment::Before).await?;
         // Others get a turn, so that concurrent calls really interleave.
         tokio::task::yield_now().await;
+        let seconds = self.write_seconds.load(Ordering::SeqCst);
+        if effect == Effect::Writes && seconds > 0 {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
         Ok(number)
     }
 
