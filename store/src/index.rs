@@ -161,25 +161,37 @@ impl Index {
         })
     }
 
-    /// Drops the row of an object, unless it says another place by now.
-    pub(crate) fn forget(&self, object: &Located) -> Result<(), StoreError> {
+    /// Drops the row of an object if it still says that place, and `is_bad` finds, while
+    /// nobody else can write to the index, that the bytes there are still not the object's.
+    pub(crate) fn forget_if(
+        &self,
+        object: &Located,
+        is_bad: impl FnOnce() -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
         let (pack, offset) = match object.place {
             Place::File => (None, None),
             Place::Pack { name, offset } => (Some(name), Some(offset)),
         };
-        self.query(|connection| {
-            connection
-                .prepare_cached(
-                    "DELETE FROM objects WHERE digest = ?1 AND offset IS ?3
-                     AND pack IS (SELECT id FROM packs WHERE name = ?2)",
-                )?
-                .execute(params![
+        let mut connection = self.connection();
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|source| self.error(source))?;
+        if !is_bad()? {
+            return Ok(());
+        }
+        let run = || {
+            transaction.execute(
+                "DELETE FROM objects WHERE digest = ?1 AND offset IS ?3
+                 AND pack IS (SELECT id FROM packs WHERE name = ?2)",
+                params![
                     object.info.digest.as_bytes(),
                     pack.as_ref().map(ObjectDigest::as_bytes),
                     offset.map(to_integer).transpose()?,
-                ])
-                .map(drop)
-        })
+                ],
+            )?;
+            transaction.commit()
+        };
+        run().map_err(|source| self.error(source))
     }
 
     /// The recorded outputs of a recipe, whether or not they are in the store.
@@ -261,6 +273,10 @@ impl Index {
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // In KiB, if negative. Digests are spread over the whole of their index: a batch of
+    // 100,000 objects would write the same pages again and again from a smaller cache.
+    connection.pragma_update(None, "cache_size", -32 * 1024)?;
+    connection.set_prepared_statement_cache_capacity(32);
     connection.pragma_update(None, "foreign_keys", true)
 }
 

@@ -38,6 +38,10 @@ impl Survey {
     /// Looks at everything that has not been looked at before.
     pub(crate) fn extend(&mut self, layout: &Layout) -> Result<(), StoreError> {
         for directory in list(&layout.objects())? {
+            // A desktop's or a person's own file is no reason to fail.
+            if !directory.is_dir() {
+                continue;
+            }
             for path in list(&directory)? {
                 match path.file_name().and_then(parse_name) {
                     Some(digest) if !self.files.contains_key(&digest) => {
