@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::store::Inner;
-use crate::{ObjectDigest, Sha256Digest, StoreError};
+use crate::{Digesting, ObjectDigest, Sha256Digest, StoreError};
 
 /// An object's names and size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,6 +19,26 @@ pub struct ObjectInfo {
     pub sha256: Sha256Digest,
     /// Its size in bytes.
     pub size: u64,
+}
+
+impl ObjectInfo {
+    /// The names and size that `bytes` have as an object, whether or not a store has it.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut digesting = Digesting::new();
+        digesting.update(bytes);
+        digesting.into()
+    }
+}
+
+impl From<Digesting> for ObjectInfo {
+    fn from(digesting: Digesting) -> Self {
+        let (digest, sha256, size) = digesting.finish();
+        Self {
+            digest,
+            sha256,
+            size,
+        }
+    }
 }
 
 /// Where an object's bytes are.

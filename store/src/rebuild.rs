@@ -173,7 +173,7 @@ pub(crate) fn rebuild(store: &Inner) -> Result<RebuildReport, StoreError> {
 }
 
 /// Both digests of the file at `path`.
-pub(crate) fn digest_file(path: &Path) -> io::Result<ObjectInfo> {
+fn digest_file(path: &Path) -> io::Result<ObjectInfo> {
     let mut file = File::open(path)?;
     let mut digesting = Digesting::new();
     let mut buffer = vec![0; 256 * 1024];
@@ -185,12 +185,7 @@ pub(crate) fn digest_file(path: &Path) -> io::Result<ObjectInfo> {
             Err(error) => return Err(error),
         }
     }
-    let (digest, sha256, size) = digesting.finish();
-    Ok(ObjectInfo {
-        digest,
-        sha256,
-        size,
-    })
+    Ok(digesting.into())
 }
 
 fn list(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {

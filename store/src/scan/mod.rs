@@ -45,12 +45,12 @@ pub(crate) fn scan(
         gone,
     } = match_files(&walked.files, &walked.skipped, &last);
 
-    let unknown: Vec<usize> = (0..digests.len())
-        .filter(|position| digests.get(*position).is_some_and(Option::is_none))
-        .collect();
-    let to_read: Vec<&FoundFile> = unknown
+    let to_read: Vec<&FoundFile> = walked
+        .files
         .iter()
-        .filter_map(|position| walked.files.get(*position))
+        .zip(&digests)
+        .filter(|(_, digest)| digest.is_none())
+        .map(|(file, _)| file)
         .collect();
     let time = if to_read.is_empty() {
         last.time

@@ -209,6 +209,34 @@ fn a_rebuilt_index_equals_the_old_one() {
 }
 
 #[test]
+fn others_read_and_write_while_an_index_is_rebuilt() {
+    let (_directory, store) = new_store();
+    fill(&store);
+    let other = Store::open(store.root()).unwrap();
+    let key = Recipe::new("kind", 1, &"same").unwrap().key();
+    let realisation = store.realisation(&key).unwrap();
+    let roots = store.roots().unwrap();
+    assert!(realisation.is_some() && roots.len() == 4);
+    std::thread::scope(|scope| {
+        let rebuilds = scope.spawn(|| {
+            for _ in 0..10 {
+                store.rebuild_index().unwrap();
+            }
+        });
+        let mut written = Vec::new();
+        while !rebuilds.is_finished() {
+            written.push(put(&other, format!("new {}", written.len()).as_bytes()));
+            assert_eq!(other.realisation(&key).unwrap(), realisation);
+            assert_eq!(other.roots().unwrap(), roots);
+        }
+        assert!(!written.is_empty());
+        for digest in written {
+            other.read(&digest).unwrap();
+        }
+    });
+}
+
+#[test]
 fn an_index_that_is_deleted_emptied_or_foreign_is_made_anew_on_open() {
     let (_directory, store) = new_store();
     fill(&store);
