@@ -73,6 +73,8 @@ pub(crate) struct PackWriter {
     file: BufWriter<NamedTempFile>,
     offset: u64,
     entries: Vec<Entry>,
+    /// Whether a write failed: nobody knows how much of it is in the file.
+    broken: bool,
 }
 
 /// A pack whose bytes are durable, but which has no final name yet.
@@ -88,6 +90,7 @@ impl PackWriter {
             file: BufWriter::with_capacity(256 * 1024, staged),
             offset: 0,
             entries: Vec::new(),
+            broken: false,
         };
         writer.write(&HEADER)?;
         Ok(writer)
@@ -125,9 +128,14 @@ impl PackWriter {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file.write_all(bytes).map_err(|source| {
-            let path = self.file.get_ref().path();
-            StoreError::io("write", path)(source)
+        let written = if self.broken {
+            Err(io::Error::other("an earlier write to it failed"))
+        } else {
+            self.file.write_all(bytes)
+        };
+        written.map_err(|source| {
+            self.broken = true;
+            StoreError::io("write", self.file.get_ref().path())(source)
         })?;
         self.offset += bytes.len() as u64;
         Ok(())
@@ -295,17 +303,12 @@ mod tests {
         let staged = NamedTempFile::new_in(directory.path()).unwrap();
         let mut writer = PackWriter::new(staged).unwrap();
         for (is_record, body) in bodies {
-            let info = ObjectInfo {
-                digest: ObjectDigest::of(body),
-                sha256: Sha256Digest::of(body),
-                size: body.len() as u64,
-            };
             let kind = if *is_record {
                 EntryKind::Record
             } else {
                 EntryKind::Object
             };
-            writer.append(kind, info, body).unwrap();
+            writer.append(kind, ObjectInfo::of(body), body).unwrap();
         }
         (directory, writer.seal().unwrap())
     }
