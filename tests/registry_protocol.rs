@@ -442,6 +442,43 @@ async fn a_wrong_blob_is_noticed_at_its_end() {
 }
 
 #[tokio::test]
+async fn a_download_that_breaks_off_goes_on_where_it_was() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    // Says ten bytes, sends four, and gives the rest to whoever asks for it;
+    // or gives everything again, as servers without ranges do.
+    for second in [
+        "HTTP/1.1 206 Partial Content\r\ncontent-length: 6\r\ncontent-range: bytes 4-9/10\r\n\r\n456789",
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789",
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let name = format!("{}/project", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let first = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123";
+            let mut ranges = Vec::new();
+            for answer in [first, second] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let head = lines
+                    .map(Result::unwrap)
+                    .take_while(|line| !line.is_empty());
+                ranges.extend(head.filter(|line| line.starts_with("range:")));
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+            ranges
+        });
+        let registry = open::repository(&name, Vec::new());
+        let layer = blob("0123456789", 10);
+        let mut reader = registry.blob(layer.descriptor()).await.unwrap();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        assert_eq!(read.await.unwrap().unwrap(), b"0123456789");
+        assert_eq!(server.join().unwrap(), ["range: bytes=4-"]);
+    }
+}
+
+#[tokio::test]
 async fn a_tag_without_a_stated_digest_is_read_and_hashed() {
     let server = StrictRegistry::start().await;
     push_two_layers(&server).await.unwrap();

@@ -15,7 +15,8 @@ pub trait BlobSource: Send + Sync {
     /// Media type, digest and size in bytes.
     fn descriptor(&self) -> &Descriptor;
 
-    /// Opens the bytes from their start. Reading may block: call it off the async threads.
+    /// Opens the bytes from their start. The reader may block and is used off
+    /// the async threads; opening happens on one, so it should do little.
     ///
     /// # Errors
     /// What the underlying file or store says.
