@@ -4,7 +4,37 @@
 //!
 //! The crate knows nothing of workflows, images or clouds, so that it can be
 //! tested, and trusted, alone.
+//!
+//! What it promises:
+//!
+//! - What a [`Batch`] has committed survives a power cut, whole; what it has
+//!   not committed is not there.
+//! - Bytes that are read are the object's, or the read fails. What was damaged
+//!   is moved aside and forgotten, and heals when it is put again.
+//! - The SQLite index can be lost: objects and records make it anew.
+//! - Any number of processes may use one store at the same time.
 
+mod batch;
 mod digest;
+mod durable;
+mod error;
+mod index;
+mod layout;
+mod object;
+mod pack;
+mod rebuild;
+mod recipe;
+mod record;
+mod scan;
+mod staging;
+mod store;
 
+pub use batch::Batch;
 pub use digest::{Digesting, ObjectDigest, ParseDigestError, Sha256Digest};
+pub use error::StoreError;
+pub use object::{ObjectFile, ObjectInfo, ObjectReader};
+pub use rebuild::RebuildReport;
+pub use recipe::{Recipe, RecipeKey};
+pub use record::{ParseRootNameError, Realisation, Root, RootName};
+pub use scan::{Tree, TreeEntry, TreeEntryKind};
+pub use store::Store;

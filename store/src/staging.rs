@@ -1,0 +1,139 @@
+//! Where a process writes before it publishes, and how what a dead process
+//! left there is reclaimed.
+//!
+//! Each handle that stages has a directory `staging/<owner>/` and holds a lock
+//! on `staging/<owner>.lock`. The system drops the lock with the process,
+//! however it ends; so a lock that can be had belongs to nobody alive. Age
+//! proves nothing: a process may be suspended for days.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::StoreError;
+
+/// One handle's staging directory; removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    directory: PathBuf,
+    lock_path: PathBuf,
+    _lock: File,
+}
+
+impl Staging {
+    /// A new one under `parent`.
+    pub(crate) fn create(parent: &Path) -> Result<Self, StoreError> {
+        loop {
+            let (lock, lock_path) = tempfile::Builder::new()
+                .prefix("")
+                .suffix(".lock")
+                .rand_bytes(16)
+                .tempfile_in(parent)
+                .and_then(|file| file.keep().map_err(io::Error::from))
+                .map_err(StoreError::io("create a file in", parent))?;
+            lock.lock().map_err(StoreError::io("lock", &lock_path))?;
+            // Whoever reclaims may have had the lock, and removed the file, before us.
+            if !is_file_at(&lock, &lock_path) {
+                continue;
+            }
+            let directory = lock_path.with_extension("");
+            fs::create_dir(&directory).map_err(StoreError::io("create", &directory))?;
+            return Ok(Self {
+                directory,
+                lock_path,
+                _lock: lock,
+            });
+        }
+    }
+
+    /// A new file in it, which vanishes unless it is published.
+    pub(crate) fn file(&self) -> Result<NamedTempFile, StoreError> {
+        NamedTempFile::new_in(&self.directory)
+            .map_err(StoreError::io("create a file in", &self.directory))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What stays behind is reclaimed by the next open.
+        let _ = fs::remove_dir_all(&self.directory);
+        let _ = fs::remove_file(&self.lock_path);
+    }
+}
+
+/// Removes what dead processes left in `parent`. What cannot be removed now is left for later.
+pub(crate) fn reclaim(parent: &Path) -> Result<(), StoreError> {
+    let entries = fs::read_dir(parent).map_err(StoreError::io("list", parent))?;
+    for entry in entries.flatten() {
+        // Either the lock or, after a power cut, the directory may be there alone.
+        let directory = entry.path().with_extension("");
+        let lock_path = directory.with_extension("lock");
+        let Ok(lock) = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+        else {
+            continue;
+        };
+        match lock.try_lock() {
+            Ok(()) if is_file_at(&lock, &lock_path) => {
+                // The lock goes last: while the directory is there, somebody can find it.
+                if !directory.exists() || fs::remove_dir_all(&directory).is_ok() {
+                    let _ = fs::remove_file(&lock_path);
+                }
+            }
+            Ok(()) | Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether `path` still names the open `file`.
+pub(crate) fn is_file_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_reclaimed_and_what_a_live_one_has_is_not() {
+        let parent = tempfile::tempdir().unwrap();
+        let live = Staging::create(parent.path()).unwrap();
+        let mut staged = live.file().unwrap();
+        staged.write_all(b"live").unwrap();
+        // A process that was killed: both are there, nobody holds the lock.
+        fs::create_dir(parent.path().join("dead")).unwrap();
+        fs::write(parent.path().join("dead/half"), b"half").unwrap();
+        fs::write(parent.path().join("dead.lock"), b"").unwrap();
+        // Only one of the two reached the disk.
+        fs::create_dir(parent.path().join("alone")).unwrap();
+        fs::write(parent.path().join("single.lock"), b"").unwrap();
+
+        reclaim(parent.path()).unwrap();
+        assert_eq!(names(parent.path()).len(), 2);
+        assert!(staged.path().exists());
+
+        drop(staged);
+        drop(live);
+        assert!(names(parent.path()).is_empty());
+    }
+}

@@ -1,0 +1,290 @@
+//! Opening a store, and asking it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::NamedTempFile;
+
+use crate::index::Index;
+use crate::layout::Layout;
+use crate::object::{Located, ObjectFile, ObjectInfo, ObjectReader};
+use crate::rebuild::{self, Survey};
+use crate::scan::{self, Tree};
+use crate::staging::{self, Staging};
+use crate::{
+    Batch, ObjectDigest, Realisation, RebuildReport, RecipeKey, Root, Sha256Digest, StoreError,
+    durable,
+};
+
+/// How long an open waits for others to create, rebuild or let go of the index.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A store: immutable objects, realisations and roots under one directory.
+///
+/// Any number of processes and threads may use the same directory.
+#[derive(Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+/// What readers keep alive.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) layout: Layout,
+    pub(crate) index: Index,
+    /// Created by the first write.
+    staging: Mutex<Option<Staging>>,
+    /// Held shared: as long as it is, nobody replaces the index file.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store in the directory `root`; creates it if it is absent. An
+    /// index that is missing or damaged is rebuilt. What processes that died
+    /// were writing is removed.
+    ///
+    /// # Errors
+    /// [`StoreError::NewerSchema`] if a newer program wrote the index,
+    /// [`StoreError::InUse`] if it must be rebuilt while others use the store,
+    /// [`StoreError::Io`] and [`StoreError::Index`] from the system.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let root = std::path::absolute(root).map_err(StoreError::io("open", root))?;
+        let layout = Layout::new(root);
+        let (index, lock) = open_index(&layout)?;
+        staging::reclaim(&layout.staging())?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                layout,
+                index,
+                staging: Mutex::new(None),
+                _lock: lock,
+            }),
+        })
+    }
+
+    /// The directory that the store is.
+    pub fn root(&self) -> &Path {
+        self.inner.layout.root()
+    }
+
+    /// Begins a batch. Nothing is written until something is put.
+    ///
+    /// # Errors
+    /// None yet; later ones from the system.
+    pub fn begin(&self) -> Result<Batch<'_>, StoreError> {
+        Ok(Batch::new(self))
+    }
+
+    /// The names and size of an object; none if it is not in the store.
+    ///
+    /// # Errors
+    /// From the index or the file system.
+    pub fn info(&self, digest: &ObjectDigest) -> Result<Option<ObjectInfo>, StoreError> {
+        self.present(self.inner.index.locate(digest)?)
+    }
+
+    /// The names and size of the object with that SHA-256; none if it is not in the store.
+    ///
+    /// # Errors
+    /// From the index or the file system.
+    pub fn info_by_sha256(&self, digest: &Sha256Digest) -> Result<Option<ObjectInfo>, StoreError> {
+        self.present(self.inner.index.locate_by_sha256(digest)?)
+    }
+
+    /// The whole object, verified. For small ones: it is held in memory.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Lost`] and [`StoreError::Damaged`], after
+    /// which the store no longer says that it has the object, until it is put again.
+    pub fn read(&self, digest: &ObjectDigest) -> Result<Vec<u8>, StoreError> {
+        self.reader(digest)?.read_all()
+    }
+
+    /// The object's bytes as a stream that fails at its end if they were damaged.
+    ///
+    /// # Errors
+    /// As [`Store::read`]; damage is found by reading.
+    pub fn reader(&self, digest: &ObjectDigest) -> Result<ObjectReader, StoreError> {
+        Ok(ObjectReader::new(
+            Arc::clone(&self.inner),
+            self.file(digest)?,
+        ))
+    }
+
+    /// The object's bytes at any offset, *not* verified.
+    ///
+    /// # Errors
+    /// As [`Store::read`]; damage is not found.
+    pub fn file(&self, digest: &ObjectDigest) -> Result<ObjectFile, StoreError> {
+        match self.inner.index.locate(digest)? {
+            Some(located) => self.inner.open_object(located),
+            None => Err(StoreError::NotFound {
+                digest: *digest,
+                root: self.root().to_owned(),
+            }),
+        }
+    }
+
+    /// What following a recipe gave: only if every output is in the store.
+    ///
+    /// # Errors
+    /// From the index or the file system.
+    pub fn realisation(&self, key: &RecipeKey) -> Result<Option<Realisation>, StoreError> {
+        let Some(realisation) = self.inner.index.realisation(key)? else {
+            return Ok(None);
+        };
+        for digest in realisation.outputs.values() {
+            if self.info(digest)?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(realisation))
+    }
+
+    /// Every root, sorted by name.
+    ///
+    /// # Errors
+    /// From the index.
+    pub fn roots(&self) -> Result<Vec<Root>, StoreError> {
+        self.inner.index.roots()
+    }
+
+    /// The digests of all files under `directory`, without those for which `skip` (relative
+    /// path with `/`, whether it is a directory) says true. A file is only read if its
+    /// metadata say that it may have changed since the last scan.
+    ///
+    /// A name that is not UTF-8 is shown to `skip` with U+FFFD in place of what is not.
+    ///
+    /// # Errors
+    /// [`StoreError::NotUtf8`], [`StoreError::SpecialFile`], [`StoreError::Changing`] for files
+    /// that cannot be part of a tree; [`StoreError::Io`].
+    pub fn scan(
+        &self,
+        directory: &Path,
+        skip: &dyn Fn(&str, bool) -> bool,
+    ) -> Result<Tree, StoreError> {
+        scan::scan(&self.inner, directory, skip)
+    }
+
+    /// Makes the index anew from objects and records alone, reading and verifying all of
+    /// them. Others may use the store meanwhile.
+    ///
+    /// # Errors
+    /// From the index or the file system.
+    pub fn rebuild_index(&self) -> Result<RebuildReport, StoreError> {
+        rebuild::rebuild(&self.inner)
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    fn present(&self, located: Option<Located>) -> Result<Option<ObjectInfo>, StoreError> {
+        match located {
+            Some(located) if self.inner.is_present(&located)? => Ok(Some(located.info)),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Inner {
+    /// A new file in the store's file system, which vanishes unless it is published.
+    pub(crate) fn staged_file(&self) -> Result<NamedTempFile, StoreError> {
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *staging {
+            Some(staging) => staging.file(),
+            none => none.insert(Staging::create(&self.layout.staging())?).file(),
+        }
+    }
+}
+
+/// Opens the index and the lock that keeps it in place; first makes both if need be.
+fn open_index(layout: &Layout) -> Result<(Index, File), StoreError> {
+    let lock_path = layout.lock();
+    let deadline = Instant::now() + OPEN_TIMEOUT;
+    loop {
+        let lock = open_lock(layout, &lock_path)?;
+        lock.lock_shared()
+            .map_err(StoreError::io("lock", &lock_path))?;
+        if let Some(index) = Index::open(&layout.index())? {
+            return Ok((index, lock));
+        }
+        lock.unlock()
+            .map_err(StoreError::io("unlock", &lock_path))?;
+        // Another process may be about to do the same; whoever comes second finds it done.
+        match lock.try_lock() {
+            Ok(()) if Index::open(&layout.index())?.is_none() => create_index(layout)?,
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::InUse {
+                    path: layout.index(),
+                });
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(StoreError::io("lock", &lock_path)(error));
+            }
+        }
+    }
+}
+
+fn open_lock(layout: &Layout, lock_path: &Path) -> Result<File, StoreError> {
+    let open = || {
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(lock_path)
+    };
+    match open() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            fs::create_dir_all(layout.root()).map_err(StoreError::io("create", layout.root()))?;
+            open()
+        }
+        opened => opened,
+    }
+    .map_err(StoreError::io("open", lock_path))
+}
+
+/// Makes the directories and the index. The caller holds the lock exclusively.
+fn create_index(layout: &Layout) -> Result<(), StoreError> {
+    for directory in layout.directories() {
+        durable::create_directory(&directory)?;
+    }
+    durable::sync_directory(layout.root())?;
+    if let Some(parent) = layout.root().parent() {
+        durable::sync_directory(parent)?;
+    }
+    move_index_aside(layout)?;
+    let mut survey = Survey::default();
+    survey.extend(layout)?;
+    Index::create(&layout.index(), &survey.additions())
+}
+
+/// Keeps what is left of an index that cannot be used, for people to look at.
+fn move_index_aside(layout: &Layout) -> Result<(), StoreError> {
+    let files: Vec<PathBuf> = layout
+        .index_files()
+        .into_iter()
+        .filter(|path| path.symlink_metadata().is_ok())
+        .collect();
+    if files.is_empty() {
+        return Ok(());
+    }
+    let aside = tempfile::Builder::new()
+        .prefix("index-")
+        .tempdir_in(layout.corrupt())
+        .map_err(StoreError::io("create a directory in", &layout.corrupt()))?
+        .keep();
+    for path in files {
+        if let Some(name) = path.file_name() {
+            fs::rename(&path, aside.join(name)).map_err(StoreError::io("move", &path))?;
+        }
+    }
+    Ok(())
+}
