@@ -11,7 +11,7 @@ mod strict_registry;
 use std::io::Read as _;
 use std::sync::Arc;
 
-use forebay::oci::{BlobSource as _, Sha256Digest, Tag};
+use forebay::oci::{BlobSource, Sha256Digest, Tag};
 use forebay::progress::Silent;
 use forebay::registry::{ManifestName, PushReport, RegistryError, push};
 use images::{blob, image};
@@ -21,6 +21,10 @@ const BASIC: (&str, &str) = ("www-authenticate", r#"Basic realm="test""#);
 
 fn tag() -> Tag {
     "1".parse().unwrap()
+}
+
+fn shared(seed: &str, size: usize) -> Arc<dyn BlobSource> {
+    Arc::new(blob(seed, size))
 }
 
 async fn push_two_layers(server: &StrictRegistry) -> Result<PushReport, RegistryError> {
@@ -90,7 +94,7 @@ async fn a_second_mount_source_leaves_no_session_open() {
     let registry = open::repository(&server.repository(), Vec::new());
     let sources = ["first", "second"].map(|name| format!("{}/{name}", server.address()));
     let sources = sources.map(|source| source.parse().unwrap());
-    registry.put_blob(&blob("a", 10), &sources).await.unwrap();
+    registry.put_blob(&shared("a", 10), &sources).await.unwrap();
     assert_eq!(server.count("DELETE", "/sessions/"), 1);
     assert_eq!(server.open_sessions(), 0);
 }
@@ -134,7 +138,10 @@ async fn an_upload_whose_answer_was_lost_is_not_sent_again() {
     })
     .await;
     let registry = open::repository(&server.repository(), Vec::new());
-    registry.put_blob(&small, &[]).await.unwrap();
+    registry
+        .put_blob(&(Arc::new(small) as _), &[])
+        .await
+        .unwrap();
     assert_eq!(server.count("PUT", "/sessions/"), 1);
     assert!(registry.has_blob(&digest).await.unwrap());
 }
@@ -235,7 +242,7 @@ async fn tokens_that_end_early_are_renewed_wherever_that_happens() {
         let server = with_tokens(60, uses).await;
         let registry = open::repository(&server.repository(), Vec::new());
         for layer in ["a", "b", "c"] {
-            registry.put_blob(&blob(layer, 1_000), &[]).await.unwrap();
+            registry.put_blob(&shared(layer, 1_000), &[]).await.unwrap();
         }
         assert_eq!(server.blobs(), 3, "{uses}");
     }
@@ -246,7 +253,10 @@ async fn a_mount_source_is_the_second_scope() {
     let server = with_tokens(300, usize::MAX).await;
     let registry = open::repository(&server.repository(), Vec::new());
     let source = format!("{}/base", server.address()).parse().unwrap();
-    registry.put_blob(&blob("a", 10), &[source]).await.unwrap();
+    registry
+        .put_blob(&shared("a", 10), &[source])
+        .await
+        .unwrap();
     let requests = server.received();
     let token = requests.iter().find(|r| r.path == "/token").unwrap();
     let scopes: Vec<_> = url::form_urlencoded::parse(token.raw_query.as_bytes())

@@ -142,7 +142,7 @@ impl Registry for RemoteRegistry {
 
     async fn put_blob(
         &self,
-        blob: &dyn BlobSource,
+        blob: &Arc<dyn BlobSource>,
         mount_candidates: &[Repository],
     ) -> Result<BlobOutcome, RegistryError> {
         self.mount_or_upload(blob, mount_candidates).await
