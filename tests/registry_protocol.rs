@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use forebay::oci::{BlobSource, Sha256Digest, Tag};
 use forebay::progress::Silent;
-use forebay::registry::{ManifestName, PushReport, RegistryError, push};
+use forebay::registry::{Access, ManifestName, OpenOptions, PushReport, RegistryError, push};
 use images::{blob, image};
 use strict_registry::{Received, Reply, StrictRegistry, answer, error};
 
@@ -267,6 +267,20 @@ async fn a_mount_source_is_the_second_scope() {
         scopes,
         ["repository:project:pull,push", "repository:base:pull"]
     );
+}
+
+#[tokio::test]
+async fn reading_asks_for_a_token_to_read_with() {
+    let server = with_tokens(300, usize::MAX).await;
+    let options = OpenOptions {
+        access: Access::Pull,
+        ..OpenOptions::default()
+    };
+    let registry = open::repository_with(&server.repository(), Vec::new(), &options);
+    assert!(!registry.has_blob(&Sha256Digest::of(b"x")).await.unwrap());
+    let requests = server.received();
+    let token = requests.iter().find(|r| r.path == "/token").unwrap();
+    assert_eq!(token.query["scope"], "repository:project:pull");
 }
 
 #[tokio::test]
