@@ -10,8 +10,12 @@ use std::process::ExitStatus;
 
 use serde::{Deserialize, Serialize};
 
+mod find;
+mod remember;
 mod script;
 
+pub use find::find;
+pub(crate) use remember::{recall, remember};
 pub(crate) use script::run_script;
 
 /// A CPython version.
@@ -83,6 +87,9 @@ pub enum PythonError {
         /// The end of what it printed.
         output: String,
     },
+    /// What is remembered about interpreters cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] forebay_store::StoreError),
     /// Its answer was not understood.
     #[error("{} gave an answer that cannot be read: {source}", executable.display())]
     Answer {
