@@ -11,7 +11,8 @@ use std::time::Duration;
 use futures_util::{Stream, TryStreamExt as _};
 use tokio::time::Instant;
 
-use super::head::{Head, Intent, LiveGeneration};
+use super::head::{Direction, Head, Intent, LiveGeneration};
+use super::record::RecordReference;
 use super::{Environment, EnvironmentError};
 use crate::bucket::{BucketError, StorageGeneration, WriteCondition};
 
@@ -148,6 +149,16 @@ impl<'e> Lease<'e> {
 }
 
 impl Environment {
+    /// A change that we begin or take over. A lease under a second would be over at once.
+    pub(super) fn intent(&self, reference: RecordReference, direction: Direction) -> Intent {
+        Intent {
+            reference,
+            direction,
+            holder: self.options.holder.clone(),
+            lease_seconds: self.options.lease.as_secs().max(1),
+        }
+    }
+
     async fn write_head(
         &self,
         live: Option<LiveGeneration>,
