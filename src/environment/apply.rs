@@ -19,7 +19,7 @@
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
-use super::head::{Direction, Intent, LiveGeneration, listing_digest};
+use super::head::{Direction, LiveGeneration, listing_digest};
 use super::key::DAGS_PREFIX;
 use super::lease::Lease;
 use super::plan::{Draft, ImageSource, Plan};
@@ -77,12 +77,7 @@ impl Environment {
         let (record, reference) = self.claim_number(&plan.live, &draft).await?;
         self.retain_images(&record, &manifests).await?;
 
-        let intent = Intent {
-            reference,
-            direction: Direction::Forward,
-            holder: self.options.holder.clone(),
-            lease_seconds: self.options.lease.as_secs(),
-        };
+        let intent = self.intent(reference, Direction::Forward);
         let seen = plan.live.seen.as_ref().map(|seen| seen.generation);
         let lease = Lease::take(self, seen, plan.live.generation().cloned(), intent).await?;
         let transition = Transition {
@@ -310,8 +305,13 @@ impl Environment {
             }
         };
         let counts = outcome.map_err(|error| error.interrupts(applying.generation))?;
-        if let Some(target) = transition.target {
-            self.remember(target).await?;
+        if let Some(target) = transition.target
+            && let Err(error) = self.remember(target).await
+        {
+            self.progress.report(Event::Warning(format!(
+                "generation {} is live, but this machine could not take note of it: {error}",
+                target.generation
+            )));
         }
         Ok(counts)
     }
