@@ -4,9 +4,9 @@
 
 mod bigflow_support;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use bigflow_support::bigflow_python;
+use bigflow_support::{bare_python, bigflow_python, executable};
 use forebay::dags::{
     DagFile, ProbeError, ProbeRequest, RenderContext, RenderError, StartTime, Workflow, probe,
     render,
@@ -41,12 +41,7 @@ impl Workshop {
             scratch.path().join("starts").display(),
             interpreter.executable.display()
         );
-        std::fs::write(&counting, text).unwrap();
-        std::fs::set_permissions(
-            &counting,
-            std::os::unix::fs::PermissionsExt::from_mode(0o755),
-        )
-        .unwrap();
+        executable(&counting, &text);
         interpreter.executable = counting;
         let workshop = Self {
             scratch,
@@ -412,12 +407,10 @@ fn a_python_without_bigflow_is_named() {
     let Some(mut workshop) = Workshop::new() else {
         return;
     };
-    workshop.interpreter = python::find(
-        Some(Path::new("/usr/bin/python3")),
-        &workshop.directory,
-        &workshop.store,
-    )
-    .unwrap();
+    let bare = workshop.scratch.path().join("bare-python");
+    bare_python(&bigflow_python().unwrap(), &bare);
+    workshop.interpreter = python::find(Some(&bare), &workshop.directory, &workshop.store).unwrap();
+    workshop.interpreter.executable = bare;
     assert!(matches!(
         workshop.probe(),
         Err(ProbeError::NoBigflow { .. })
