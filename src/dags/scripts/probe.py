@@ -146,7 +146,8 @@ def remember_places(workflow_class):
         frame = sys._getframe(1)
         while frame is not None:
             path = project_path(frame.f_code.co_filename)
-            if frame.f_code.co_name == "<module>" and path is not None:
+            generated = frame.f_code.co_filename.startswith("<")
+            if frame.f_code.co_name == "<module>" and path is not None and not generated:
                 PLACES[id(self)] = (self, path, frame.f_lineno)
                 break
             frame = frame.f_back
