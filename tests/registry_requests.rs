@@ -11,7 +11,7 @@ mod open;
 use std::sync::Mutex;
 
 use docker_registry::DockerRegistry;
-use forebay::oci::{BlobSource as _, Tag};
+use forebay::oci::Tag;
 use forebay::progress::{Event, Phase, Progress, Silent};
 use forebay::registry::{ManifestName, PushReport, RegistryError, push};
 use images::{image, image_of};

@@ -10,8 +10,6 @@ use std::path::Path;
 use forebay_store::{ObjectDigest, Tree, TreeEntryKind};
 use serde::{Deserialize, Serialize};
 
-use crate::project::WorkflowId;
-
 /// Variables that differ from shell to shell and say nothing: they do not count where
 /// the code went through all variables.
 const NOISE: [&str; 6] = ["_", "OLDPWD", "PWD", "SHLVL", "COLUMNS", "LINES"];
@@ -120,25 +118,4 @@ fn each<T>(names: &[String], value: impl Fn(&str) -> T) -> BTreeMap<String, T> {
         .iter()
         .map(|name| (name.clone(), value(name)))
         .collect()
-}
-
-/// Where a workflow is defined, for messages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Definition {
-    /// The workflow.
-    pub workflow: WorkflowId,
-    /// Its module's file, relative to the project's directory.
-    pub file: String,
-    /// The line, where it is known.
-    pub line: Option<usize>,
-}
-
-impl std::fmt::Display for Definition {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.file)?;
-        match self.line {
-            Some(line) => write!(formatter, ", line {line}"),
-            None => Ok(()),
-        }
-    }
 }

@@ -4,8 +4,10 @@
 //! written in Rust ([`render()`]), so that a new version, image or start time needs no
 //! Python.
 
+mod answer;
 mod bigflow_format;
 mod default_format;
+mod error;
 mod folder;
 mod inputs;
 mod modules;
@@ -15,9 +17,9 @@ mod start_time;
 mod workflow;
 
 pub use crate::project::{DagFormat, JobId, WorkflowId};
+pub use error::{ImportFailure, Place, ProbeError};
 pub use folder::{FolderError, write_folder};
-pub use inputs::Definition;
-pub use probe::{ProbeError, ProbeRequest, probe};
+pub use probe::{ProbeRequest, probe};
 pub use render::{DagFile, DagFileName, InvalidDagFileName, RenderContext, RenderError, render};
 pub use start_time::{InvalidStartTime, StartTime};
 pub use workflow::{

@@ -1,20 +1,20 @@
 //! Finds the project's workflows by running its Python, once for every change.
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use forebay_store::{Recipe, Store, StoreError, Tree};
-use serde::{Deserialize, Serialize};
+use forebay_store::{ObjectDigest, Recipe, Store, StoreError, Tree};
+use serde::Serialize;
 
-use super::PythonLiteral;
-use super::inputs::{Definition, Inputs, Trace, World};
+use super::answer::Answer;
+use super::error::ProbeError;
+use super::inputs::{Inputs, Trace, World};
 use super::modules::{Module, find_modules};
 use super::start_time::StartTime;
-use super::workflow::{Job, Schedule, StartDate, Workflow};
+use super::workflow::Workflow;
 use crate::progress::{Event, Phase, Progress, Unit};
-use crate::project::{EnvironmentName, InvalidName, process_variables};
-use crate::python::{Interpreter, PythonError, recall, remember, run_script};
+use crate::project::{EnvironmentName, process_variables};
+use crate::python::{Interpreter, recall, remember, run_script};
 
 const PROBE_SCRIPT: &str = concat!(
     include_str!("../python/scripts/common.py"),
@@ -23,112 +23,6 @@ const PROBE_SCRIPT: &str = concat!(
 
 /// The recipes' version: raise it when equal answers of the script mean something else.
 const RECIPE_VERSION: u32 = 1;
-
-/// Why the workflows could not be found.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProbeError {
-    /// A module of the project cannot be imported.
-    #[error("{} cannot be imported: {}{exception}: {message}", module, place(file, *line))]
-    Import {
-        /// The module's dotted name.
-        module: String,
-        /// The file of the user's code where the exception came from.
-        file: PathBuf,
-        /// Its line.
-        line: Option<usize>,
-        /// The exception's type.
-        exception: String,
-        /// Python's message.
-        message: String,
-        /// The name of a module that is not installed, if that is the reason.
-        missing_module: Option<String>,
-    },
-    /// BigFlow itself cannot be imported.
-    #[error("the Python at {} cannot import bigflow: {message}", interpreter.display())]
-    NoBigflow {
-        /// The interpreter.
-        interpreter: PathBuf,
-        /// Python's message.
-        message: String,
-    },
-    /// A workflow is defined that no DAG file can be written from.
-    #[error("workflow {workflow} ({}) has no DAG: {message}", place(file, *line).trim_end_matches(": "))]
-    Workflow {
-        /// The workflow's id, as it is written.
-        workflow: String,
-        /// The file that defines it.
-        file: PathBuf,
-        /// The line.
-        line: Option<usize>,
-        /// What is wrong.
-        message: String,
-    },
-    /// A name in a workflow would break in Airflow or in the pod.
-    #[error("in {file}{}: {source}", line.map_or_else(String::new, |line| format!(", line {line}")))]
-    Name {
-        /// The file that defines the workflow.
-        file: String,
-        /// The line.
-        line: Option<usize>,
-        /// What is wrong with the name.
-        source: InvalidName,
-    },
-    /// Two different workflows have one id.
-    #[error("two workflows have the id {}: one in {first}, one in {second}", first.workflow)]
-    Duplicate {
-        /// One of them.
-        first: Definition,
-        /// The other.
-        second: Definition,
-    },
-    /// The project's packages cannot be listed.
-    #[error("{} cannot be read: {source}", path.display())]
-    Read {
-        /// What.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: std::io::Error,
-    },
-    /// Python could not be run.
-    #[error(transparent)]
-    Python(#[from] PythonError),
-    /// The store could not be read or written.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-fn place(file: &Path, line: Option<usize>) -> String {
-    match line {
-        Some(line) => format!("{}, line {line}: ", file.display()),
-        None => format!("{}: ", file.display()),
-    }
-}
-
-impl ProbeError {
-    /// What a person can do about it.
-    pub fn next_step(&self) -> Option<String> {
-        match self {
-            Self::Import {
-                missing_module: Some(module),
-                ..
-            } => Some(format!(
-                "install {module} where the project's workflows are built (its requirements must name it), or name another Python with --python"
-            )),
-            Self::Import { exception, .. } if exception == "ValueError" => Some(
-                "mend the module; BigFlow would skip it, and leave its workflows out, with no more than a printed line".to_owned(),
-            ),
-            Self::Import { .. } => Some(
-                "mend the module: `python -c 'import …'` in the project's folder shows the same error".to_owned(),
-            ),
-            Self::NoBigflow { .. } => Some(
-                "install bigflow there, or name another Python with --python".to_owned(),
-            ),
-            Self::Duplicate { .. } => Some("give one of them another workflow_id".to_owned()),
-            _ => None,
-        }
-    }
-}
 
 /// What the probe is asked.
 #[derive(Clone, Copy)]
@@ -198,7 +92,7 @@ struct Probe<'a> {
 /// What both recipes have in common.
 #[derive(Serialize)]
 struct Common<'a> {
-    script: forebay_store::ObjectDigest,
+    script: ObjectDigest,
     directory: &'a Path,
     interpreter: &'a Interpreter,
     import_paths: &'a [PathBuf],
@@ -224,7 +118,7 @@ impl<'a> Probe<'a> {
 
     fn common(&self) -> Common<'_> {
         Common {
-            script: forebay_store::ObjectDigest::of(PROBE_SCRIPT.as_bytes()),
+            script: ObjectDigest::of(PROBE_SCRIPT.as_bytes()),
             directory: self.request.directory,
             interpreter: self.request.interpreter,
             import_paths: self.request.import_paths,
@@ -289,22 +183,7 @@ impl<'a> Probe<'a> {
             self.request.directory,
             &forced_variables(self.request),
         )?;
-        let (found, mut trace) = match answer {
-            Answer::Found { workflows, trace } => (workflows, trace),
-            Answer::Failed { error } => {
-                return Err(error.into_error(&self.request.interpreter.executable));
-            }
-        };
-        let mut workflows = found
-            .into_iter()
-            .map(FoundWorkflow::check)
-            .collect::<Result<Vec<_>, _>>()?;
-        refuse_duplicates(&workflows)?;
-        workflows.sort_by(|left, right| left.id.cmp(&right.id));
-        trace.start_time_matters = workflows
-            .iter()
-            .any(|workflow| matches!(workflow.start_date, StartDate::Custom { .. }));
-        Ok((workflows, trace))
+        answer.into_result(&self.request.interpreter.executable, self.request.directory)
     }
 }
 
@@ -323,152 +202,4 @@ fn forced_variables<'a>(request: &ProbeRequest<'a>) -> Vec<(&'static str, &'a st
         variables.push(("bf_env", environment.as_str()));
     }
     variables
-}
-
-fn refuse_duplicates(workflows: &[Workflow]) -> Result<(), ProbeError> {
-    let mut seen: HashMap<&str, &Workflow> = HashMap::new();
-    for workflow in workflows {
-        if let Some(first) = seen.insert(workflow.id.as_str(), workflow) {
-            let definition = |workflow: &Workflow| Definition {
-                workflow: workflow.id.clone(),
-                file: workflow.file.clone(),
-                line: workflow.line,
-            };
-            return Err(ProbeError::Duplicate {
-                first: definition(first),
-                second: definition(workflow),
-            });
-        }
-    }
-    Ok(())
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Answer {
-    Failed {
-        error: Failure,
-    },
-    Found {
-        workflows: Vec<FoundWorkflow>,
-        trace: Trace,
-    },
-}
-
-/// An exception, as the script describes it.
-#[derive(Deserialize)]
-struct Failure {
-    kind: FailureKind,
-    exception: Option<String>,
-    message: String,
-    missing_module: Option<String>,
-    file: Option<PathBuf>,
-    line: Option<usize>,
-    #[serde(default)]
-    module: String,
-    #[serde(default)]
-    source: PathBuf,
-    #[serde(default)]
-    workflow: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum FailureKind {
-    Bigflow,
-    Import,
-    Workflow,
-}
-
-impl Failure {
-    fn into_error(self, interpreter: &Path) -> ProbeError {
-        match self.kind {
-            FailureKind::Bigflow => ProbeError::NoBigflow {
-                interpreter: interpreter.to_owned(),
-                message: self.message,
-            },
-            FailureKind::Import => ProbeError::Import {
-                module: self.module,
-                file: self.file.unwrap_or(self.source),
-                line: self.line,
-                exception: self.exception.unwrap_or_default(),
-                message: self.message,
-                missing_module: self.missing_module,
-            },
-            FailureKind::Workflow => ProbeError::Workflow {
-                workflow: self.workflow,
-                file: self.file.unwrap_or_default(),
-                line: self.line,
-                message: match self.exception {
-                    Some(exception) => format!("{exception}: {}", self.message),
-                    None => self.message,
-                },
-            },
-        }
-    }
-}
-
-/// A workflow before its names are checked.
-#[derive(Deserialize)]
-struct FoundWorkflow {
-    id: String,
-    package: String,
-    file: String,
-    line: Option<usize>,
-    depends_on_past: PythonLiteral,
-    schedule: Schedule,
-    start_date: StartDate,
-    environment_variable: String,
-    jobs: Vec<FoundJob>,
-}
-
-#[derive(Deserialize)]
-struct FoundJob {
-    id: String,
-    retries: PythonLiteral,
-    retry_delay: PythonLiteral,
-    execution_timeout: Option<PythonLiteral>,
-    secrets: Option<Vec<super::SecretReference>>,
-    dependencies: Vec<String>,
-}
-
-impl FoundWorkflow {
-    fn check(self) -> Result<Workflow, ProbeError> {
-        let bad_name = |source| ProbeError::Name {
-            file: self.file.clone(),
-            line: self.line,
-            source,
-        };
-        let id = self.id.parse().map_err(bad_name)?;
-        let jobs = self
-            .jobs
-            .into_iter()
-            .map(|job| {
-                Ok(Job {
-                    id: job.id.parse()?,
-                    retries: job.retries,
-                    retry_delay: job.retry_delay,
-                    execution_timeout: job.execution_timeout,
-                    secrets: job.secrets,
-                    dependencies: job
-                        .dependencies
-                        .iter()
-                        .map(|dependency| dependency.parse())
-                        .collect::<Result<_, _>>()?,
-                })
-            })
-            .collect::<Result<_, InvalidName>>()
-            .map_err(bad_name)?;
-        Ok(Workflow {
-            id,
-            package: self.package,
-            file: self.file,
-            line: self.line,
-            depends_on_past: self.depends_on_past,
-            schedule: self.schedule,
-            start_date: self.start_date,
-            environment_variable: self.environment_variable,
-            jobs,
-        })
-    }
 }

@@ -78,11 +78,14 @@ pub enum ConfigError {
     Name(#[from] InvalidName),
 }
 
+/// Properties in their order, as the file has them.
+type RawProperties = Vec<(String, PropertyValue)>;
+
 /// `deployment_config.py`, evaluated: environments with their raw properties.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeploymentConfig {
-    master: Vec<(String, PropertyValue)>,
-    environments: Vec<(String, Vec<(String, PropertyValue)>)>,
+    master: RawProperties,
+    environments: Vec<(String, RawProperties)>,
     default: Option<String>,
     prefix: String,
 }
@@ -216,7 +219,7 @@ impl DeploymentConfig {
         &self,
         environment: Option<&str>,
         variables: &[(String, String)],
-    ) -> Result<(&str, &[(String, PropertyValue)]), ConfigError> {
+    ) -> Result<(&str, &RawProperties), ConfigError> {
         // BigFlow compares with "_bf", a slip of its own; such a prefix reads `bf_env`.
         let variable = if self.prefix == "_bf" {
             "bf_env".to_owned()
@@ -233,7 +236,7 @@ impl DeploymentConfig {
         self.environments
             .iter()
             .find(|(existing, _)| existing == name)
-            .map(|(name, properties)| (name.as_str(), properties.as_slice()))
+            .map(|(name, properties)| (name.as_str(), properties))
             .ok_or_else(|| ConfigError::NoSuchEnvironment {
                 name: name.to_owned(),
                 known: known(),

@@ -183,13 +183,10 @@ impl Push<'_> {
         let blobs: Vec<_> = self.blobs(proven).collect();
         report.present = self.blobs(&BTreeSet::new()).count() - blobs.len();
         self.start(blobs.iter().map(|blob| blob.descriptor().size).sum());
-        let mut outcomes = futures_util::stream::iter(blobs)
+        let sends: Vec<_> = (blobs.into_iter())
             .map(|blob| self.send_blob(blob, &candidates))
-            .buffer_unordered(PARALLEL_BLOBS);
-        while let Some(outcome) = outcomes.next().await {
-            count(outcome?, report);
-        }
-        Ok(())
+            .collect();
+        in_parallel(sends, report).await
     }
 
     /// The full pass: what was taken for present turned out not to be.
@@ -199,26 +196,21 @@ impl Push<'_> {
             uploaded: std::mem::take(&mut report.uploaded),
             ..PushReport::default()
         };
-        let mut outcomes = futures_util::stream::iter(blobs)
-            .map(|blob| async {
-                match self.registry.has_blob(&blob.descriptor().digest).await {
-                    Ok(true) => Ok((blob.descriptor().clone(), BlobOutcome::Present)),
-                    // Whether it is absent or the question is refused: sending it settles both.
-                    Ok(false) | Err(_) => self.send_blob(blob, &[]).await,
-                }
-            })
-            .buffer_unordered(PARALLEL_BLOBS);
-        while let Some(outcome) = outcomes.next().await {
-            count(outcome?, report);
-        }
-        Ok(())
+        let sends: Vec<_> = (blobs.into_iter())
+            .map(|blob| self.send_if_missing(blob))
+            .collect();
+        in_parallel(sends, report).await
     }
 
-    async fn send_blob(
-        &self,
-        blob: &Arc<dyn BlobSource>,
-        candidates: &[Repository],
-    ) -> Result<(Descriptor, BlobOutcome), RegistryError> {
+    async fn send_if_missing(&self, blob: &Arc<dyn BlobSource>) -> SentBlob {
+        match self.registry.has_blob(&blob.descriptor().digest).await {
+            Ok(true) => Ok((blob.descriptor().clone(), BlobOutcome::Present)),
+            // Whether it is absent or the question is refused: sending it settles both.
+            Ok(false) | Err(_) => self.send_blob(blob, &[]).await,
+        }
+    }
+
+    async fn send_blob(&self, blob: &Arc<dyn BlobSource>, candidates: &[Repository]) -> SentBlob {
         let descriptor = blob.descriptor();
         let counted = Counted {
             blob: Arc::clone(blob),
@@ -313,12 +305,22 @@ impl Push<'_> {
     }
 }
 
-fn count((descriptor, outcome): (Descriptor, BlobOutcome), report: &mut PushReport) {
-    match outcome {
-        BlobOutcome::Present => report.present += 1,
-        BlobOutcome::Mounted => report.mounted += 1,
-        BlobOutcome::Uploaded => report.uploaded.push(descriptor),
+type SentBlob = Result<(Descriptor, BlobOutcome), RegistryError>;
+
+/// Awaits all of them, [`PARALLEL_BLOBS`] at a time; the first failure ends the rest.
+async fn in_parallel(
+    sends: Vec<impl Future<Output = SentBlob>>,
+    report: &mut PushReport,
+) -> Result<(), RegistryError> {
+    let mut outcomes = futures_util::stream::iter(sends).buffer_unordered(PARALLEL_BLOBS);
+    while let Some(outcome) = outcomes.next().await {
+        match outcome? {
+            (_, BlobOutcome::Present) => report.present += 1,
+            (_, BlobOutcome::Mounted) => report.mounted += 1,
+            (descriptor, BlobOutcome::Uploaded) => report.uploaded.push(descriptor),
+        }
     }
+    Ok(())
 }
 
 /// Bytes as people read them, in powers of ten as registries count them.
@@ -380,6 +382,16 @@ impl Read for CountingReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Callers await it inside boxed, sendable futures.
+    #[test]
+    fn a_push_can_be_moved_between_threads() {
+        fn sendable<T: Send>(_: T) {}
+        fn check(registry: &dyn Registry, image: &ImageToPush, progress: &dyn Progress) {
+            sendable(push(registry, image, &[], None, progress));
+        }
+        let _ = check;
+    }
 
     #[test]
     fn amounts_are_short() {

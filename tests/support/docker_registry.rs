@@ -44,7 +44,6 @@ impl DockerRegistry {
                     std::env::var_os("CI").is_none(),
                     "docker-registry is needed: {error}"
                 );
-                eprintln!("skipped: docker-registry is not installed");
                 return None;
             }
         };

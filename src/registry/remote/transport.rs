@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, LOCATION};
+use http::header::{CONTENT_LENGTH, HeaderMap, LOCATION};
 use http::{Method, StatusCode};
 use url::Url;
 
@@ -119,6 +119,11 @@ impl Transport {
                 self.http.request(call.method.clone(), url.clone())
             };
             let request = request.headers(headers).body(call.body.clone());
+            let request = match is_upload(&call.method) && call.body.is_empty() {
+                // Left out otherwise, and some servers answer 411 to that.
+                true => request.header(CONTENT_LENGTH, 0),
+                false => request,
+            };
             let response = (self.http.send(request))
                 .await
                 .map_err(|source| self.target.unreachable(source))?;
