@@ -1,1 +1,6 @@
-//! Placeholder.
+//! From a project and one of its environments to artifacts: the glue between
+//! configuration, wheels, image and DAG files.
+
+mod lock;
+
+pub use lock::{LockError, LockFile};

@@ -1,11 +1,96 @@
 //! Who we are to Google's services and to registries. A secret lives only in
 //! memory, in a type that cannot be printed.
 
+mod access_token_file;
+mod application_default;
+mod cached;
+mod docker_config;
+mod docker_helper;
+mod gcloud;
+mod metadata;
+mod programs;
+mod registry;
 mod secret;
+mod service_account;
+#[cfg(test)]
+mod test_server;
+mod vault;
 
+pub use registry::{Login, LoginKind, RegistryCredentials};
 pub use secret::Secret;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use async_trait::async_trait;
+
+use crate::http::{HttpClient, TlsVerification};
+
+/// Where the tokens for Google's services come from.
+#[derive(Debug, Clone)]
+pub enum AuthMethod {
+    /// This machine's login: Application Default Credentials, the metadata
+    /// server, gcloud, in this order. BigFlow's `local_account`.
+    LocalAccount,
+    /// Google's secrets engine of a Vault server. BigFlow's `vault`.
+    Vault {
+        /// The full address that is read, path included.
+        endpoint: String,
+        /// What is sent as `X-Vault-Token`.
+        secret: Secret,
+        /// How the server's certificate is judged.
+        verify: TlsVerification,
+    },
+    /// A file with an access token, read again for every use.
+    AccessTokenFile(PathBuf),
+    /// No token at all: emulators.
+    Anonymous,
+}
+
+/// Makes the source of tokens for Google's services. Makes no request.
+///
+/// # Errors
+/// [`CredentialError::Misconfigured`].
+pub fn token_source(
+    method: &AuthMethod,
+    http: &HttpClient,
+) -> Result<Arc<dyn TokenSource>, CredentialError> {
+    Ok(match method {
+        AuthMethod::LocalAccount => Arc::new(application_default::LocalAccount::from_process(
+            http.clone(),
+        )),
+        AuthMethod::Vault {
+            endpoint,
+            secret,
+            verify,
+        } => Arc::new(cached::Cached::new(vault::Vault::new(
+            endpoint,
+            secret.clone(),
+            verify,
+            http,
+        )?)),
+        AuthMethod::AccessTokenFile(path) => {
+            Arc::new(access_token_file::AccessTokenFile::new(path.clone()))
+        }
+        AuthMethod::Anonymous => Arc::new(Anonymous),
+    })
+}
+
+/// Goes without a token.
+struct Anonymous;
+
+#[async_trait]
+impl TokenSource for Anonymous {
+    fn describe(&self) -> String {
+        "nobody (anonymous access)".to_owned()
+    }
+
+    async fn token(&self) -> Result<Option<Secret>, CredentialError> {
+        Ok(None)
+    }
+
+    async fn invalidate(&self) {}
+}
 
 /// Why no token could be had. No variant may hold a secret or a response body.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,8 @@
 
 mod client;
 mod retry;
+mod send;
 
-pub use client::{HttpClient, HttpClientError, HttpOptions};
+pub use client::{HttpClient, HttpClientError, HttpOptions, TlsVerification};
 pub use retry::{RetryPolicy, is_transient_error, is_transient_status, retry_after};
+pub use send::{SendError, read_body};

@@ -3,7 +3,17 @@
 //! The order of a push is part of the design: blobs first, in parallel; the
 //! manifest last, so that a manifest that can be read proves its blobs.
 
+mod layout;
+mod open;
+mod push;
+mod remote;
+mod verified;
+
+pub use open::{Access, OpenOptions, open};
+pub use push::{ImageToPush, PushReport, push};
+
 use std::io::Read;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -88,13 +98,16 @@ pub trait Registry: Send + Sync {
 
     /// Brings a blob into the repository: by mount from one of
     /// `mount_candidates` if possible, otherwise by sending its bytes.
-    /// It does not ask first whether the blob is there: see [`Registry::has_blob`].
+    ///
+    /// It does not ask first whether the blob is there, but the repository
+    /// itself may be the first candidate: the mount then is that question, and
+    /// its refusal opens the upload, so that the two cost one request.
     ///
     /// # Errors
     /// See [`RegistryError`].
     async fn put_blob(
         &self,
-        blob: &dyn BlobSource,
+        blob: &Arc<dyn BlobSource>,
         mount_candidates: &[Repository],
     ) -> Result<BlobOutcome, RegistryError>;
 
@@ -123,7 +136,7 @@ pub enum RegistryError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// 401 or 403, after a fresh token was tried where one can be had.
-    #[error("{repository} does not allow {action}: {identity}")]
+    #[error("{repository} does not allow {action} to {identity}{}", .detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default())]
     Denied {
         /// The repository.
         repository: String,
@@ -131,6 +144,8 @@ pub enum RegistryError {
         action: &'static str,
         /// Who asked and with which credential, without secrets.
         identity: String,
+        /// The registry's own words, cut short, if they are not HTML.
+        detail: Option<String>,
     },
     /// The repository (not a manifest in it) does not exist.
     #[error("the repository {repository} does not exist")]

@@ -1,1 +1,64 @@
-//! Placeholder.
+//! How the program talks to people: results on standard output, progress and
+//! errors on standard error.
+
+mod error;
+mod printer;
+mod progress;
+mod table;
+
+pub use error::{CommandError, Exit};
+pub use printer::Printer;
+pub use progress::TerminalProgress;
+pub use table::Table;
+
+/// A number of bytes as people read it: `3.1 MB`. Powers of ten, as registries and disks count.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// `1 file`, `2 files`.
+pub fn count(number: usize, thing: &str) -> String {
+    if number == 1 {
+        format!("1 {thing}")
+    } else {
+        format!("{number} {thing}s")
+    }
+}
+
+/// A digest short enough for a table, long enough to be found again.
+pub fn short(digest: &forebay_store::Sha256Digest) -> String {
+    let mut text = digest.to_string();
+    text.truncate("sha256:".len() + 12);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_with_one_decimal() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+            (3_100_000, "3.1 MB"),
+            (u64::MAX, "18446744.1 TB"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(bytes(number), text);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What a run of the probe depended on.
+//!
+//! The probe tells the *names* of what the project's code read; the values that they
+//! have now are the key of the remembered result. As long as they are the same, the
+//! code would do the same again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use forebay_store::{ObjectDigest, Tree, TreeEntryKind};
+use serde::{Deserialize, Serialize};
+
+/// Variables that differ from shell to shell and say nothing: they do not count where
+/// the code went through all variables.
+const NOISE: [&str; 6] = ["_", "OLDPWD", "PWD", "SHLVL", "COLUMNS", "LINES"];
+
+/// What builds leave in a project's folder: it does not count where the code lists that folder.
+const BUILT: [&str; 6] = [".dags", ".git", ".image", "__pycache__", "build", "dist"];
+
+/// The names of what a run read. Paths are relative to the project's directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Trace {
+    files: Vec<String>,
+    directories: Vec<String>,
+    looked_up: Vec<String>,
+    variables: Vec<String>,
+    prefixes: Vec<String>,
+    all_variables: bool,
+    /// Whether a workflow's start date needs Python. Filled in from the workflows.
+    #[serde(default)]
+    pub(super) start_time_matters: bool,
+}
+
+/// The values of what a run read. Those of variables are digests: they may be secrets.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Inputs {
+    files: BTreeMap<String, Option<ObjectDigest>>,
+    directories: BTreeMap<String, Option<ObjectDigest>>,
+    looked_up: BTreeMap<String, &'static str>,
+    variables: BTreeMap<String, ObjectDigest>,
+    time_zone: Option<String>,
+    start_time: Option<jiff::civil::DateTime>,
+}
+
+/// Where the values are looked up.
+pub(super) struct World<'a> {
+    pub(super) directory: &'a Path,
+    /// The project's files as they were scanned. `None`: every file is read.
+    pub(super) tree: Option<&'a Tree>,
+    /// The variables that the probe's process has.
+    pub(super) variables: &'a BTreeMap<String, String>,
+    pub(super) start_time: jiff::civil::DateTime,
+}
+
+impl World<'_> {
+    pub(super) fn observe(&self, trace: &Trace) -> Inputs {
+        Inputs {
+            files: each(&trace.files, |path| self.file(path)),
+            directories: each(&trace.directories, |path| self.listing(path)),
+            looked_up: each(&trace.looked_up, |path| self.kind(path)),
+            variables: self.traced_variables(trace),
+            time_zone: self.variables.get("TZ").cloned(),
+            start_time: trace.start_time_matters.then_some(self.start_time),
+        }
+    }
+
+    fn file(&self, path: &str) -> Option<ObjectDigest> {
+        if let Some(entry) = self.tree.and_then(|tree| tree.get(path))
+            && let TreeEntryKind::File { digest, .. } = &entry.kind
+        {
+            return Some(*digest);
+        }
+        std::fs::read(self.directory.join(path))
+            .ok()
+            .map(|bytes| ObjectDigest::of(&bytes))
+    }
+
+    fn listing(&self, path: &str) -> Option<ObjectDigest> {
+        let mut names: Vec<String> = std::fs::read_dir(self.directory.join(path))
+            .ok()?
+            .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+            .filter(|name| !BUILT.contains(&name.as_str()) && !name.ends_with(".egg-info"))
+            .collect();
+        names.sort();
+        Some(ObjectDigest::of(names.join("\0").as_bytes()))
+    }
+
+    fn kind(&self, path: &str) -> &'static str {
+        match std::fs::metadata(self.directory.join(path)) {
+            Ok(metadata) if metadata.is_dir() => "directory",
+            Ok(_) => "file",
+            Err(_) => "absent",
+        }
+    }
+
+    fn traced_variables(&self, trace: &Trace) -> BTreeMap<String, ObjectDigest> {
+        let counts = |name: &str| {
+            if trace.all_variables {
+                return !NOISE.contains(&name);
+            }
+            trace.variables.iter().any(|traced| traced == name)
+                || trace.prefixes.iter().any(|prefix| name.starts_with(prefix))
+        };
+        self.variables
+            .iter()
+            .filter(|(name, _)| counts(name))
+            .map(|(name, value)| {
+                // With the name before it, equal secrets of two names do not look alike.
+                let digest = ObjectDigest::of(format!("{name}={value}").as_bytes());
+                (name.clone(), digest)
+            })
+            .collect()
+    }
+}
+
+fn each<T>(names: &[String], value: impl Fn(&str) -> T) -> BTreeMap<String, T> {
+    names
+        .iter()
+        .map(|name| (name.clone(), value(name)))
+        .collect()
+}

@@ -1,0 +1,88 @@
+//! `[tool.forebay]` in `pyproject.toml`: what BigFlow's files have no word for.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::names::EnvironmentName;
+
+/// The format in which DAG files are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum DagFormat {
+    /// Byte for byte what BigFlow 1.11.3 writes.
+    #[serde(rename = "bigflow-1.11")]
+    Bigflow1_11,
+    /// The same DAG with that format's faults mended.
+    #[default]
+    #[serde(rename = "default")]
+    Default,
+}
+
+impl DagFormat {
+    /// The format's name in settings and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bigflow1_11 => "bigflow-1.11",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// `[tool.forebay]`. Every key may be absent; an unknown one is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// `[tool.forebay.dags]`.
+    pub dags: DagSettings,
+    /// `[tool.forebay.environments.NAME]`.
+    pub environments: BTreeMap<EnvironmentName, EnvironmentSettings>,
+}
+
+/// `[tool.forebay.dags]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DagSettings {
+    /// How DAG files are written.
+    pub format: DagFormat,
+}
+
+/// `[tool.forebay.environments.NAME]`: only what cannot stand in `deployment_config.py`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnvironmentSettings {
+    /// Replaces the Dockerfile's FROM in this environment, for example `scratch`.
+    pub base: Option<String>,
+    /// Which CPython a base without one is meant for, for example `3.11`.
+    pub python: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_named_with_the_known_ones() {
+        let error = toml::from_str::<Settings>("[dags]\nfromat = 'default'")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("fromat") && error.contains("format"),
+            "{error}"
+        );
+        let error = toml::from_str::<Settings>("[environments.dev]\nbasis = 'x'")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("`base` or `python`"), "{error}");
+    }
+
+    #[test]
+    fn settings_are_read() {
+        let settings: Settings =
+            toml::from_str("[dags]\nformat = 'bigflow-1.11'\n[environments.local]\nbase = 'scratch'\npython = '3.11'")
+                .unwrap();
+        assert_eq!(settings.dags.format, DagFormat::Bigflow1_11);
+        let local = &settings.environments[&"local".parse().unwrap()];
+        assert_eq!(local.base.as_deref(), Some("scratch"));
+        assert_eq!(local.python.as_deref(), Some("3.11"));
+    }
+}

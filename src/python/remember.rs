@@ -1,0 +1,43 @@
+//! Small JSON documents that the store remembers under a recipe.
+
+use std::collections::BTreeMap;
+
+use forebay_store::{Batch, Realisation, Recipe, Store, StoreError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The only output of such a recipe.
+const OUTPUT: &str = "document";
+
+/// The document that was remembered for `recipe`; one that is not understood counts as none.
+pub(crate) fn recall<Document: DeserializeOwned>(
+    store: &Store,
+    recipe: &Recipe,
+) -> Result<Option<Document>, StoreError> {
+    let Some(realisation) = store.realisation(&recipe.key())? else {
+        return Ok(None);
+    };
+    let Some(digest) = realisation.outputs.get(OUTPUT) else {
+        return Ok(None);
+    };
+    // Its bytes may have been lost since: then it is made again.
+    let Ok(bytes) = store.read(digest) else {
+        return Ok(None);
+    };
+    Ok(serde_json::from_slice(&bytes).ok())
+}
+
+/// Adds a document to what `batch` will commit, in place of an earlier one.
+pub(crate) fn remember(
+    batch: &mut Batch<'_>,
+    recipe: &Recipe,
+    document: &impl Serialize,
+) -> Result<(), StoreError> {
+    // A document of ours always has a JSON form; without one, nothing is remembered.
+    let Ok(bytes) = serde_json::to_vec(document) else {
+        return Ok(());
+    };
+    let digest = batch.put(&bytes)?.digest;
+    let outputs = BTreeMap::from([(OUTPUT.to_owned(), digest)]);
+    batch.realise(&recipe.key(), &Realisation { outputs })
+}

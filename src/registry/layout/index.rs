@@ -1,0 +1,134 @@
+//! `index.json` and `oci-layout`: which manifests a layout has, under which tags.
+//!
+//! Other tools' members are kept as they are, so the index is edited as JSON.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+use super::super::{ManifestName, RegistryError};
+use super::blobs::{publish, staged_file};
+use crate::oci::{Descriptor, MediaType};
+
+/// The annotation that holds a tag.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Beside `index.json`, so that two writers do not lose each other's tags. It stays.
+const LOCK_FILE: &str = "index.json.lock";
+
+/// The entry for a tag, or for a digest under whatever tag.
+pub(super) fn find(
+    layout: &Path,
+    name: &ManifestName,
+) -> Result<Option<Descriptor>, RegistryError> {
+    let path = layout.join("index.json");
+    let Some(index) = read(&path)? else {
+        return Ok(None);
+    };
+    entries(&index)
+        .find(|entry| names(entry, name))
+        .map(|entry| {
+            Descriptor::deserialize(entry).map_err(|error| malformed(&path, error.to_string()))
+        })
+        .transpose()
+}
+
+/// Adds a manifest whose blobs are there; a tag moves to it from any other.
+pub(super) fn insert(
+    layout: &Path,
+    name: &ManifestName,
+    descriptor: &Descriptor,
+) -> Result<(), RegistryError> {
+    let path = layout.join("index.json");
+    let failed = |source: io::Error| RegistryError::Io {
+        action: format!("cannot write {}", path.display()),
+        source,
+    };
+    fs::create_dir_all(layout).map_err(failed)?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(layout.join(LOCK_FILE))
+        .map_err(failed)?;
+    // Released when the file is closed.
+    lock.lock().map_err(failed)?;
+
+    let marker = layout.join("oci-layout");
+    if !marker.exists() {
+        write(&marker, &json!({"imageLayoutVersion": "1.0.0"})).map_err(failed)?;
+    }
+    let mut index = read(&path)?.unwrap_or_else(
+        || json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []}),
+    );
+    let known = entries(&index).any(|entry| names(entry, name) && is(entry, descriptor));
+    if known {
+        return Ok(());
+    }
+    let mut entry =
+        serde_json::to_value(descriptor).map_err(|error| malformed(&path, error.to_string()))?;
+    if let (ManifestName::Tag(tag), Some(members)) = (name, entry.as_object_mut()) {
+        members.insert("annotations".to_owned(), json!({REF_NAME: tag.as_str()}));
+    }
+    let manifests = index
+        .get_mut("manifests")
+        .and_then(Value::as_array_mut)
+        .ok_or_else(|| malformed(&path, "it has no list \"manifests\"".to_owned()))?;
+    if let ManifestName::Tag(_) = name {
+        manifests.retain(|entry| !names(entry, name));
+    }
+    manifests.push(entry);
+    write(&path, &index).map_err(failed)
+}
+
+fn read(path: &PathBuf) -> Result<Option<Value>, RegistryError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(RegistryError::Io {
+                action: format!("cannot read {}", path.display()),
+                source,
+            });
+        }
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| malformed(path, error.to_string()))
+}
+
+fn write(path: &Path, value: &Value) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let staged = staged_file(directory)?;
+    serde_json::to_writer(staged.as_file(), value)?;
+    publish(staged, path)
+}
+
+fn entries(index: &Value) -> impl Iterator<Item = &Value> {
+    index
+        .get("manifests")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+fn names(entry: &Value, name: &ManifestName) -> bool {
+    let found = match name {
+        ManifestName::Digest(_) => entry.get("digest"),
+        ManifestName::Tag(_) => entry.get("annotations").and_then(|all| all.get(REF_NAME)),
+    };
+    found.and_then(Value::as_str) == Some(&name.to_string())
+}
+
+fn is(entry: &Value, descriptor: &Descriptor) -> bool {
+    entry.get("digest").and_then(Value::as_str) == Some(&descriptor.digest.to_string())
+}
+
+fn malformed(path: &Path, problem: String) -> RegistryError {
+    RegistryError::Malformed {
+        what: path.display().to_string(),
+        problem,
+    }
+}

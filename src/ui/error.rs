@@ -1,0 +1,142 @@
+//! What a person is told when a command fails: what happened, why, and what to do next.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+
+/// What the program's exit status means; scripts rely on the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done, or nothing to do.
+    Done = 0,
+    /// Failed; nothing visible changed.
+    Failed = 1,
+    /// The command line or the project's configuration is wrong.
+    Usage = 2,
+    /// Changes or drift were found, and `--exit-code` asked for this status.
+    Changes = 3,
+    /// Authentication or permission.
+    Denied = 4,
+    /// Another deploy holds or won the environment.
+    Conflict = 5,
+    /// Refused for safety: drift, an older commit, an empty set of DAGs, a foreign key.
+    Refused = 6,
+    /// Interrupted while applying; `deploy` or `resume` continues.
+    Interrupted = 7,
+    /// The rollback target cannot be had.
+    RollbackUnavailable = 8,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A failed command, in the three parts that every error message has.
+#[derive(Debug)]
+pub struct CommandError {
+    what: String,
+    why: Vec<String>,
+    next: Option<String>,
+    exit: Exit,
+}
+
+impl CommandError {
+    /// A failure with nothing but its name.
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            why: Vec::new(),
+            next: None,
+            exit,
+        }
+    }
+
+    /// A failure named by an error; the errors that caused it become the reasons.
+    pub fn from_error(exit: Exit, error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut failure = Self::new(exit, error.to_string());
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            failure = failure.why(error.to_string());
+            cause = error.source();
+        }
+        failure
+    }
+
+    /// Adds a reason, unless what is said already contains it.
+    #[must_use]
+    pub fn why(mut self, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        let said = self.what.contains(&reason) || self.why.iter().any(|why| why.contains(&reason));
+        if !said && !reason.is_empty() {
+            self.why.push(reason);
+        }
+        self
+    }
+
+    /// Says what to do next, unless that was said.
+    #[must_use]
+    pub fn next(mut self, step: impl Into<String>) -> Self {
+        self.next.get_or_insert_with(|| step.into());
+        self
+    }
+
+    /// The exit status.
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The message for a terminal; without `colour` the text alone.
+    pub fn render(&self, colour: bool) -> String {
+        let style = |style: Style| if colour { style } else { Style::new() };
+        let red = style(AnsiColor::Red.on_default().bold());
+        let cyan = style(AnsiColor::Cyan.on_default().bold());
+        let mut text = String::new();
+        let _ = writeln!(text, "{red}error{red:#}: {}", indent(&self.what));
+        for why in &self.why {
+            let _ = writeln!(text, "  why: {}", indent(why));
+        }
+        if let Some(next) = &self.next {
+            let _ = writeln!(text, "  {cyan}next{cyan:#}: {}", indent(next));
+        }
+        text
+    }
+
+    /// The message for a program: one JSON object.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "error": {
+                "what": self.what,
+                "why": self.why,
+                "next": self.next,
+                "exit": self.exit as u8,
+            }
+        })
+    }
+}
+
+/// Further lines of a part stand below its first.
+fn indent(text: &str) -> String {
+    text.trim_end().replace('\n', "\n        ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_what_why_and_next() {
+        let error = CommandError::new(Exit::Usage, "there is no environment \"prdo\"")
+            .why("deployment_config.py has dev, prod")
+            .why("deployment_config.py has dev")
+            .next("forebay deploy -c prod");
+        assert_eq!(
+            error.render(false),
+            "error: there is no environment \"prdo\"\n  why: deployment_config.py has dev, prod\n  next: forebay deploy -c prod\n"
+        );
+        assert!(error.render(true).contains("\u{1b}["));
+    }
+}

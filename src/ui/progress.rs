@@ -1,0 +1,101 @@
+//! Progress for people: bars in a terminal, one line a phase elsewhere.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::Printer;
+use super::printer::stderr_is_terminal;
+use crate::progress::{Event, Phase, Progress, Unit};
+
+/// Shows events on standard error.
+pub struct TerminalProgress {
+    printer: Printer,
+    bars: MultiProgress,
+    running: Mutex<HashMap<Phase, ProgressBar>>,
+}
+
+impl TerminalProgress {
+    /// Nothing is drawn unless standard error is a terminal.
+    pub fn new(printer: Printer) -> Self {
+        let target = if printer.shows_progress() && stderr_is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        Self {
+            printer,
+            bars: MultiProgress::with_draw_target(target),
+            running: Mutex::default(),
+        }
+    }
+
+    fn start(&self, phase: Phase, total: Option<u64>, unit: Unit) {
+        let template = match (total, unit) {
+            (Some(_), Unit::Bytes) => {
+                "{prefix:>10} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+            }
+            (Some(_), Unit::Items) => "{prefix:>10} {bar:24} {pos}/{len}",
+            (None, _) => "{prefix:>10} {spinner} {elapsed}",
+        };
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = self.bars.add(ProgressBar::new(total.unwrap_or(0)));
+        bar.set_style(style);
+        bar.set_prefix(name(phase));
+        bar.enable_steady_tick(Duration::from_millis(120));
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(previous) = running.insert(phase, bar) {
+            previous.finish_and_clear();
+        }
+    }
+
+    fn finish(&self, phase: Phase, summary: &str) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = running.remove(&phase) {
+            bar.finish_and_clear();
+        }
+        if self.printer.shows_progress() {
+            let green = anstyle::AnsiColor::Green.on_default().bold();
+            self.line(&format!("{green}{:>10}{green:#} {summary}", name(phase)));
+        }
+    }
+
+    /// A line that stays, above the bars.
+    fn line(&self, text: &str) {
+        self.bars.suspend(|| {
+            use std::io::Write as _;
+            let _ = writeln!(anstream::stderr(), "{text}");
+        });
+    }
+}
+
+impl Progress for TerminalProgress {
+    fn report(&self, event: Event) {
+        match event {
+            Event::Started { phase, total, unit } => self.start(phase, total, unit),
+            Event::Advanced { phase, amount } => {
+                let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(bar) = running.get(&phase) {
+                    bar.inc(amount);
+                }
+            }
+            Event::Finished { phase, summary } => self.finish(phase, &summary),
+            Event::Warning(text) => self.bars.suspend(|| self.printer.warning(&text)),
+        }
+    }
+}
+
+fn name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Scan => "Sources",
+        Phase::Probe => "Workflows",
+        Phase::Wheels => "Wheels",
+        Phase::Image => "Image",
+        Phase::Push => "Push",
+        Phase::Upload => "DAGs",
+        Phase::Verify => "Verify",
+    }
+}
