@@ -1,15 +1,28 @@
 //! Buckets behind one trait. Every write and delete carries a precondition, so
 //! that nobody's work is overwritten unseen.
 
+mod checksums;
+mod directory;
+mod gcs;
 mod key;
 mod location;
+mod nonce;
 
+pub use checksums::Checksums;
+pub use directory::DirectoryBucket;
+pub use gcs::{Endpoint, GcsBucket};
 pub use key::{InvalidKey, ObjectKey};
 pub use location::{BucketLocation, ParseBucketError};
+pub use nonce::nonce;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+
+use crate::credentials::TokenSource;
+use crate::http::HttpClient;
 
 /// A number that changes with every write of a key (Google Cloud Storage, "generation").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,8 +46,8 @@ pub struct StoredObject {
     pub size: u64,
     /// Which write this is.
     pub generation: StorageGeneration,
-    /// The CRC32C of its bytes, which every backend gives.
-    pub crc32c: u32,
+    /// The CRC32C of its bytes; only objects under a customer's own encryption key have none.
+    pub crc32c: Option<u32>,
     /// The MD5 of its bytes; composed objects have none.
     pub md5: Option<[u8; 16]>,
     /// When it was written, by the server's clock.
@@ -81,10 +94,12 @@ pub trait Bucket: Send + Sync {
 
     /// Writes one object if the condition holds, and says what the bucket then has.
     ///
+    /// An implementation that repeats a write after a lost answer recognises
+    /// its own earlier attempt, so that a failed condition always means
+    /// somebody else. After any other error the write may or may not have happened.
+    ///
     /// # Errors
-    /// [`BucketError::ConditionFailed`] if somebody else wrote in between. A
-    /// repeated attempt after a lost answer can meet our own write: callers
-    /// that must know read the object back.
+    /// [`BucketError::ConditionFailed`] if the object is not as the condition wants it.
     async fn write(
         &self,
         key: &ObjectKey,
@@ -101,6 +116,25 @@ pub trait Bucket: Send + Sync {
         key: &ObjectKey,
         generation: StorageGeneration,
     ) -> Result<(), BucketError>;
+}
+
+/// Opens a bucket; makes no request. `tokens` may be absent for a directory or
+/// an emulator; without them a real bucket is asked anonymously.
+///
+/// # Errors
+/// `STORAGE_EMULATOR_HOST` must be an address if it is set.
+pub fn open(
+    location: &BucketLocation,
+    http: &HttpClient,
+    tokens: Option<Arc<dyn TokenSource>>,
+) -> Result<Arc<dyn Bucket>, BucketError> {
+    Ok(match location {
+        BucketLocation::Directory { path } => Arc::new(DirectoryBucket::new(path)),
+        BucketLocation::GoogleCloudStorage { name } => {
+            let endpoint = Endpoint::from_environment()?;
+            Arc::new(GcsBucket::new(name, endpoint, http.clone(), tokens))
+        }
+    })
 }
 
 /// Why a bucket could not be read or written.
@@ -158,6 +192,12 @@ pub enum BucketError {
         request: String,
         /// The server's own words, cut short.
         detail: Option<String>,
+    },
+    /// `STORAGE_EMULATOR_HOST` is set to something that is not an address.
+    #[error("STORAGE_EMULATOR_HOST is {value:?}, which is not HOST:PORT or a URL")]
+    EmulatorAddress {
+        /// The variable's value.
+        value: String,
     },
     /// A local file could not be read or written (directory buckets).
     #[error("{action}")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use google_cloud_auth::credentials::{
-    AccessTokenCredentials, external_account, impersonated, mds, service_account, user_account,
+    AccessTokenCredentials, external_account, impersonated, mds, user_account,
 };
 use google_cloud_auth::errors::CredentialsError;
 use serde_json::Value;
@@ -15,7 +15,8 @@ use tokio::sync::Mutex;
 
 use super::cached::Cached;
 use super::gcloud::Gcloud;
-use super::{CredentialError, Secret, TokenSource, metadata};
+use super::service_account::ServiceAccountKey;
+use super::{CredentialError, Secret, TokenSource, metadata, programs};
 use crate::http::HttpClient;
 
 /// Bucket and registry with one token.
@@ -52,15 +53,12 @@ impl Places {
         } else {
             "gcloud"
         };
-        let gcloud = std::env::split_paths(&variable("PATH").unwrap_or_default())
-            .map(|directory| directory.join(program))
-            .find(|candidate| candidate.is_file());
         Self {
             named_file: variable(VARIABLE).map(PathBuf::from),
             well_known_file: configuration
                 .map(|directory| directory.join("application_default_credentials.json")),
             metadata_host: variable("GCE_METADATA_HOST").and_then(|host| host.into_string().ok()),
-            gcloud,
+            gcloud: programs::find(&programs::path_of_process(), program),
         }
     }
 }
@@ -77,7 +75,7 @@ pub(super) struct LocalAccount {
 enum Chosen {
     /// Keeps and renews its tokens by itself.
     Library(AccessTokenCredentials),
-    Gcloud(Cached<Gcloud>),
+    Ours(Box<dyn TokenSource>),
 }
 
 impl LocalAccount {
@@ -97,7 +95,7 @@ impl LocalAccount {
     async fn choose(&self) -> Result<(Chosen, String), CredentialError> {
         if let Some(path) = &self.places.named_file {
             let origin = format!("{VARIABLE}={}", path.display());
-            return match from_file(path, &origin).await? {
+            return match from_file(path, &origin, &self.http).await? {
                 Some(chosen) => Ok(chosen),
                 None => Err(CredentialError::Misconfigured {
                     source_name: origin,
@@ -106,7 +104,7 @@ impl LocalAccount {
             };
         }
         if let Some(path) = &self.places.well_known_file
-            && let Some(chosen) = from_file(path, &path.display().to_string()).await?
+            && let Some(chosen) = from_file(path, &path.display().to_string(), &self.http).await?
         {
             return Ok(chosen);
         }
@@ -124,7 +122,7 @@ impl LocalAccount {
         if let Some(executable) = &self.places.gcloud {
             let gcloud = Cached::new(Gcloud::new(executable.clone()));
             let description = gcloud.describe();
-            return Ok((Chosen::Gcloud(gcloud), description));
+            return Ok((Chosen::Ours(Box::new(gcloud)), description));
         }
         let well_known = (self.places.well_known_file.as_deref()).map_or_else(
             || "gcloud's folder".to_owned(),
@@ -142,7 +140,11 @@ impl LocalAccount {
 }
 
 /// Reads a credential file; `None` if there is none.
-async fn from_file(path: &Path, origin: &str) -> Result<Option<(Chosen, String)>, CredentialError> {
+async fn from_file(
+    path: &Path,
+    origin: &str,
+    http: &HttpClient,
+) -> Result<Option<(Chosen, String)>, CredentialError> {
     let misconfigured = |problem: String| CredentialError::Misconfigured {
         source_name: origin.to_owned(),
         problem,
@@ -157,11 +159,14 @@ async fn from_file(path: &Path, origin: &str) -> Result<Option<(Chosen, String)>
         .map_err(|_| misconfigured("the file is not JSON".to_owned()))?;
     let text = |key: &str| json.get(key).and_then(Value::as_str).map(str::to_owned);
     let kind = text("type").unwrap_or_default();
-    let principal = text("client_email");
     let built = match kind.as_str() {
-        "service_account" => service_account::Builder::new(json)
-            .with_access_specifier(service_account::AccessSpecifier::from_scopes([SCOPE]))
-            .build_access_token_credentials(),
+        "service_account" => {
+            let key = ServiceAccountKey::new(json, origin, SCOPE, http)
+                .map_err(|problem| misconfigured(problem.to_owned()))?;
+            let source = Cached::new(key);
+            let description = source.describe();
+            return Ok(Some((Chosen::Ours(Box::new(source)), description)));
+        }
         "authorized_user" => user_account::Builder::new(json)
             .with_scopes([SCOPE])
             .build_access_token_credentials(),
@@ -185,8 +190,7 @@ async fn from_file(path: &Path, origin: &str) -> Result<Option<(Chosen, String)>
         };
         misconfigured(format!("as a credential of the type {kind}, {problem}"))
     })?;
-    let principal = principal.map_or_else(String::new, |principal| format!(" {principal}"));
-    let description = format!("the {}{principal} ({origin})", kind.replace('_', " "));
+    let description = format!("the {} ({origin})", kind.replace('_', " "));
     Ok(Some((Chosen::Library(credentials), description)))
 }
 
@@ -227,7 +231,7 @@ impl TokenSource for LocalAccount {
         };
         let chosen = slot.insert(chosen);
         match chosen {
-            Chosen::Gcloud(gcloud) => gcloud.token().await,
+            Chosen::Ours(source) => source.token().await,
             Chosen::Library(credentials) => {
                 let refused = |problem: String| CredentialError::Refused {
                     source_name: self.describe(),
@@ -245,9 +249,146 @@ impl TokenSource for LocalAccount {
     async fn invalidate(&self) {
         let mut chosen = self.chosen.lock().await;
         match &*chosen {
-            Some(Chosen::Gcloud(gcloud)) => gcloud.invalidate().await,
+            Some(Chosen::Ours(source)) => source.invalidate().await,
             // It has no way to forget its token, so it is made anew.
             _ => *chosen = None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::credentials::test_server;
+    use crate::http::HttpOptions;
+
+    /// Looks at these places and at nothing of this machine.
+    fn local_account(places: Places) -> LocalAccount {
+        let places = Places {
+            // Nothing listens there.
+            metadata_host: places.metadata_host.or(Some("127.0.0.1:1".to_owned())),
+            ..places
+        };
+        LocalAccount::new(places, HttpClient::new(&HttpOptions::default()).unwrap())
+    }
+
+    fn named(path: &Path) -> Places {
+        Places {
+            named_file: Some(path.to_owned()),
+            ..Places::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_found_says_where_it_was_sought_and_what_to_do() {
+        let places = Places {
+            well_known_file: Some("/nonexistent/adc.json".into()),
+            ..Places::default()
+        };
+        let error = local_account(places).token().await.unwrap_err().to_string();
+        for part in [
+            VARIABLE,
+            "/nonexistent/adc.json",
+            "metadata",
+            "gcloud auth application-default login",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bad_file_is_an_error_that_shows_nothing_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("key.json");
+        let absent = local_account(named(&file)).token().await.unwrap_err();
+        assert!(absent.to_string().contains("does not exist"), "{absent}");
+        for content in [
+            r#"{"private_key": "hunter2""#,
+            r#"{"type": "unheard_of", "private_key": "hunter2"}"#,
+            r#"{"type": "service_account", "private_key": "hunter2"}"#,
+            r#"{"type": "service_account", "client_email": "a@b", "private_key_id": "1", "project_id": "p", "private_key": "hunter2"}"#,
+            r#"{"type": "authorized_user", "client_secret": "hunter2"}"#,
+            r#"{"type": "external_account", "client_secret": "hunter2"}"#,
+        ] {
+            std::fs::write(&file, content).unwrap();
+            let error = local_account(named(&file)).token().await.unwrap_err();
+            let text = format!("{error} {error:?}");
+            assert!(
+                text.contains(VARIABLE) && text.contains("key.json"),
+                "{text}"
+            );
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_accounts_key_becomes_an_access_token() {
+        let (address, requests) =
+            test_server::start("", r#"{"access_token": "ya29.sa", "expires_in": 3600}"#);
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("key.json");
+        let key = json!({
+            "type": "service_account",
+            "project_id": "p",
+            "client_email": "deployer@p.iam.gserviceaccount.com",
+            "private_key_id": "1",
+            "private_key": include_str!("testdata/service-account-key.pem"),
+            "token_uri": format!("http://{address}/token"),
+        });
+        std::fs::write(&file, key.to_string()).unwrap();
+        let account = local_account(named(&file));
+        for _ in 0..2 {
+            let token = account.token().await.unwrap().unwrap();
+            assert_eq!(token.reveal(), "ya29.sa");
+        }
+        account.invalidate().await;
+        account.token().await.unwrap();
+        assert!(
+            account
+                .describe()
+                .contains("deployer@p.iam.gserviceaccount.com")
+        );
+
+        let requests = requests.lock().unwrap();
+        assert_eq!(requests.len(), 2);
+        let (_, assertion) = requests[0].split_once("&assertion=").unwrap();
+        let parts: Vec<_> = assertion.split('.').collect();
+        let claims =
+            base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, parts[1]);
+        let claims: Value = serde_json::from_slice(&claims.unwrap()).unwrap();
+        assert_eq!(claims["scope"], SCOPE);
+        assert_eq!(claims["aud"], format!("http://{address}/token"));
+        assert_eq!(parts.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_users_login_is_refreshed() {
+        let (address, requests) = test_server::start(
+            "content-type: application/json\r\n",
+            r#"{"access_token": "ya29.user", "expires_in": 3600, "token_type": "Bearer"}"#,
+        );
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory
+            .path()
+            .join("application_default_credentials.json");
+        let login = json!({
+            "type": "authorized_user",
+            "client_id": "id",
+            "client_secret": "secret",
+            "refresh_token": "refresh",
+            "token_uri": format!("http://{address}/token"),
+        });
+        std::fs::write(&file, login.to_string()).unwrap();
+        let account = local_account(Places {
+            well_known_file: Some(file),
+            ..Places::default()
+        });
+        for _ in 0..2 {
+            let token = account.token().await.unwrap().unwrap();
+            assert_eq!(token.reveal(), "ya29.user");
+        }
+        assert_eq!(requests.lock().unwrap().len(), 1);
     }
 }

@@ -1,6 +1,7 @@
 //! Docker's credential helpers: `docker-credential-NAME get`, the server on
 //! its standard input, the login as JSON on its standard output.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use serde::Deserialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use super::{LoginKind, Secret};
+use super::{LoginKind, Secret, programs};
 
 /// Some helpers unlock a keychain, which a person has to allow.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -25,14 +26,21 @@ struct Answer {
 ///
 /// # Errors
 /// Why the helper failed, without what it printed.
-pub(super) async fn ask(helper: &str, server: &str) -> Result<Option<LoginKind>, String> {
+pub(super) async fn ask(
+    directories: &[PathBuf],
+    helper: &str,
+    server: &str,
+) -> Result<Option<LoginKind>, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if !helper.bytes().all(is_plain) {
         return Err(format!("{helper:?} is no name of a credential helper"));
     }
     let program = format!("docker-credential-{helper}");
+    let file_name = format!("{program}{}", std::env::consts::EXE_SUFFIX);
+    let executable = programs::find(directories, file_name)
+        .ok_or_else(|| format!("{program} is not on the PATH"))?;
     let running = async {
-        let mut child = Command::new(&program)
+        let mut child = Command::new(&executable)
             .arg("get")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -48,10 +56,7 @@ pub(super) async fn ask(helper: &str, server: &str) -> Result<Option<LoginKind>,
     let output = tokio::time::timeout(TIMEOUT, running)
         .await
         .map_err(|_| format!("{program} did not answer"))?
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => format!("{program} is not on the PATH"),
-            _ => format!("{program} cannot be started: {error}"),
-        })?;
+        .map_err(|error| format!("{program} cannot be started: {error}"))?;
     if !output.status.success() {
         // The protocol's only way to say so.
         let text = String::from_utf8_lossy(&output.stdout);

@@ -84,3 +84,33 @@ impl Mint for Gcloud {
         })
     }
 }
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+    use crate::credentials::programs;
+
+    async fn mint(text: &str) -> Result<Minted, CredentialError> {
+        let (_directory, executable) = programs::script("gcloud", text);
+        Gcloud::new(executable).mint().await
+    }
+
+    #[tokio::test]
+    async fn token_and_end_are_read() {
+        let answer = r#"{"configuration": {}, "credential": {"access_token": "ya29.x", "id_token": "i", "token_expiry": "2999-01-01T00:00:00Z"}}"#;
+        let minted = mint(&format!("echo '{answer}'")).await.unwrap();
+        assert_eq!(minted.token.reveal(), "ya29.x");
+        assert!(minted.life.unwrap() > Duration::from_secs(3_600));
+    }
+
+    #[tokio::test]
+    async fn what_gcloud_prints_is_not_shown() {
+        for script in ["echo ya29.leak; exit 1", "echo ya29.leak", "echo '{}'"] {
+            let error = mint(script).await.unwrap_err();
+            let text = format!("{error} {error:?}");
+            assert!(text.contains("gcloud's account"), "{text}");
+            assert!(!text.contains("leak"), "{text}");
+        }
+    }
+}

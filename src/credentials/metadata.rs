@@ -30,3 +30,34 @@ pub(super) async fn is_available(http: &HttpClient, host: Option<&str>) -> bool 
     let flavor = response.headers().get("metadata-flavor");
     response.status().is_success() && flavor.is_some_and(|value| value == "Google")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::test_server;
+    use crate::http::HttpOptions;
+
+    fn http() -> HttpClient {
+        HttpClient::new(&HttpOptions::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_googles_own_server_is_believed() {
+        let (google, _) = test_server::start("Metadata-Flavor: Google\r\n", "a@b");
+        assert!(is_available(&http(), Some(&google)).await);
+        let (other, _) = test_server::start("", "a@b");
+        assert!(!is_available(&http(), Some(&other)).await);
+        assert!(!is_available(&http(), Some("127.0.0.1:1")).await);
+        assert!(!is_available(&http(), Some("not a host")).await);
+    }
+
+    /// The clock of the test runs as soon as everybody waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_never_answers_is_none() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let silent = listener.local_addr().unwrap().to_string();
+        let began = tokio::time::Instant::now();
+        assert!(!is_available(&http(), Some(&silent)).await);
+        assert_eq!(began.elapsed().as_secs(), TIMEOUT.as_secs());
+    }
+}

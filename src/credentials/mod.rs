@@ -8,8 +8,12 @@ mod docker_config;
 mod docker_helper;
 mod gcloud;
 mod metadata;
+mod programs;
 mod registry;
 mod secret;
+mod service_account;
+#[cfg(test)]
+mod test_server;
 mod vault;
 
 pub use registry::{Login, LoginKind, RegistryCredentials};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::docker_config::{DockerConfig, files_of_process, server_url};
-use super::{AuthMethod, CredentialError, Secret, TokenSource, docker_helper};
+use super::{AuthMethod, CredentialError, Secret, TokenSource, docker_helper, programs};
 
 /// The user name that Google's registries expect with an access token.
 const GOOGLE_USER: &str = "oauth2accesstoken";
@@ -41,6 +41,8 @@ pub struct Login {
 /// Finds the logins for registries, each once.
 pub struct RegistryCredentials {
     files: Vec<PathBuf>,
+    /// Where credential helpers are sought.
+    program_directories: Vec<PathBuf>,
     google: Arc<dyn TokenSource>,
     /// Whether the user chose where Google's tokens come from.
     google_first: bool,
@@ -70,6 +72,7 @@ impl RegistryCredentials {
     pub fn new(files: Vec<PathBuf>, google: Arc<dyn TokenSource>, google_first: bool) -> Self {
         Self {
             files,
+            program_directories: programs::path_of_process(),
             google,
             google_first,
             found: Mutex::default(),
@@ -133,7 +136,8 @@ impl RegistryCredentials {
                 }
             };
             if let Some(helper) = config.helper(host) {
-                match docker_helper::ask(helper, server_url(host)).await {
+                match docker_helper::ask(&self.program_directories, helper, server_url(host)).await
+                {
                     Ok(Some(kind)) => {
                         let source = format!("docker-credential-{helper}");
                         return Some(Found::new(kind, &source, true));
@@ -265,5 +269,50 @@ mod tests {
             "{}",
             login.description
         );
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_helper_is_asked_once_until_its_login_is_refused() {
+        let text = r#"[ "$1" = get ] || exit 9
+            cd "$(dirname "$0")" && echo asked >> count
+            read -r server
+            case $server in
+                registry.test) echo '{"Username": "AWS", "Secret": "s3cret"}' ;;
+                token.test) echo '{"Username": "<token>", "Secret": "refresh"}' ;;
+                broken.test) echo 's3cret'; exit 1 ;;
+                *) echo 'credentials not found in native keychain'; exit 1 ;;
+            esac"#;
+        let (directory, _) = programs::script("docker-credential-test", text);
+        let file = directory.path().join("config.json");
+        let json = r#"{"credsStore": "test", "auths": {
+            "unknown.test": {"username": "written", "password": "p"},
+            "evil.test": {}
+        }, "credHelpers": {"evil.test": "../evil"}}"#;
+        std::fs::write(&file, json).unwrap();
+        let mut credentials = RegistryCredentials::new(vec![file], Arc::new(Fixed), false);
+        credentials.program_directories = vec![directory.path().to_owned()];
+        let asked = || {
+            let count = std::fs::read_to_string(directory.path().join("count"));
+            count.unwrap().lines().count()
+        };
+
+        for _ in 0..2 {
+            assert_eq!(user(&credentials, "registry.test").await, "AWS");
+        }
+        assert_eq!(asked(), 1);
+        assert!(credentials.forget("registry.test").await);
+        assert_eq!(user(&credentials, "registry.test").await, "AWS");
+        assert_eq!(asked(), 2);
+
+        assert_eq!(user(&credentials, "token.test").await, "<token>");
+        assert_eq!(user(&credentials, "unknown.test").await, "written");
+        assert!(!credentials.forget("unknown.test").await);
+        for host in ["broken.test", "evil.test"] {
+            let login = credentials.login(host).await.unwrap();
+            assert!(matches!(login.kind, LoginKind::Anonymous));
+            assert!(login.description.contains("credential"), "{login:?}");
+            assert!(!format!("{login:?}").contains("s3cret"));
+        }
     }
 }

@@ -1,1 +1,114 @@
-//! Placeholder.
+//! Environments: what is live, how it becomes something else, and how it
+//! becomes what it was.
+//!
+//! HEAD names the live generation and is only ever swapped by comparison; the
+//! records of generations are immutable. A deploy is [`Environment::observe`],
+//! [`Environment::settle`] (which ends what another deploy left unfinished),
+//! [`Environment::plan`] and [`Environment::apply`]; a rollback ends in the
+//! same `apply`. The order of writes is stated there.
+
+mod apply;
+mod drift;
+mod error;
+mod head;
+mod history;
+mod key;
+mod lease;
+mod local;
+mod observe;
+mod plan;
+mod record;
+mod resume;
+mod rollback;
+mod status;
+mod transition;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use apply::Applied;
+pub use drift::{DriftKind, Drifted, drift};
+pub use error::EnvironmentError;
+pub use head::{Direction, Head, Intent, LiveGeneration, listing_digest};
+pub use key::{DAGS_PREFIX, EnvironmentKey, MONITORING_KEY};
+pub use observe::Live;
+pub use plan::{Desired, DesiredDags, DesiredImage, IsAncestor, Plan, PlanSummary};
+pub use record::{
+    Action, GenerationRecord, RecordReference, RecordedCommit, RecordedDag, RecordedImage,
+};
+pub use resume::Settled;
+pub use status::{State, Status};
+
+use self::local::Local;
+use crate::bucket::Bucket;
+use crate::clock::Clock;
+use crate::progress::Progress;
+use crate::registry::Registry;
+use forebay_store::Store;
+
+/// What a user decides about changes.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long nobody else may take over after our last sign of life. `FOREBAY_LEASE_SECONDS`.
+    pub lease: Duration,
+    /// Who we are, for records and for those who meet our lease: `anna@ci-7`.
+    pub holder: String,
+    /// Whether objects of ours that somebody changed are written anew.
+    pub restore_drift: bool,
+    /// Whether an older commit may replace a newer one.
+    pub allow_older: bool,
+}
+
+impl Options {
+    /// The lease if nobody says otherwise.
+    pub const DEFAULT_LEASE: Duration = Duration::from_secs(60);
+
+    /// Everything at its default.
+    pub fn new(holder: impl Into<String>) -> Self {
+        Self {
+            lease: Self::DEFAULT_LEASE,
+            holder: holder.into(),
+            restore_drift: false,
+            allow_older: false,
+        }
+    }
+}
+
+/// One environment of one project, with the places it lives in.
+pub struct Environment {
+    key: EnvironmentKey,
+    bucket: Arc<dyn Bucket>,
+    registry: Arc<dyn Registry>,
+    local: Local,
+    clock: Arc<dyn Clock>,
+    progress: Arc<dyn Progress>,
+    options: Options,
+}
+
+impl Environment {
+    /// Makes no request.
+    pub fn new(
+        key: EnvironmentKey,
+        bucket: Arc<dyn Bucket>,
+        registry: Arc<dyn Registry>,
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        progress: Arc<dyn Progress>,
+        options: Options,
+    ) -> Self {
+        Self {
+            key,
+            bucket,
+            registry,
+            local: Local::new(store),
+            clock,
+            progress,
+            options,
+        }
+    }
+
+    /// Which environment this is.
+    pub fn key(&self) -> &EnvironmentKey {
+        &self.key
+    }
+}

@@ -29,8 +29,8 @@ pub struct ImageToPush {
     pub manifest: FetchedManifest,
     /// Everything that the manifest names: configuration and layers.
     pub blobs: Vec<Arc<dyn BlobSource>>,
-    /// Repositories that may have some of the blobs (the base image's). Those
-    /// on another registry are passed over.
+    /// Repositories that may have those blobs whose source names no
+    /// [`BlobSource::origin`]. Those on another registry are passed over.
     pub mount_candidates: Vec<Repository>,
 }
 
@@ -172,24 +172,28 @@ impl Push<'_> {
         proven: &BTreeSet<Sha256Digest>,
         report: &mut PushReport,
     ) -> Result<(), RegistryError> {
-        let own = self.registry.repository();
-        let mut candidates: Vec<Repository> = (self.image.mount_candidates.iter())
-            .filter(|candidate| *candidate != own)
-            .cloned()
-            .collect();
-        if candidates.is_empty() {
-            candidates.push(own.clone());
-        }
         let blobs: Vec<_> = self.blobs(proven).collect();
         report.present = self.blobs(&BTreeSet::new()).count() - blobs.len();
         self.start(blobs.iter().map(|blob| blob.descriptor().size).sum());
-        let mut outcomes = futures_util::stream::iter(blobs)
-            .map(|blob| self.send_blob(blob, &candidates))
-            .buffer_unordered(PARALLEL_BLOBS);
-        while let Some(outcome) = outcomes.next().await {
-            count(outcome?, report);
+        let sends: Vec<_> = (blobs.into_iter())
+            .map(|blob| self.send_blob(blob, self.candidates(blob)))
+            .collect();
+        in_parallel(sends, report).await
+    }
+
+    /// Where to mount a blob from. A blob that came from nowhere else is sought
+    /// in the repository itself, which is the same request as starting its upload.
+    fn candidates(&self, blob: &Arc<dyn BlobSource>) -> Vec<Repository> {
+        let own = self.registry.repository();
+        let mut candidates: Vec<_> = match blob.origin() {
+            Some(origin) => vec![origin.clone()],
+            None => self.image.mount_candidates.clone(),
+        };
+        candidates.retain(|candidate| candidate != own && are_on_one_registry(candidate, own));
+        if candidates.is_empty() {
+            candidates.push(own.clone());
         }
-        Ok(())
+        candidates
     }
 
     /// The full pass: what was taken for present turned out not to be.
@@ -199,39 +203,35 @@ impl Push<'_> {
             uploaded: std::mem::take(&mut report.uploaded),
             ..PushReport::default()
         };
-        let mut outcomes = futures_util::stream::iter(blobs)
-            .map(|blob| async {
-                match self.registry.has_blob(&blob.descriptor().digest).await {
-                    Ok(true) => Ok((blob.descriptor().clone(), BlobOutcome::Present)),
-                    // Whether it is absent or the question is refused: sending it settles both.
-                    Ok(false) | Err(_) => self.send_blob(blob, &[]).await,
-                }
-            })
-            .buffer_unordered(PARALLEL_BLOBS);
-        while let Some(outcome) = outcomes.next().await {
-            count(outcome?, report);
-        }
-        Ok(())
+        let sends: Vec<_> = (blobs.into_iter())
+            .map(|blob| self.send_if_missing(blob))
+            .collect();
+        in_parallel(sends, report).await
     }
 
-    async fn send_blob(
-        &self,
-        blob: &Arc<dyn BlobSource>,
-        candidates: &[Repository],
-    ) -> Result<(Descriptor, BlobOutcome), RegistryError> {
+    async fn send_if_missing(&self, blob: &Arc<dyn BlobSource>) -> SentBlob {
+        match self.registry.has_blob(&blob.descriptor().digest).await {
+            Ok(true) => Ok((blob.descriptor().clone(), BlobOutcome::Present)),
+            // Whether it is absent or the question is refused: sending it settles both.
+            Ok(false) | Err(_) => self.send_blob(blob, Vec::new()).await,
+        }
+    }
+
+    async fn send_blob(&self, blob: &Arc<dyn BlobSource>, candidates: Vec<Repository>) -> SentBlob {
         let descriptor = blob.descriptor();
-        let counted = Counted {
+        let counter = Arc::<Counter>::default();
+        let counted: Arc<dyn BlobSource> = Arc::new(Counted {
             blob: Arc::clone(blob),
-            counter: Arc::default(),
-        };
+            counter: Arc::clone(&counter),
+        });
         let mut reported = 0;
-        let sending = self.registry.put_blob(&counted, candidates);
+        let sending = self.registry.put_blob(&counted, &candidates);
         tokio::pin!(sending);
         let outcome = loop {
             tokio::select! {
                 outcome = &mut sending => break outcome?,
-                () = counted.counter.moved.notified() => {
-                    let furthest = counted.counter.furthest.load(Ordering::Relaxed);
+                () = counter.moved.notified() => {
+                    let furthest = counter.furthest.load(Ordering::Relaxed);
                     self.advance(furthest.saturating_sub(reported));
                     reported = furthest;
                 }
@@ -313,12 +313,32 @@ impl Push<'_> {
     }
 }
 
-fn count((descriptor, outcome): (Descriptor, BlobOutcome), report: &mut PushReport) {
-    match outcome {
-        BlobOutcome::Present => report.present += 1,
-        BlobOutcome::Mounted => report.mounted += 1,
-        BlobOutcome::Uploaded => report.uploaded.push(descriptor),
+/// Whether a blob can be mounted from one to the other.
+fn are_on_one_registry(one: &Repository, other: &Repository) -> bool {
+    match (one, other) {
+        (Repository::Registry { host: one, .. }, Repository::Registry { host: other, .. }) => {
+            one == other
+        }
+        _ => false,
     }
+}
+
+type SentBlob = Result<(Descriptor, BlobOutcome), RegistryError>;
+
+/// Awaits all of them, [`PARALLEL_BLOBS`] at a time; the first failure ends the rest.
+async fn in_parallel(
+    sends: Vec<impl Future<Output = SentBlob>>,
+    report: &mut PushReport,
+) -> Result<(), RegistryError> {
+    let mut outcomes = futures_util::stream::iter(sends).buffer_unordered(PARALLEL_BLOBS);
+    while let Some(outcome) = outcomes.next().await {
+        match outcome? {
+            (_, BlobOutcome::Present) => report.present += 1,
+            (_, BlobOutcome::Mounted) => report.mounted += 1,
+            (descriptor, BlobOutcome::Uploaded) => report.uploaded.push(descriptor),
+        }
+    }
+    Ok(())
 }
 
 /// Bytes as people read them, in powers of ten as registries count them.
@@ -380,6 +400,16 @@ impl Read for CountingReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Callers await it inside boxed, sendable futures.
+    #[test]
+    fn a_push_can_be_moved_between_threads() {
+        fn sendable<T: Send>(_: T) {}
+        fn check(registry: &dyn Registry, image: &ImageToPush, progress: &dyn Progress) {
+            sendable(push(registry, image, &[], None, progress));
+        }
+        let _ = check;
+    }
 
     #[test]
     fn amounts_are_short() {

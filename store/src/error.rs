@@ -27,6 +27,17 @@ pub enum StoreError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// The index turned out to be damaged while it was used. The next open makes it anew.
+    #[error(
+        "the store's index {} is damaged; it will be made anew when the store is next opened",
+        path.display()
+    )]
+    IndexDamaged {
+        /// The index file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
     /// The index was written by a newer program.
     #[error(
         "the store's index {} has schema version {found}, but this program knows only up to {supported}; use the newer program, or another store",
@@ -163,7 +174,9 @@ impl From<StoreError> for io::Error {
         let kind = match &error {
             StoreError::Io { source, .. } => source.kind(),
             StoreError::NotFound { .. } | StoreError::Lost { .. } => io::ErrorKind::NotFound,
-            StoreError::Damaged { .. } | StoreError::Pack { .. } => io::ErrorKind::InvalidData,
+            StoreError::Damaged { .. }
+            | StoreError::Pack { .. }
+            | StoreError::IndexDamaged { .. } => io::ErrorKind::InvalidData,
             StoreError::OutOfRange { .. } => io::ErrorKind::UnexpectedEof,
             _ => io::ErrorKind::Other,
         };

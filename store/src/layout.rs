@@ -3,6 +3,7 @@
 //! ```text
 //! lock                     shared by every open handle, exclusive to whoever replaces the index
 //! index.sqlite             what is where; rebuilt from the rest when it is lost
+//! index.sqlite-damaged     is there if somebody found the index damaged while using it
 //! objects/ab/<digest>      one large object, mode 0444
 //! packs/<name>.pack        the small objects and the records of one batch, mode 0444
 //! staging/<owner>/         what a live process is writing; beside it <owner>.lock, which it holds
@@ -37,9 +38,10 @@ impl Layout {
         self.root.join("index.sqlite")
     }
 
-    /// The index and what SQLite keeps beside it.
-    pub(crate) fn index_files(&self) -> [PathBuf; 3] {
-        ["index.sqlite", "index.sqlite-wal", "index.sqlite-shm"].map(|name| self.root.join(name))
+    /// The index, what SQLite keeps beside it, and the mark that it is damaged.
+    pub(crate) fn index_files(&self) -> [PathBuf; 4] {
+        ["", "-wal", "-shm", "-damaged"]
+            .map(|suffix| self.root.join(format!("index.sqlite{suffix}")))
     }
 
     pub(crate) fn objects(&self) -> PathBuf {

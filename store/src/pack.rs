@@ -73,6 +73,8 @@ pub(crate) struct PackWriter {
     file: BufWriter<NamedTempFile>,
     offset: u64,
     entries: Vec<Entry>,
+    /// Whether a write failed: nobody knows how much of it is in the file.
+    broken: bool,
 }
 
 /// A pack whose bytes are durable, but which has no final name yet.
@@ -88,6 +90,7 @@ impl PackWriter {
             file: BufWriter::with_capacity(256 * 1024, staged),
             offset: 0,
             entries: Vec::new(),
+            broken: false,
         };
         writer.write(&HEADER)?;
         Ok(writer)
@@ -125,9 +128,14 @@ impl PackWriter {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file.write_all(bytes).map_err(|source| {
-            let path = self.file.get_ref().path();
-            StoreError::io("write", path)(source)
+        let written = if self.broken {
+            Err(io::Error::other("an earlier write to it failed"))
+        } else {
+            self.file.write_all(bytes)
+        };
+        written.map_err(|source| {
+            self.broken = true;
+            StoreError::io("write", self.file.get_ref().path())(source)
         })?;
         self.offset += bytes.len() as u64;
         Ok(())
@@ -283,4 +291,108 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 
 fn take_u64(rest: &mut &[u8]) -> Option<u64> {
     take(rest).map(u64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn write(bodies: &[(bool, Vec<u8>)]) -> (tempfile::TempDir, SealedPack) {
+        let directory = tempfile::tempdir().unwrap();
+        let staged = NamedTempFile::new_in(directory.path()).unwrap();
+        let mut writer = PackWriter::new(staged).unwrap();
+        for (is_record, body) in bodies {
+            let kind = if *is_record {
+                EntryKind::Record
+            } else {
+                EntryKind::Object
+            };
+            writer.append(kind, ObjectInfo::of(body), body).unwrap();
+        }
+        (directory, writer.seal().unwrap())
+    }
+
+    fn bodies() -> impl Strategy<Value = Vec<(bool, Vec<u8>)>> {
+        let body = proptest::collection::vec(any::<u8>(), 0..200);
+        proptest::collection::vec((any::<bool>(), body), 0..8)
+    }
+
+    /// What can be had from the file at `path` must be what was written.
+    fn assert_nothing_wrong(path: &Path, sealed: &SealedPack, bodies: &[(bool, Vec<u8>)]) -> usize {
+        let pack = match Pack::open(path) {
+            Ok(pack) => pack,
+            Err(StoreError::Pack { .. }) => return 0,
+            Err(other) => panic!("{other}"),
+        };
+        assert_eq!((pack.name, &pack.entries), (sealed.name, &sealed.entries));
+        let mut intact = 0;
+        for (entry, (_, body)) in pack.entries.iter().zip(bodies) {
+            if pack.is_intact(entry).unwrap() {
+                assert_eq!(&pack.bytes(entry).unwrap(), body);
+                intact += 1;
+            }
+        }
+        intact
+    }
+
+    #[test]
+    fn the_layout_is_the_documented_one() {
+        let (_directory, sealed) = write(&[(false, b"body".to_vec())]);
+        let bytes = std::fs::read(&sealed.path).unwrap();
+        let mut expected = b"forebay-pack\x01\0\0\0body\x01".to_vec();
+        expected.extend_from_slice(blake3::hash(b"body").as_bytes());
+        expected.extend_from_slice(Sha256Digest::of(b"body").as_bytes());
+        for number in [16_u64, 4, 20, 1] {
+            expected.extend_from_slice(&number.to_le_bytes());
+        }
+        let mut covered = expected.get(..16).unwrap().to_vec();
+        covered.extend_from_slice(expected.get(20..).unwrap());
+        expected.extend_from_slice(blake3::hash(&covered).as_bytes());
+        assert_eq!(bytes, expected);
+        assert_eq!(sealed.name, ObjectDigest::of(&covered));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_was_written_is_read(bodies in bodies()) {
+            let (_directory, sealed) = write(&bodies);
+            prop_assert_eq!(assert_nothing_wrong(&sealed.path, &sealed, &bodies), bodies.len());
+        }
+
+        #[test]
+        fn damage_never_gives_wrong_bytes(
+            bodies in bodies(),
+            at in any::<proptest::sample::Index>(),
+            bit in 0..8u8,
+            truncate in any::<bool>(),
+        ) {
+            let (directory, sealed) = write(&bodies);
+            let mut bytes = std::fs::read(&sealed.path).unwrap();
+            let position = at.index(bytes.len());
+            if truncate {
+                bytes.truncate(position);
+            } else {
+                bytes[position] ^= 1u8 << bit;
+            }
+            let damaged = directory.path().join("damaged");
+            std::fs::write(&damaged, bytes).unwrap();
+            let intact = assert_nothing_wrong(&damaged, &sealed, &bodies);
+            prop_assert!(intact < bodies.len() || bodies.is_empty());
+        }
+
+        #[test]
+        fn any_bytes_are_a_pack_or_an_error(tail in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("pack");
+            std::fs::write(&path, [HEADER.as_slice(), &tail].concat()).unwrap();
+            let _ = Pack::open(&path).map(|pack| {
+                for entry in &pack.entries {
+                    let _ = pack.bytes(entry);
+                }
+            });
+        }
+    }
 }

@@ -38,6 +38,10 @@ impl Survey {
     /// Looks at everything that has not been looked at before.
     pub(crate) fn extend(&mut self, layout: &Layout) -> Result<(), StoreError> {
         for directory in list(&layout.objects())? {
+            // A desktop's or a person's own file is no reason to fail.
+            if !directory.is_dir() {
+                continue;
+            }
             for path in list(&directory)? {
                 match path.file_name().and_then(parse_name) {
                     Some(digest) if !self.files.contains_key(&digest) => {
@@ -169,7 +173,7 @@ pub(crate) fn rebuild(store: &Inner) -> Result<RebuildReport, StoreError> {
 }
 
 /// Both digests of the file at `path`.
-pub(crate) fn digest_file(path: &Path) -> io::Result<ObjectInfo> {
+fn digest_file(path: &Path) -> io::Result<ObjectInfo> {
     let mut file = File::open(path)?;
     let mut digesting = Digesting::new();
     let mut buffer = vec![0; 256 * 1024];
@@ -181,12 +185,7 @@ pub(crate) fn digest_file(path: &Path) -> io::Result<ObjectInfo> {
             Err(error) => return Err(error),
         }
     }
-    let (digest, sha256, size) = digesting.finish();
-    Ok(ObjectInfo {
-        digest,
-        sha256,
-        size,
-    })
+    Ok(digesting.into())
 }
 
 fn list(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {

@@ -4,17 +4,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, LOCATION};
+use http::header::{CONTENT_LENGTH, HeaderMap, LOCATION};
 use http::{Method, StatusCode};
 use url::Url;
 
 use super::answer::Problem;
 use super::auth::{Authenticator, Scopes};
 use crate::credentials::RegistryCredentials;
-use crate::http::{HttpClient, SendError};
+use crate::http::{HttpClient, SendError, read_body};
 use crate::registry::{Access, RegistryError};
 
 const MAX_REDIRECTS: usize = 5;
+/// The most that is read of an answer that nobody looks at.
+const MAX_DRAINED: usize = 64 << 10;
 
 /// The registry and repository that requests go to.
 #[derive(Debug, Clone)]
@@ -119,6 +121,11 @@ impl Transport {
                 self.http.request(call.method.clone(), url.clone())
             };
             let request = request.headers(headers).body(call.body.clone());
+            let request = match is_upload(&call.method) && call.body.is_empty() {
+                // Left out otherwise, and some servers answer 411 to that.
+                true => request.header(CONTENT_LENGTH, 0),
+                false => request,
+            };
             let response = (self.http.send(request))
                 .await
                 .map_err(|source| self.target.unreachable(source))?;
@@ -133,6 +140,8 @@ impl Transport {
             if !renewed {
                 return Ok(response);
             }
+            // A body that is left unread costs the connection.
+            let _ = read_body(response, MAX_DRAINED).await;
         }
     }
 

@@ -1,49 +1,15 @@
-//! What a store promises, through its public interface.
-
-#![allow(clippy::unwrap_used, clippy::panic)]
+//! Objects, realisations and roots.
 
 use std::fs;
 use std::io::{Cursor, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::common::{files_under, large, new_store, put};
 use forebay_store::{ObjectDigest, Realisation, Recipe, RootName, Sha256Digest, Store, StoreError};
-
-fn store() -> (tempfile::TempDir, Store) {
-    let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(&directory.path().join("store")).unwrap();
-    (directory, store)
-}
-
-fn put(store: &Store, bytes: &[u8]) -> ObjectDigest {
-    let mut batch = store.begin().unwrap();
-    let info = batch.put(bytes).unwrap();
-    batch.commit().unwrap();
-    info.digest
-}
-
-fn large(seed: u8) -> Vec<u8> {
-    (0..300_000u32)
-        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 ^ seed)
-        .collect()
-}
-
-fn files_under(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(files_under(&path));
-        } else {
-            files.push(path);
-        }
-    }
-    files.sort();
-    files
-}
 
 #[test]
 fn what_is_committed_is_there_for_the_next_process() {
-    let (_directory, store) = store();
+    let (_directory, store) = new_store();
     let big = large(0);
     let mut batch = store.begin().unwrap();
     let small = batch.put(b"small").unwrap();
@@ -79,25 +45,62 @@ fn what_is_committed_is_there_for_the_next_process() {
 
 #[test]
 fn a_dropped_batch_leaves_nothing() {
-    let (_directory, store) = store();
-    let before = files_under(store.root()).len();
+    let (_directory, store) = new_store();
     let mut batch = store.begin().unwrap();
     let info = batch.put(b"small").unwrap();
     batch.put(&large(1)).unwrap();
+    let staging = store.root().join("staging");
+    assert_eq!(files_under(&staging).len(), 3);
     drop(batch);
     assert_eq!(store.info(&info.digest).unwrap(), None);
+    assert!(matches!(
+        store.read(&info.digest),
+        Err(StoreError::NotFound { digest, .. }) if digest == info.digest
+    ));
     let root = store.root().to_owned();
     drop(store);
-    let _ = Store::open(&root).unwrap();
-    // SQLite's own files come and go.
-    let left = files_under(&root);
-    assert!(left.len() <= before, "{left:?}");
-    assert!(!left.iter().any(|path| path.ends_with("pack")));
+    for directory in ["staging", "objects", "packs", "corrupt"] {
+        assert_eq!(
+            files_under(&root.join(directory)),
+            Vec::<PathBuf>::new(),
+            "{directory}"
+        );
+    }
+}
+
+#[test]
+fn published_files_are_read_only_and_small_objects_share_one() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let (_directory, store) = new_store();
+    let mut batch = store.begin().unwrap();
+    for n in 0..1000_u32 {
+        batch.put(&n.to_le_bytes()).unwrap();
+    }
+    let big = batch.put(&large(1)).unwrap().digest.to_string();
+    batch.commit().unwrap();
+    let packs = files_under(&store.root().join("packs"));
+    let objects = files_under(&store.root().join("objects"));
+    assert_eq!((packs.len(), objects.len()), (1, 1));
+    assert!(objects[0].ends_with(format!("{}/{big}", &big[..2])));
+    for path in packs.iter().chain(&objects) {
+        let mode = fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o444, "{}", path.display());
+    }
+}
+
+#[test]
+fn handles_go_where_they_are_needed() {
+    fn shared<T: Send + Sync + 'static>() {}
+    fn sent<T: Send + 'static>() {}
+    shared::<Store>();
+    shared::<forebay_store::ObjectFile>();
+    sent::<forebay_store::ObjectReader>();
 }
 
 #[test]
 fn realisations_are_complete_or_none() {
-    let (_directory, store) = store();
+    let (_directory, store) = new_store();
     let key = Recipe::new("layer", 1, &["input"]).unwrap().key();
     assert_eq!(store.realisation(&key).unwrap(), None);
     let mut batch = store.begin().unwrap();
@@ -122,7 +125,7 @@ fn realisations_are_complete_or_none() {
 
 #[test]
 fn roots_are_set_replaced_and_removed() {
-    let (_directory, store) = store();
+    let (_directory, store) = new_store();
     let name: RootName = "generation/shop/dev/1".parse().unwrap();
     let digest = put(&store, b"kept");
     for objects in [vec![digest, digest], vec![]] {
@@ -141,7 +144,7 @@ fn roots_are_set_replaced_and_removed() {
 
 #[test]
 fn a_batch_with_nothing_new_writes_nothing() {
-    let (_directory, store) = store();
+    let (_directory, store) = new_store();
     let key = Recipe::new("layer", 1, &()).unwrap().key();
     let name: RootName = "pin/a".parse().unwrap();
     let absent: RootName = "pin/absent".parse().unwrap();

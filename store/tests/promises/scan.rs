@@ -1,7 +1,5 @@
 //! Scanning reads what has changed, all of it, and nothing else.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;

@@ -1,0 +1,419 @@
+//! Google Cloud Storage through its JSON API. The XML API, which general
+//! libraries speak, has no precondition on deletes and no checksums in
+//! listings; both are what ownership rests on.
+
+mod send;
+mod wire;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use url::Url;
+
+use self::send::Call;
+use self::wire::{ListPage, OBJECT_FIELDS, ObjectResource};
+use super::{
+    Bucket, BucketError, BucketLocation, Checksums, Listing, ObjectKey, ReadObject,
+    StorageGeneration, StoredObject, WriteCondition, nonce,
+};
+use crate::credentials::TokenSource;
+use crate::http::HttpClient;
+
+/// The address of the service, or of an emulator.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    base: Url,
+    emulator: bool,
+}
+
+impl Endpoint {
+    const SERVICE: &'static str = "https://storage.googleapis.com";
+
+    /// The service itself, or what `STORAGE_EMULATOR_HOST` names.
+    ///
+    /// # Errors
+    /// See [`Endpoint::emulator`].
+    pub fn from_environment() -> Result<Self, BucketError> {
+        match std::env::var("STORAGE_EMULATOR_HOST") {
+            Ok(address) if !address.is_empty() => Self::emulator(&address),
+            _ => Self::parse(Self::SERVICE, false),
+        }
+    }
+
+    /// The service behind another address, such as a private endpoint. Tokens are sent there.
+    ///
+    /// # Errors
+    /// See [`Endpoint::emulator`].
+    pub fn service_at(url: &str) -> Result<Self, BucketError> {
+        Self::parse(url, false)
+    }
+
+    /// An emulator at `HOST:PORT` or at a URL. It never sees a token.
+    ///
+    /// # Errors
+    /// [`BucketError::EmulatorAddress`] if `address` is neither.
+    pub fn emulator(address: &str) -> Result<Self, BucketError> {
+        if address.contains("://") {
+            Self::parse(address, true)
+        } else {
+            Self::parse(&format!("http://{address}"), true)
+        }
+    }
+
+    fn parse(text: &str, emulator: bool) -> Result<Self, BucketError> {
+        let invalid = || BucketError::EmulatorAddress {
+            value: text.to_owned(),
+        };
+        let base = Url::parse(text).map_err(|_| invalid())?;
+        if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
+            return Err(invalid());
+        }
+        Ok(Self { base, emulator })
+    }
+
+    /// `path` must start with a slash and be escaped.
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}{path}"));
+        url
+    }
+}
+
+/// A bucket of Google Cloud Storage.
+///
+/// Every write carries `ifGenerationMatch`, both checksums, and a nonce in the
+/// object's metadata by which a repeated write knows its own earlier attempt.
+pub struct GcsBucket {
+    name: String,
+    location: BucketLocation,
+    endpoint: Endpoint,
+    http: HttpClient,
+    tokens: Option<Arc<dyn TokenSource>>,
+}
+
+impl GcsBucket {
+    /// The most bytes of one page of a listing, 1,000 objects with keys of 1 KiB and all else.
+    const PAGE_LIMIT: usize = 16 << 20;
+    /// The most bytes of an object that we read: DAG files and records are far smaller.
+    const OBJECT_LIMIT: usize = 64 << 20;
+    /// How often a body that does not have its promised checksum is read again.
+    const READ_AGAIN: u32 = 2;
+
+    /// Makes no request.
+    pub fn new(
+        name: &str,
+        endpoint: Endpoint,
+        http: HttpClient,
+        tokens: Option<Arc<dyn TokenSource>>,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            location: BucketLocation::GoogleCloudStorage {
+                name: name.to_owned(),
+            },
+            tokens: tokens.filter(|_| !endpoint.emulator),
+            endpoint,
+            http,
+        }
+    }
+
+    fn objects_url(&self) -> Url {
+        self.endpoint.url(&format!("/storage/v1/b/{}/o", self.name))
+    }
+
+    fn object_url(&self, key: &ObjectKey) -> Url {
+        let key = wire::encode_key(key.as_str());
+        self.endpoint
+            .url(&format!("/storage/v1/b/{}/o/{key}", self.name))
+    }
+
+    fn condition_failed(&self, key: &ObjectKey) -> BucketError {
+        BucketError::ConditionFailed {
+            bucket: self.to_string(),
+            key: key.to_string(),
+        }
+    }
+
+    fn parse_object(&self, call: &Call, body: &[u8]) -> Result<ObjectResource, BucketError> {
+        serde_json::from_slice(body)
+            .map_err(|_| self.malformed(call, "a description of an object that cannot be read"))
+    }
+
+    fn stored(&self, call: &Call, resource: ObjectResource) -> Result<StoredObject, BucketError> {
+        resource
+            .into_stored()
+            .ok_or_else(|| self.malformed(call, "an object with a malformed number or checksum"))
+    }
+
+    /// Whether a failed condition was our own earlier attempt: the object then carries our nonce.
+    async fn written_by(
+        &self,
+        key: &ObjectKey,
+        nonce: &str,
+    ) -> Result<Option<StoredObject>, BucketError> {
+        let mut url = self.object_url(key);
+        url.query_pairs_mut().append_pair("fields", OBJECT_FIELDS);
+        let call = Call {
+            method: Method::GET,
+            url,
+            body: None,
+            limit: Self::PAGE_LIMIT,
+            permission: "storage.objects.get",
+            what: format!("reading the metadata of {key}"),
+        };
+        let answer = self.send(&call).await?;
+        match answer.status {
+            StatusCode::OK => {
+                let resource = self.parse_object(&call, &answer.body)?;
+                if resource.nonce() != Some(nonce) {
+                    return Ok(None);
+                }
+                self.stored(&call, resource).map(Some)
+            }
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(self.refuse(&call, &answer)),
+        }
+    }
+
+    fn upload(
+        &self,
+        key: &ObjectKey,
+        bytes: &Bytes,
+        checksums: &Checksums,
+        nonce: &str,
+        condition: WriteCondition,
+    ) -> Call {
+        let generation = match condition {
+            WriteCondition::Absent => 0,
+            WriteCondition::Unchanged(StorageGeneration(generation)) => generation,
+        };
+        let mut url = self
+            .endpoint
+            .url(&format!("/upload/storage/v1/b/{}/o", self.name));
+        url.query_pairs_mut()
+            .append_pair("uploadType", "multipart")
+            .append_pair("ifGenerationMatch", &generation.to_string())
+            .append_pair("fields", OBJECT_FIELDS);
+        let content_type = content_type(key);
+        let resource = serde_json::json!({
+            "name": key.as_str(),
+            "contentType": content_type,
+            "crc32c": wire::encode_crc32c(checksums),
+            "md5Hash": wire::encode_md5(checksums),
+            "metadata": { wire::NONCE: nonce },
+        });
+        let head = format!(
+            "--{nonce}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{resource}\r\n\
+             --{nonce}\r\nContent-Type: {content_type}\r\n\r\n"
+        );
+        let tail = format!("\r\n--{nonce}--\r\n");
+        let body = [head.as_bytes(), bytes, tail.as_bytes()].concat();
+        Call {
+            method: Method::POST,
+            url,
+            body: Some((
+                format!("multipart/related; boundary={nonce}"),
+                Bytes::from(body),
+            )),
+            limit: Self::PAGE_LIMIT,
+            permission: "storage.objects.create",
+            what: format!("writing {key}"),
+        }
+    }
+}
+
+fn content_type(key: &ObjectKey) -> &'static str {
+    match key.as_str().rsplit_once('.') {
+        Some((_, "json")) => "application/json",
+        Some((_, "py")) => "text/x-python",
+        _ => "application/octet-stream",
+    }
+}
+
+impl fmt::Display for GcsBucket {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.location.fmt(formatter)
+    }
+}
+
+#[async_trait]
+impl Bucket for GcsBucket {
+    fn location(&self) -> &BucketLocation {
+        &self.location
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Listing, BucketError> {
+        let mut objects = Vec::new();
+        let mut page_token: Option<String> = None;
+        loop {
+            let mut url = self.objects_url();
+            url.query_pairs_mut()
+                .append_pair("prefix", prefix)
+                .append_pair("maxResults", "1000")
+                .append_pair("fields", &format!("items({OBJECT_FIELDS}),nextPageToken"));
+            if let Some(token) = &page_token {
+                url.query_pairs_mut().append_pair("pageToken", token);
+            }
+            let call = Call {
+                method: Method::GET,
+                url,
+                body: None,
+                limit: Self::PAGE_LIMIT,
+                permission: "storage.objects.list",
+                what: format!("listing {prefix}"),
+            };
+            let answer = self.send(&call).await?;
+            if answer.status != StatusCode::OK {
+                return Err(self.refuse(&call, &answer));
+            }
+            let page: ListPage = serde_json::from_slice(&answer.body)
+                .map_err(|_| self.malformed(&call, "a listing that cannot be read"))?;
+            for resource in page.items {
+                objects.push(self.stored(&call, resource)?);
+            }
+            match page.next_page_token {
+                Some(token) if page_token.as_ref() == Some(&token) => {
+                    return Err(self.malformed(&call, "the same page twice"));
+                }
+                Some(token) => page_token = Some(token),
+                None => {
+                    objects.sort_by(|one, other| one.key.cmp(&other.key));
+                    let server_time = self.time_of(&call, &answer)?;
+                    return Ok(Listing {
+                        objects,
+                        server_time,
+                    });
+                }
+            }
+        }
+    }
+
+    async fn read(&self, key: &ObjectKey) -> Result<Option<ReadObject>, BucketError> {
+        let mut url = self.object_url(key);
+        url.query_pairs_mut().append_pair("alt", "media");
+        let call = Call {
+            method: Method::GET,
+            url,
+            body: None,
+            limit: Self::OBJECT_LIMIT,
+            permission: "storage.objects.get",
+            what: format!("reading {key}"),
+        };
+        for _ in 0..=Self::READ_AGAIN {
+            let answer = self.send(&call).await?;
+            match answer.status {
+                StatusCode::OK => {}
+                // A missing bucket is told apart only by these words; a listing says it clearly.
+                StatusCode::NOT_FOUND if mentions_bucket(&answer.body) => {
+                    return Err(self.refuse(&call, &answer));
+                }
+                StatusCode::NOT_FOUND => return Ok(None),
+                _ => return Err(self.refuse(&call, &answer)),
+            }
+            let size = answer.body.len() as u64;
+            let object = wire::object_of_headers(key.as_str(), &answer.headers, size)
+                .filter(|object| object.crc32c.is_some() || object.md5.is_some())
+                .ok_or_else(|| self.malformed(&call, "an object without its checksum"))?;
+            let checksums = Checksums::of(&answer.body);
+            if object.crc32c.is_none_or(|crc| crc == checksums.crc32c)
+                && object.md5.is_none_or(|md5| md5 == checksums.md5)
+            {
+                let server_time = self.time_of(&call, &answer)?;
+                return Ok(Some(ReadObject {
+                    object,
+                    bytes: answer.body,
+                    server_time,
+                }));
+            }
+        }
+        Err(BucketError::Damaged {
+            bucket: self.to_string(),
+            key: key.to_string(),
+        })
+    }
+
+    async fn write(
+        &self,
+        key: &ObjectKey,
+        bytes: Bytes,
+        condition: WriteCondition,
+    ) -> Result<StoredObject, BucketError> {
+        let nonce = nonce();
+        let checksums = Checksums::of(&bytes);
+        let call = self.upload(key, &bytes, &checksums, &nonce, condition);
+        let answer = self.send(&call).await?;
+        let object = match answer.status {
+            StatusCode::OK | StatusCode::CREATED => {
+                self.stored(&call, self.parse_object(&call, &answer.body)?)?
+            }
+            StatusCode::PRECONDITION_FAILED if answer.repeated => self
+                .written_by(key, &nonce)
+                .await?
+                .ok_or_else(|| self.condition_failed(key))?,
+            StatusCode::PRECONDITION_FAILED => return Err(self.condition_failed(key)),
+            _ => return Err(self.refuse(&call, &answer)),
+        };
+        if checksums.matches(&object) {
+            Ok(object)
+        } else {
+            Err(BucketError::Damaged {
+                bucket: self.to_string(),
+                key: key.to_string(),
+            })
+        }
+    }
+
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        generation: StorageGeneration,
+    ) -> Result<(), BucketError> {
+        let mut url = self.object_url(key);
+        url.query_pairs_mut()
+            .append_pair("ifGenerationMatch", &generation.0.to_string());
+        let call = Call {
+            method: Method::DELETE,
+            url,
+            body: None,
+            limit: Self::PAGE_LIMIT,
+            permission: "storage.objects.delete",
+            what: format!("deleting {key}"),
+        };
+        let answer = self.send(&call).await?;
+        match answer.status {
+            StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
+            StatusCode::PRECONDITION_FAILED => Err(self.condition_failed(key)),
+            _ => Err(self.refuse(&call, &answer)),
+        }
+    }
+}
+
+fn mentions_bucket(body: &[u8]) -> bool {
+    String::from_utf8_lossy(body).contains("bucket does not exist")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emulators_address_comes_with_or_without_a_scheme() {
+        for address in [
+            "127.0.0.1:4443",
+            "http://127.0.0.1:4443",
+            "http://127.0.0.1:4443/",
+        ] {
+            let url = Endpoint::emulator(address)
+                .unwrap()
+                .url("/storage/v1/b/x/o/a%2Fb");
+            assert_eq!(url.as_str(), "http://127.0.0.1:4443/storage/v1/b/x/o/a%2Fb");
+        }
+        for address in ["", "ftp://x", "http://", "a b"] {
+            assert!(Endpoint::emulator(address).is_err(), "{address:?}");
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! Makes a plan real.
+//!
+//! The order of writes, and why nothing is ever lost or half there:
+//!
+//! 1. the image's blobs, then its manifest, under the version's tag;
+//! 2. the bytes of new DAGs into `objects/` (create-only);
+//! 3. the generation's record (create-only): this claims its number;
+//! 4. the image's retention tag, which has that number;
+//! 5. HEAD to `applying` (compare-and-swap). Until here nothing can be seen,
+//!    and the loser of two deploys ends here;
+//! 6. `dags/`: new files, then changed ones, then, last, those that leave,
+//!    each under the precondition that it is still what we saw;
+//! 7. the listing again: everything is as it was to be;
+//! 8. HEAD to committed.
+//!
+//! Killed after 5, all that is needed to go on, or back, is in the bucket and
+//! the registry: see [`Environment::settle`].
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+
+use super::head::{Direction, LiveGeneration, listing_digest};
+use super::key::DAGS_PREFIX;
+use super::lease::Lease;
+use super::plan::{Draft, ImageSource, Plan};
+use super::record::{GenerationRecord, RecordReference, RecordedDag, RecordedImage};
+use super::transition::{Transition, Upload};
+use super::{Environment, EnvironmentError, Live};
+use crate::bucket::{BucketError, Listing, ObjectKey, StorageGeneration, WriteCondition};
+use crate::oci::Sha256Digest;
+use crate::progress::{Event, Phase, Unit};
+use crate::registry::{FetchedManifest, ImageToPush, ManifestName, PushReport, push};
+use forebay_store::ObjectDigest;
+
+/// How many objects are written at the same time.
+const PARALLEL: usize = 8;
+
+/// How often somebody else may claim the number that we were about to take.
+const CLAIMS: usize = 20;
+
+/// What an apply did.
+#[derive(Debug, Clone, Default)]
+pub struct Applied {
+    /// The generation that is live now.
+    pub generation: u64,
+    /// The generation that was live before.
+    pub previous: Option<u64>,
+    /// Whether anything was written at all.
+    pub changed: bool,
+    /// What the registry got.
+    pub push: Option<PushReport>,
+    /// How many files were written to `dags/`.
+    pub uploaded: usize,
+    /// How many files were deleted from `dags/`.
+    pub deleted: usize,
+}
+
+impl Environment {
+    /// Makes a plan real, in the order stated above, and verifies it.
+    ///
+    /// # Errors
+    /// [`EnvironmentError::Lost`] if another deploy was faster;
+    /// [`EnvironmentError::Interrupted`] if it stopped after `dags/` may have
+    /// begun to change; otherwise nothing visible has changed.
+    pub async fn apply(&self, plan: Plan) -> Result<Applied, EnvironmentError> {
+        let previous = plan.live.generation().map(|live| live.reference.generation);
+        let Some(draft) = plan.draft else {
+            return Ok(Applied {
+                generation: previous.unwrap_or_default(),
+                previous,
+                ..Applied::default()
+            });
+        };
+        let base = plan.base.as_deref();
+        let (push, manifests) = self.provide_images(&plan.live, base, &draft).await?;
+        self.keep_bytes(&draft, base).await?;
+        let (record, reference) = self.claim_number(&plan.live, &draft).await?;
+        self.retain_images(&record, &manifests).await?;
+
+        let intent = self.intent(reference, Direction::Forward);
+        let seen = plan.live.seen.as_ref().map(|seen| seen.generation);
+        let lease = Lease::take(self, seen, plan.live.generation().cloned(), intent).await?;
+        let transition = Transition {
+            target: Some(&record),
+            base,
+            abandoned: None,
+        };
+        let (uploaded, deleted) = self
+            .carry_out(lease, &transition, &plan.live.listing, reference)
+            .await?;
+        Ok(Applied {
+            generation: reference.generation,
+            previous,
+            changed: true,
+            push,
+            uploaded,
+            deleted,
+        })
+    }
+
+    /// Step 1. Also gives the manifests that need this generation's tag.
+    async fn provide_images(
+        &self,
+        live: &Live,
+        base: Option<&GenerationRecord>,
+        draft: &Draft,
+    ) -> Result<(Option<PushReport>, Vec<FetchedManifest>), EnvironmentError> {
+        let is_new = draft.untagged().contains(&draft.image);
+        match &draft.source {
+            ImageSource::Push(image, version_tag) => {
+                let tagged = !is_new && base.is_some_and(|base| base.version == draft.version);
+                let report = if tagged {
+                    None
+                } else {
+                    let previous = known_manifest(live, &draft.image);
+                    let tags = std::slice::from_ref(version_tag);
+                    let registry = self.registry.as_ref();
+                    let progress = self.progress.as_ref();
+                    Some(push(registry, image, tags, previous.as_ref(), progress).await?)
+                };
+                Ok((report, manifest_if(is_new, image)))
+            }
+            ImageSource::Existing if is_new => {
+                let name = ManifestName::Digest(draft.image);
+                let manifest = self.registry.manifest(&name).await?;
+                let manifest = manifest.ok_or_else(|| self.image_missing(&draft.image))?;
+                Ok((None, vec![manifest]))
+            }
+            ImageSource::Existing => match live.image_is_present(&draft.image) {
+                Some(true) => Ok((None, Vec::new())),
+                _ if self.has_image(&draft.image).await? => Ok((None, Vec::new())),
+                _ => Err(self.image_missing(&draft.image)),
+            },
+            ImageSource::Proven(manifests) => Ok((None, manifests.clone())),
+        }
+    }
+
+    pub(super) fn image_missing(&self, digest: &Sha256Digest) -> EnvironmentError {
+        EnvironmentError::image_missing(&self.registry.repository().to_string(), digest)
+    }
+
+    /// Step 2. What an earlier generation already has there is not written again.
+    async fn keep_bytes(
+        &self,
+        draft: &Draft,
+        base: Option<&GenerationRecord>,
+    ) -> Result<(), EnvironmentError> {
+        self.local
+            .put(draft.bytes.values().cloned().collect())
+            .await?;
+        let known = |digest: &ObjectDigest| {
+            let mut dags = base.into_iter().flat_map(|base| base.dags.values());
+            dags.any(|dag| dag.object == *digest)
+        };
+        let new = draft.bytes.iter().filter(|(digest, _)| !known(digest));
+        let writes = new.map(|(digest, bytes)| self.keep_object(digest, bytes));
+        let mut writes = stream::iter(writes).buffer_unordered(PARALLEL);
+        while let Some(written) = writes.next().await {
+            written?;
+        }
+        Ok(())
+    }
+
+    async fn keep_object(
+        &self,
+        digest: &ObjectDigest,
+        bytes: &Bytes,
+    ) -> Result<(), EnvironmentError> {
+        let key = self.key.object(digest)?;
+        match self
+            .bucket
+            .write(&key, bytes.clone(), WriteCondition::Absent)
+            .await
+        {
+            // The key is the digest of the bytes, so whoever wrote it wrote the same.
+            Ok(_) | Err(BucketError::ConditionFailed { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Step 3. A number that a dead deploy has left its record at is passed over.
+    async fn claim_number(
+        &self,
+        live: &Live,
+        draft: &Draft,
+    ) -> Result<(GenerationRecord, RecordReference), EnvironmentError> {
+        let parent = live.generation().map(|live| live.reference);
+        let mut number = parent.map_or(1, |parent| parent.generation + 1);
+        for _ in 0..CLAIMS {
+            let record = self.record(draft, number, parent)?;
+            let bytes = Bytes::from(record.to_bytes()?);
+            let reference = RecordReference {
+                generation: number,
+                record: ObjectDigest::of(&bytes),
+            };
+            let key = self.key.generation(number)?;
+            let write = self
+                .bucket
+                .write(&key, bytes.clone(), WriteCondition::Absent);
+            match write.await {
+                Ok(_) => {
+                    self.local.put(vec![bytes]).await?;
+                    return Ok((record, reference));
+                }
+                Err(BucketError::ConditionFailed { .. }) => {
+                    number = number.max(self.highest_number().await?) + 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(EnvironmentError::NumbersTaken { last: number })
+    }
+
+    async fn highest_number(&self) -> Result<u64, EnvironmentError> {
+        let key = self.key.generation(0)?;
+        let folder = key
+            .as_str()
+            .strip_suffix("00000000.json")
+            .unwrap_or_default();
+        let listing = self.bucket.list(folder).await?;
+        let numbers = listing.objects.iter().filter_map(|object| {
+            let name = object.key.strip_prefix(folder)?.strip_suffix(".json")?;
+            name.parse::<u64>().ok()
+        });
+        Ok(numbers.max().unwrap_or_default())
+    }
+
+    fn record(
+        &self,
+        draft: &Draft,
+        number: u64,
+        parent: Option<RecordReference>,
+    ) -> Result<GenerationRecord, EnvironmentError> {
+        let tag = self.key.retention_tag(number)?;
+        let repository = self.registry.repository().to_string();
+        let new = draft.untagged().into_iter().enumerate();
+        let new = new.map(|(position, digest)| RecordedImage {
+            digest,
+            repository: repository.clone(),
+            // Only a rollback to several images that have all lost their tags needs more than one.
+            retention_tag: match position {
+                0 => tag.to_string(),
+                _ => format!("{tag}-{position}"),
+            },
+        });
+        let mut images: Vec<_> = new.chain(draft.retained.iter().cloned()).collect();
+        images.sort_by_key(|image| image.digest);
+        Ok(GenerationRecord {
+            schema: GenerationRecord::SCHEMA,
+            project: self.key.project.clone(),
+            environment: self.key.environment.clone(),
+            generation: number,
+            parent,
+            action: draft.action,
+            rollback_of: draft.rollback_of,
+            version: draft.version.clone(),
+            git: draft.git.clone(),
+            created_at: self.clock.now(),
+            created_by: self.options.holder.clone(),
+            program: concat!("forebay ", env!("CARGO_PKG_VERSION")).to_owned(),
+            image: draft.image,
+            images,
+            dags: draft.dags.clone(),
+        })
+    }
+
+    /// Step 4.
+    async fn retain_images(
+        &self,
+        record: &GenerationRecord,
+        manifests: &[FetchedManifest],
+    ) -> Result<(), EnvironmentError> {
+        for manifest in manifests {
+            let descriptor = &manifest.descriptor;
+            let mut images = record.images.iter();
+            if let Some(image) = images.find(|image| image.digest == descriptor.digest) {
+                let name = ManifestName::Tag(image.tag()?);
+                let bytes = manifest.bytes.clone();
+                self.registry
+                    .put_manifest(&name, &descriptor.media_type, bytes)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps 6 to 8, under a lease. Gives the numbers of files written and deleted.
+    pub(super) async fn carry_out(
+        &self,
+        mut lease: Lease<'_>,
+        transition: &Transition<'_>,
+        listing: &Listing,
+        applying: RecordReference,
+    ) -> Result<(usize, usize), EnvironmentError> {
+        let outcome = match self.change_dags(&mut lease, transition, listing).await {
+            Ok((listing, counts)) => {
+                let live = self.live_generation(transition.target, &listing)?;
+                lease.commit(live).await.map(|()| counts)
+            }
+            // Whoever took the lease from us decides now.
+            Err(error @ EnvironmentError::Lost { .. }) => Err(error),
+            Err(error) => {
+                lease.release().await;
+                Err(error)
+            }
+        };
+        let counts = outcome.map_err(|error| error.interrupts(applying.generation))?;
+        if let Some(target) = transition.target
+            && let Err(error) = self.remember(target).await
+        {
+            self.progress.report(Event::Warning(format!(
+                "generation {} is live, but this machine could not take note of it: {error}",
+                target.generation
+            )));
+        }
+        Ok(counts)
+    }
+
+    fn live_generation(
+        &self,
+        target: Option<&GenerationRecord>,
+        listing: &Listing,
+    ) -> Result<Option<LiveGeneration>, EnvironmentError> {
+        let Some(target) = target else {
+            return Ok(None);
+        };
+        Ok(Some(LiveGeneration {
+            reference: RecordReference {
+                generation: target.generation,
+                record: ObjectDigest::of(&target.to_bytes()?),
+            },
+            image: target.image,
+            state: target.state(),
+            listing: listing_digest(listing),
+        }))
+    }
+
+    /// Steps 6 and 7.
+    async fn change_dags(
+        &self,
+        lease: &mut Lease<'_>,
+        transition: &Transition<'_>,
+        listing: &Listing,
+    ) -> Result<(Listing, (usize, usize)), EnvironmentError> {
+        let steps = transition.steps(listing, self.options.restore_drift)?;
+        let counts = (steps.create.len() + steps.replace.len(), steps.delete.len());
+        self.progress.report(Event::Started {
+            phase: Phase::Upload,
+            total: Some(steps.count() as u64),
+            unit: Unit::Items,
+        });
+        for uploads in [&steps.create, &steps.replace] {
+            let writes = uploads.iter().map(|upload| self.upload(upload));
+            let writes = stream::iter(writes).buffer_unordered(PARALLEL);
+            lease.drive(writes).await?;
+        }
+        let deletes = steps.delete.iter();
+        let deletes = deletes.map(|(key, generation)| self.delete(key, *generation));
+        lease
+            .drive(stream::iter(deletes).buffer_unordered(PARALLEL))
+            .await?;
+        self.progress.report(Event::Finished {
+            phase: Phase::Upload,
+            summary: format!("{} written, {} deleted", counts.0, counts.1),
+        });
+
+        self.progress.report(Event::Started {
+            phase: Phase::Verify,
+            total: None,
+            unit: Unit::Items,
+        });
+        let listing = self.bucket.list(DAGS_PREFIX).await?;
+        transition.verify(&listing)?;
+        self.progress.report(Event::Finished {
+            phase: Phase::Verify,
+            summary: format!(
+                "{} DAG files are live",
+                transition.target.map_or(0, |target| target.dags.len())
+            ),
+        });
+        Ok((listing, counts))
+    }
+
+    async fn upload(&self, upload: &Upload<'_>) -> Result<(), EnvironmentError> {
+        let bytes = self.dag_bytes(upload.dag).await?;
+        self.bucket
+            .write(upload.key, bytes, upload.condition)
+            .await?;
+        self.advance();
+        Ok(())
+    }
+
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        generation: StorageGeneration,
+    ) -> Result<(), EnvironmentError> {
+        self.bucket.delete(key, generation).await?;
+        self.advance();
+        Ok(())
+    }
+
+    fn advance(&self) {
+        self.progress.report(Event::Advanced {
+            phase: Phase::Upload,
+            amount: 1,
+        });
+    }
+
+    /// A DAG file's bytes: from this machine, else from the bucket; verified.
+    async fn dag_bytes(&self, dag: &RecordedDag) -> Result<Bytes, EnvironmentError> {
+        if let Some(bytes) = self.local.get(dag.object).await? {
+            return Ok(bytes);
+        }
+        let key = self.key.object(&dag.object)?;
+        match self.bucket.read(&key).await? {
+            Some(read) if ObjectDigest::of(&read.bytes) == dag.object => Ok(read.bytes),
+            Some(_) => Err(EnvironmentError::Malformed {
+                key: key.to_string(),
+                problem: "its bytes do not have the digest that names it".to_owned(),
+            }),
+            None => Err(EnvironmentError::LostObject {
+                what: key.to_string(),
+            }),
+        }
+    }
+}
+
+/// A manifest that is known to be in the registry: the image's own, or the live one.
+fn known_manifest(live: &Live, image: &Sha256Digest) -> Option<Sha256Digest> {
+    match live.image_is_present(image) {
+        Some(true) => Some(*image),
+        _ => live
+            .generation()
+            .map(|live| live.image)
+            .filter(|live| live != image),
+    }
+}
+
+fn manifest_if(wanted: bool, image: &ImageToPush) -> Vec<FetchedManifest> {
+    let manifest = wanted.then(|| image.manifest.clone());
+    manifest.into_iter().collect()
+}

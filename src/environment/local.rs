@@ -1,0 +1,122 @@
+//! What this machine's store knows of environments. It saves requests and
+//! keeps bytes that a bucket may lose; nothing is true because it says so.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use forebay_store::{ObjectDigest, Realisation, Recipe, RecipeKey, RootName, Store, StoreError};
+
+use super::{EnvironmentError, EnvironmentKey};
+use crate::bucket::BucketLocation;
+
+const RECORD: &str = "record";
+
+/// The store, off the async threads.
+#[derive(Clone)]
+pub(super) struct Local {
+    store: Arc<Store>,
+}
+
+impl Local {
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { store }
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, EnvironmentError> {
+        let store = Arc::clone(&self.store);
+        let result = tokio::task::spawn_blocking(move || work(&store)).await;
+        Ok(result.map_err(EnvironmentError::Task)??)
+    }
+
+    /// The bytes of an object; `None` if they are not here or are damaged:
+    /// whoever asks has another place to look.
+    pub(super) async fn get(
+        &self,
+        digest: ObjectDigest,
+    ) -> Result<Option<Bytes>, EnvironmentError> {
+        self.run(move |store| match store.read(&digest) {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(
+                StoreError::NotFound { .. } | StoreError::Lost { .. } | StoreError::Damaged { .. },
+            ) => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    /// Keeps bytes, durably.
+    pub(super) async fn put(&self, objects: Vec<Bytes>) -> Result<(), EnvironmentError> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        self.run(move |store| {
+            let mut batch = store.begin()?;
+            for bytes in &objects {
+                batch.put(bytes)?;
+            }
+            batch.commit()
+        })
+        .await
+    }
+
+    /// The record that was live when this machine last looked.
+    pub(super) async fn last_seen(
+        &self,
+        environment: &EnvironmentKey,
+        bucket: &BucketLocation,
+    ) -> Result<Option<ObjectDigest>, EnvironmentError> {
+        let environment = environment.clone();
+        let bucket = bucket.clone();
+        self.run(move |store| {
+            let seen = store.realisation(&last_seen_key(&environment, &bucket)?)?;
+            Ok(seen.and_then(|seen| seen.outputs.get(RECORD).copied()))
+        })
+        .await
+    }
+
+    /// Remembers a live generation, and protects what it needs from collection.
+    pub(super) async fn remember(
+        &self,
+        environment: &EnvironmentKey,
+        bucket: &BucketLocation,
+        generation: u64,
+        record: Bytes,
+        objects: Vec<ObjectDigest>,
+    ) -> Result<(), EnvironmentError> {
+        let environment = environment.clone();
+        let bucket = bucket.clone();
+        self.run(move |store| {
+            // Only what is here can be protected; the bucket has the rest.
+            let mut kept = Vec::new();
+            for object in objects {
+                if store.info(&object)?.is_some() {
+                    kept.push(object);
+                }
+            }
+            let mut batch = store.begin()?;
+            let digest = batch.put(&record)?.digest;
+            kept.push(digest);
+            if let Ok(root) = format!("generation/{environment}/{generation}").parse::<RootName>() {
+                batch.set_root(&root, &kept)?;
+            }
+            let seen = Realisation {
+                outputs: [(RECORD.to_owned(), digest)].into(),
+            };
+            batch.realise(&last_seen_key(&environment, &bucket)?, &seen)?;
+            batch.commit()
+        })
+        .await
+    }
+}
+
+/// The key under which the last live record of an environment is remembered.
+fn last_seen_key(
+    environment: &EnvironmentKey,
+    bucket: &BucketLocation,
+) -> Result<RecipeKey, StoreError> {
+    let inputs = [environment.to_string(), bucket.to_string()];
+    Ok(Recipe::new("environment-last-seen", 1, &inputs)?.key())
+}

@@ -1,0 +1,199 @@
+//! What an environment is at: one round trip deep when nothing has changed.
+
+use std::sync::Arc;
+
+use futures_util::TryFutureExt as _;
+use futures_util::future::{OptionFuture, try_join3};
+use jiff::Timestamp;
+
+use super::head::{Head, LiveGeneration};
+use super::key::DAGS_PREFIX;
+use super::record::{GenerationRecord, RecordReference};
+use super::{Environment, EnvironmentError};
+use crate::bucket::{Listing, StorageGeneration};
+use crate::oci::Sha256Digest;
+use crate::registry::ManifestName;
+use forebay_store::ObjectDigest;
+
+/// HEAD as it was read.
+#[derive(Debug, Clone)]
+pub(super) struct SeenHead {
+    pub(super) head: Head,
+    pub(super) generation: StorageGeneration,
+    pub(super) updated: Timestamp,
+    pub(super) server_time: Timestamp,
+}
+
+/// What an environment is at.
+#[derive(Debug, Clone)]
+pub struct Live {
+    pub(super) seen: Option<SeenHead>,
+    pub(super) listing: Listing,
+    /// The live record, if this machine had it.
+    pub(super) record: Option<Arc<GenerationRecord>>,
+    /// Whether an image is in the registry, where that was asked.
+    pub(super) image: Option<(Sha256Digest, bool)>,
+}
+
+impl Live {
+    /// HEAD, if the environment has one.
+    pub fn head(&self) -> Option<&Head> {
+        self.seen.as_ref().map(|seen| &seen.head)
+    }
+
+    /// The committed generation, if there is one.
+    pub fn generation(&self) -> Option<&LiveGeneration> {
+        self.head()?.live.as_ref()
+    }
+
+    /// The objects in `dags/`.
+    pub fn listing(&self) -> &Listing {
+        &self.listing
+    }
+
+    /// Whether an image is known to be in the registry, or not to be.
+    pub(super) fn image_is_present(&self, digest: &Sha256Digest) -> Option<bool> {
+        let (asked, present) = self.image.as_ref()?;
+        (asked == digest).then_some(*present)
+    }
+}
+
+impl Environment {
+    /// Reads HEAD and lists `dags/`, at the same time.
+    ///
+    /// `image` is what is to be deployed, if that is known already: if it seems
+    /// to be what is live, the registry is asked for it, at the same time too
+    /// when this machine has seen it live before.
+    ///
+    /// # Errors
+    /// See [`EnvironmentError`].
+    pub async fn observe(&self, image: Option<&Sha256Digest>) -> Result<Live, EnvironmentError> {
+        let remembered = self.remembered().await?;
+        let expected = remembered.as_ref().map(|(_, record)| record.image);
+        let guess = image.filter(|image| expected.as_ref() == Some(image));
+        let (seen, listing, answer) = try_join3(
+            self.read_head(),
+            self.bucket
+                .list(DAGS_PREFIX)
+                .map_err(EnvironmentError::from),
+            async {
+                OptionFuture::from(guess.map(|image| self.has_image(image)))
+                    .await
+                    .transpose()
+            },
+        )
+        .await?;
+        let live = seen.as_ref().and_then(|seen| seen.head.live.as_ref());
+        let present = match (answer, image) {
+            (None, Some(image)) if live.is_some_and(|live| live.image == *image) => {
+                Some(self.has_image(image).await?)
+            }
+            (answer, _) => answer,
+        };
+        let record = remembered
+            .filter(|(digest, _)| live.is_some_and(|live| live.reference.record == *digest))
+            .map(|(_, record)| record);
+        Ok(Live {
+            image: image.copied().zip(present),
+            seen,
+            listing,
+            record,
+        })
+    }
+
+    pub(super) async fn read_head(&self) -> Result<Option<SeenHead>, EnvironmentError> {
+        let key = self.key.head()?;
+        let Some(read) = self.bucket.read(&key).await? else {
+            return Ok(None);
+        };
+        Ok(Some(SeenHead {
+            head: Head::parse(&read.bytes, &self.key, key.as_str())?,
+            generation: read.object.generation,
+            updated: read.object.updated,
+            server_time: read.server_time,
+        }))
+    }
+
+    pub(super) async fn has_image(&self, digest: &Sha256Digest) -> Result<bool, EnvironmentError> {
+        let name = ManifestName::Digest(*digest);
+        Ok(self.registry.manifest_descriptor(&name).await?.is_some())
+    }
+
+    /// The record that this machine last saw live. What is damaged or of another time counts as absent.
+    async fn remembered(
+        &self,
+    ) -> Result<Option<(ObjectDigest, Arc<GenerationRecord>)>, EnvironmentError> {
+        let location = self.bucket.location();
+        let Some(digest) = self.local.last_seen(&self.key, location).await? else {
+            return Ok(None);
+        };
+        let bytes = self.local.get(digest).await?;
+        let record = bytes.and_then(|bytes| {
+            GenerationRecord::parse(&bytes, &self.key, "the remembered record").ok()
+        });
+        Ok(record.map(|record| (digest, Arc::new(record))))
+    }
+
+    /// The live record: from this machine if it has it, else from the bucket.
+    pub(super) async fn live_record(
+        &self,
+        live: &Live,
+    ) -> Result<Option<Arc<GenerationRecord>>, EnvironmentError> {
+        match (&live.record, live.generation()) {
+            (Some(record), _) => Ok(Some(Arc::clone(record))),
+            (None, None) => Ok(None),
+            (None, Some(generation)) => {
+                let record = self.load(&generation.reference).await?;
+                self.remember(&record).await?;
+                Ok(Some(record))
+            }
+        }
+    }
+
+    /// A record by its reference, verified against its digest.
+    pub(super) async fn load(
+        &self,
+        reference: &RecordReference,
+    ) -> Result<Arc<GenerationRecord>, EnvironmentError> {
+        let key = self.key.generation(reference.generation)?;
+        let (bytes, fetched) = match self.local.get(reference.record).await? {
+            Some(bytes) => (bytes, false),
+            None => match self.bucket.read(&key).await? {
+                Some(read) => (read.bytes, true),
+                None => {
+                    return Err(EnvironmentError::LostObject {
+                        what: key.to_string(),
+                    });
+                }
+            },
+        };
+        let malformed = |problem: &str| EnvironmentError::Malformed {
+            key: key.to_string(),
+            problem: problem.to_owned(),
+        };
+        let record = GenerationRecord::parse(&bytes, &self.key, key.as_str());
+        if ObjectDigest::of(&bytes) != reference.record {
+            // A newer program's record is called that even here.
+            record?;
+            return Err(malformed("its digest is not the recorded one"));
+        }
+        let record = record?;
+        if record.generation != reference.generation {
+            return Err(malformed("it is the record of another generation"));
+        }
+        if fetched {
+            self.local.put(vec![bytes]).await?;
+        }
+        Ok(Arc::new(record))
+    }
+
+    /// Lets this machine know what is live.
+    pub(super) async fn remember(&self, record: &GenerationRecord) -> Result<(), EnvironmentError> {
+        let bytes = record.to_bytes()?.into();
+        let objects = record.dags.values().map(|dag| dag.object).collect();
+        let location = self.bucket.location();
+        self.local
+            .remember(&self.key, location, record.generation, bytes, objects)
+            .await
+    }
+}

@@ -1,0 +1,236 @@
+//! The immutable record of what was deployed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::EnvironmentError;
+use super::key::{DAGS_PREFIX, EnvironmentKey, MONITORING_KEY};
+use crate::bucket::{Checksums, ObjectKey};
+use crate::oci::{Sha256Digest, Tag};
+use crate::project::{EnvironmentName, GitState, ProjectName, Version, WorkflowId};
+use forebay_store::ObjectDigest;
+
+/// One generation of an environment, as `generations/<number>.json` holds it
+/// (`schema/generation.schema.json`). Written once, never changed; named by
+/// the BLAKE3 of its bytes, which HEAD and the next generation carry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationRecord {
+    /// The version of this format; see [`GenerationRecord::SCHEMA`].
+    pub schema: u32,
+    /// Whose it is.
+    pub project: ProjectName,
+    /// Where it was deployed.
+    pub environment: EnvironmentName,
+    /// Its number. Numbers grow, but those of deploys that died are missing.
+    pub generation: u64,
+    /// The generation that was live before; absent for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RecordReference>,
+    /// What brought it about.
+    pub action: Action,
+    /// The generation whose set this restores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_of: Option<u64>,
+    /// The project's version. A label, never content.
+    pub version: Version,
+    /// The git commit, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<RecordedCommit>,
+    /// When it was made, by the clock of whoever made it: for people, never judged by.
+    pub created_at: Timestamp,
+    /// Who made it.
+    pub created_by: String,
+    /// The program that wrote the record: `forebay 0.1.0`.
+    pub program: String,
+    /// The environment's image; DAGs deployed now run it.
+    pub image: Sha256Digest,
+    /// That image, and all others that DAGs run which were left as they were. Sorted by digest.
+    pub images: Vec<RecordedImage>,
+    /// Every DAG file, by its key in the bucket.
+    pub dags: BTreeMap<ObjectKey, RecordedDag>,
+}
+
+/// Names a record beyond doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordReference {
+    /// The generation's number.
+    pub generation: u64,
+    /// The BLAKE3 of the record's bytes.
+    pub record: ObjectDigest,
+}
+
+/// What brought a generation about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Image and DAGs.
+    Deploy,
+    /// The image alone; the DAGs stayed as they were.
+    DeployImage,
+    /// DAGs alone; the image was in the registry.
+    DeployDags,
+    /// An earlier set again.
+    Rollback,
+}
+
+/// The commit that was deployed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedCommit {
+    /// Its full hash.
+    pub commit: String,
+    /// Whether tracked files differed from it.
+    pub dirty: bool,
+}
+
+impl From<GitState> for RecordedCommit {
+    fn from(state: GitState) -> Self {
+        Self {
+            commit: state.commit,
+            dirty: state.dirty,
+        }
+    }
+}
+
+/// An image that the generation needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedImage {
+    /// Its manifest's digest.
+    pub digest: Sha256Digest,
+    /// The repository, as `docker_repository` has it.
+    pub repository: String,
+    /// The tag that retains it: of the generation that first needed it.
+    pub retention_tag: String,
+}
+
+/// A DAG file that is live in a generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedDag {
+    /// The workflow that it runs.
+    pub workflow: WorkflowId,
+    /// The digest of what decides the file, without version and clock.
+    pub identity: ObjectDigest,
+    /// The image that it runs.
+    pub image: Sha256Digest,
+    /// The BLAKE3 of its bytes, which `objects/` keeps.
+    pub object: ObjectDigest,
+    /// By which a listing tells whether the bucket still has these bytes.
+    #[serde(flatten)]
+    pub checksums: Checksums,
+}
+
+#[derive(Deserialize)]
+struct AnySchema {
+    schema: u32,
+}
+
+/// Reads `schema` before anything else, so that a newer format is called that.
+pub(super) fn parse_versioned<T: serde::de::DeserializeOwned>(
+    key: &str,
+    bytes: &[u8],
+    known: u32,
+) -> Result<T, EnvironmentError> {
+    let malformed = |error: serde_json::Error| EnvironmentError::Malformed {
+        key: key.to_owned(),
+        problem: error.to_string(),
+    };
+    let AnySchema { schema } = serde_json::from_slice(bytes).map_err(malformed)?;
+    if schema > known {
+        return Err(EnvironmentError::Newer {
+            key: key.to_owned(),
+            found: schema,
+            known,
+        });
+    }
+    serde_json::from_slice(bytes).map_err(malformed)
+}
+
+impl GenerationRecord {
+    /// The version that we write.
+    pub const SCHEMA: u32 = 1;
+
+    /// The bytes that are stored and digested: JSON without blanks, members in
+    /// the order of the type, keys of `dags` sorted.
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, EnvironmentError> {
+        serde_json::to_vec(self).map_err(|error| EnvironmentError::Malformed {
+            key: format!("generation {}", self.generation),
+            problem: error.to_string(),
+        })
+    }
+
+    /// Reads a record and checks everything that we rely on later: above all
+    /// that no key leads outside the DAGs folder.
+    ///
+    /// # Errors
+    /// [`EnvironmentError::Newer`] and [`EnvironmentError::Malformed`], with `place` in them.
+    pub fn parse(
+        bytes: &[u8],
+        environment: &EnvironmentKey,
+        place: &str,
+    ) -> Result<Self, EnvironmentError> {
+        let record: Self = parse_versioned(place, bytes, Self::SCHEMA)?;
+        let older = |other: u64| other < record.generation;
+        let problem = if (&record.project, &record.environment)
+            != (&environment.project, &environment.environment)
+        {
+            "it belongs to another project or environment".to_owned()
+        } else if let Some(key) = record.dags.keys().find(|key| !may_own(key)) {
+            format!("{key} can be nobody's DAG")
+        } else if record.needed_images() != record.images.iter().map(|i| i.digest).collect() {
+            "its list of images is not the one that its DAGs need".to_owned()
+        } else if !record.parent.is_none_or(|parent| older(parent.generation))
+            || !record.rollback_of.is_none_or(older)
+        {
+            "it follows a generation that is not older than itself".to_owned()
+        } else {
+            return Ok(record);
+        };
+        Err(EnvironmentError::Malformed {
+            key: place.to_owned(),
+            problem,
+        })
+    }
+
+    /// The images that the DAGs run, and the environment's own.
+    pub(super) fn needed_images(&self) -> BTreeSet<Sha256Digest> {
+        let of_dags = self.dags.values().map(|dag| dag.image);
+        of_dags.chain([self.image]).collect()
+    }
+
+    /// The digest of what is live, whatever the version, the clock and the file names are.
+    pub fn state(&self) -> ObjectDigest {
+        state_digest(
+            &self.image,
+            self.dags.values().map(|dag| (&dag.workflow, &dag.identity)),
+        )
+    }
+}
+
+impl RecordedImage {
+    pub(super) fn tag(&self) -> Result<Tag, EnvironmentError> {
+        Ok(self.retention_tag.parse()?)
+    }
+}
+
+/// Whether a key may be a project's DAG at all.
+pub(super) fn may_own(key: &ObjectKey) -> bool {
+    key.as_str().starts_with(DAGS_PREFIX) && key.as_str() != MONITORING_KEY
+}
+
+/// The BLAKE3 of the image's digest and of every workflow's id and identity,
+/// sorted by id: each as 32 raw bytes, the id ended by a zero byte.
+pub(super) fn state_digest<'a>(
+    image: &Sha256Digest,
+    dags: impl Iterator<Item = (&'a WorkflowId, &'a ObjectDigest)>,
+) -> ObjectDigest {
+    let mut dags: Vec<_> = dags.collect();
+    dags.sort();
+    let mut bytes = image.as_bytes().to_vec();
+    for (workflow, identity) in dags {
+        bytes.extend_from_slice(workflow.as_str().as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(identity.as_bytes());
+    }
+    ObjectDigest::of(&bytes)
+}

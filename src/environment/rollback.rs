@@ -1,0 +1,193 @@
+//! An earlier set again, as a new generation. It proves first that everything
+//! it needs is there, and never builds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::drift::by_key;
+use super::plan::{Draft, ImageSource, Plan, summarise};
+use super::record::{Action, GenerationRecord};
+use super::{Environment, EnvironmentError, Live};
+use crate::bucket::Listing;
+use crate::registry::{FetchedManifest, ManifestName};
+
+/// How many generations are tried when those that can be had are to be named.
+const LOOK_BACK: usize = 10;
+
+/// Whether a generation can be had.
+#[derive(Default)]
+struct Proof {
+    /// What is gone, in words.
+    missing: Vec<String>,
+    /// Images that are there, but whose tag is gone or names another.
+    untagged: Vec<FetchedManifest>,
+}
+
+impl Environment {
+    /// Plans the way back to `target`, or to the set before the live one. If
+    /// the live generation is itself a rollback, "before" is seen from the
+    /// generation it restored, so that one rollback after another leads
+    /// further back and never forth to what was rolled away.
+    ///
+    /// # Errors
+    /// [`EnvironmentError::NoRollbackTarget`] and
+    /// [`EnvironmentError::RollbackUnavailable`] name the generations that can be had.
+    pub async fn plan_rollback(
+        &self,
+        live: Live,
+        target: Option<u64>,
+    ) -> Result<Plan, EnvironmentError> {
+        self.refuse_unsettled(&live)?;
+        let base = self.live_record(&live).await?;
+        let found = match &base {
+            Some(base) => self.find_target(base, target).await?,
+            None => None,
+        };
+        let Some(found) = found else {
+            return Err(EnvironmentError::NoRollbackTarget {
+                generation: target,
+                usable: self.usable(&live).await?,
+            });
+        };
+        let proof = self.prove(&found, &live.listing).await?;
+        if !proof.missing.is_empty() {
+            return Err(EnvironmentError::RollbackUnavailable {
+                generation: found.generation,
+                missing: proof.missing,
+                usable: self.usable(&live).await?,
+            });
+        }
+        let draft = draft(&found, proof.untagged);
+        let base_record = base.as_deref();
+        let summary = summarise(base_record, &live.listing, &draft, &self.options)?;
+        let same =
+            base_record.is_some_and(|base| base.image == found.image && base.dags == found.dags);
+        let unchanged = same && summary.restored.is_empty();
+        Ok(Plan {
+            live,
+            base,
+            draft: (!unchanged).then_some(draft),
+            summary,
+        })
+    }
+
+    async fn find_target(
+        &self,
+        base: &Arc<GenerationRecord>,
+        target: Option<u64>,
+    ) -> Result<Option<Arc<GenerationRecord>>, EnvironmentError> {
+        let mut record = Arc::clone(base);
+        let mut not_before = target.or(base.rollback_of);
+        loop {
+            match (target, not_before) {
+                (Some(target), _) if record.generation == target => return Ok(Some(record)),
+                (Some(_), _) => {}
+                (None, Some(restored)) if record.generation == restored => not_before = None,
+                (None, Some(_)) => {}
+                (None, None) if record.state() != base.state() => return Ok(Some(record)),
+                (None, None) => {}
+            }
+            match self.parent(&record).await? {
+                Some(parent) => record = parent,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The generation that was live before a generation became live.
+    pub(super) async fn parent(
+        &self,
+        record: &GenerationRecord,
+    ) -> Result<Option<Arc<GenerationRecord>>, EnvironmentError> {
+        match &record.parent {
+            Some(parent) => self.load(parent).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// One request per image, and none for DAGs that this machine has.
+    async fn prove(
+        &self,
+        record: &GenerationRecord,
+        listing: &Listing,
+    ) -> Result<Proof, EnvironmentError> {
+        let mut proof = Proof::default();
+        for image in &record.images {
+            let tag = ManifestName::Tag(image.tag()?);
+            let tagged = self.registry.manifest_descriptor(&tag).await?;
+            if tagged.is_some_and(|descriptor| descriptor.digest == image.digest) {
+                continue;
+            }
+            let name = ManifestName::Digest(image.digest);
+            match self.registry.manifest(&name).await? {
+                Some(manifest) => proof.untagged.push(manifest),
+                None => proof
+                    .missing
+                    .push(format!("the image {}@{}", image.repository, image.digest)),
+            }
+        }
+        proof.missing.extend(self.lost_dags(record, listing).await?);
+        Ok(proof)
+    }
+
+    /// The DAG files of a record that are neither live, nor here, nor kept in the bucket.
+    pub(super) async fn lost_dags(
+        &self,
+        record: &GenerationRecord,
+        listing: &Listing,
+    ) -> Result<Vec<String>, EnvironmentError> {
+        let live = by_key(listing);
+        let mut wanted = BTreeMap::new();
+        for (key, dag) in &record.dags {
+            let object = live.get(key.as_str());
+            if !object.is_some_and(|object| dag.checksums.matches(object))
+                && self.local.get(dag.object).await?.is_none()
+            {
+                wanted.insert(self.key.object(&dag.object)?.to_string(), key);
+            }
+        }
+        if !wanted.is_empty() {
+            for object in self.bucket.list(&self.key.objects_prefix()).await?.objects {
+                wanted.remove(&object.key);
+            }
+        }
+        Ok(wanted
+            .values()
+            .map(|key| format!("the file {key}"))
+            .collect())
+    }
+
+    /// Which of the latest generations everything is there for, newest first;
+    /// the live one is not named. What cannot even be looked at is not usable.
+    async fn usable(&self, live: &Live) -> Result<Vec<u64>, EnvironmentError> {
+        let mut usable = Vec::new();
+        let earlier = self.history(Some(LOOK_BACK + 1)).await.unwrap_or_default();
+        for record in earlier.iter().skip(1) {
+            if let Ok(proof) = self.prove(record, &live.listing).await
+                && proof.missing.is_empty()
+            {
+                usable.push(record.generation);
+            }
+        }
+        Ok(usable)
+    }
+}
+
+fn draft(target: &GenerationRecord, untagged: Vec<FetchedManifest>) -> Draft {
+    let lost: BTreeSet<_> = untagged.iter().map(|m| m.descriptor.digest).collect();
+    let images = target.images.iter();
+    Draft {
+        action: Action::Rollback,
+        rollback_of: Some(target.generation),
+        version: target.version.clone(),
+        git: target.git.clone(),
+        image: target.image,
+        retained: images
+            .filter(|image| !lost.contains(&image.digest))
+            .cloned()
+            .collect(),
+        source: ImageSource::Proven(untagged),
+        dags: target.dags.clone(),
+        bytes: BTreeMap::new(),
+    }
+}
