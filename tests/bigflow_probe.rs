@@ -5,6 +5,7 @@
 mod bigflow_support;
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use bigflow_support::{bare_python, bigflow_python, executable};
 use forebay::dags::{
@@ -21,6 +22,7 @@ struct Workshop {
     scratch: tempfile::TempDir,
     directory: PathBuf,
     interpreter: Interpreter,
+    import_paths: Vec<PathBuf>,
     store: Store,
 }
 
@@ -47,6 +49,7 @@ impl Workshop {
             scratch,
             directory,
             interpreter,
+            import_paths: Vec::new(),
             store,
         };
         workshop.write("app/__init__.py", "");
@@ -81,7 +84,7 @@ impl Workshop {
                 directory: &self.directory,
                 packages: &["app".to_owned(), "app.inner".to_owned()],
                 interpreter: &self.interpreter,
-                import_paths: &[],
+                import_paths: &self.import_paths,
                 environment: environment.as_ref(),
                 start_time: start(Some(start_time)),
                 tree: Some(&tree),
@@ -403,7 +406,7 @@ fn two_workflows_with_one_id_are_an_error_that_names_both_files() {
 }
 
 #[test]
-fn a_python_without_bigflow_is_named() {
+fn a_python_without_bigflow_is_named_unless_packages_are_laid_out_for_it() {
     let Some(mut workshop) = Workshop::new() else {
         return;
     };
@@ -415,4 +418,17 @@ fn a_python_without_bigflow_is_named() {
         workshop.probe(),
         Err(ProbeError::NoBigflow { .. })
     ));
+    let purelib = Command::new(bigflow_python().unwrap())
+        .args([
+            "-c",
+            "import sysconfig; print(sysconfig.get_path('purelib'), end='')",
+        ])
+        .output()
+        .unwrap();
+    workshop.import_paths = vec![String::from_utf8(purelib.stdout).unwrap().into()];
+    workshop.write(
+        "app/workflow.py",
+        "import bigflow\nfrom app.jobs import Job\nw = bigflow.Workflow('w', [Job('j')])\n",
+    );
+    assert_eq!(workshop.probe().unwrap().len(), 1);
 }
