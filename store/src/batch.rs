@@ -144,7 +144,7 @@ impl<'store> Batch<'store> {
     ///
     /// # Errors
     /// From the index or the file system, also if an earlier put failed to write. Then
-    /// nothing of the batch is visible.
+    /// nothing of the batch is visible; an index that is made anew may find all of it.
     pub fn commit(mut self) -> Result<(), StoreError> {
         let mut additions = Additions {
             records: self.new_records()?,

@@ -136,10 +136,9 @@ impl Survey {
             if entry.kind == EntryKind::Record {
                 let read = StoreError::io("read", path);
                 let record = Record::from_json(&pack.bytes(entry).map_err(read)?);
-                // Its bytes are as they were written, so a newer program wrote it.
-                let record = record.map_err(|_| StoreError::Pack {
+                // Its bytes are as they were written.
+                let record = record.map_err(|_| StoreError::NewerPack {
                     path: path.to_owned(),
-                    problem: "it has a record of a kind that this program does not know",
                 })?;
                 self.records.push(record);
             }

@@ -291,6 +291,22 @@ fn an_index_of_a_newer_program_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_pack_of_a_newer_program_is_refused_and_left_alone() {
+    let (_directory, store) = new_store();
+    put(&store, b"small");
+    let pack = pack_file(&store);
+    let before = dump_index(store.root());
+    // The lowest byte of its version.
+    flip(&pack, 12);
+    assert!(matches!(
+        store.rebuild_index(),
+        Err(StoreError::NewerPack { path }) if path == pack
+    ));
+    assert!(pack.exists());
+    assert_eq!(dump_index(store.root()), before);
+}
+
+#[test]
 fn an_index_with_a_flipped_byte_gives_an_error_or_right_bytes() {
     let (_directory, store) = new_store();
     fill(&store);
