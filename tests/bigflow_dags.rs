@@ -65,13 +65,8 @@ fn build_with_bigflow(
     read_folder(&project.join(".dags"))
 }
 
-/// Renders every workflow of the project in BigFlow's format.
-fn build(
-    python: &Path,
-    directory: &Path,
-    start_time: StartTime,
-    store: &Store,
-) -> (Vec<DagFile>, String) {
+/// Renders every workflow of the project.
+fn build(python: &Path, directory: &Path, start_time: StartTime, store: &Store) -> Built {
     let find = || python::find(Some(python), directory, store);
     let project = Project::open(directory, &find).unwrap();
     let config = DeploymentConfig::load(&project.deployment_config_path(), &find)
@@ -99,22 +94,51 @@ fn build(
         &Silent,
     )
     .unwrap_or_else(|error| panic!("{error}"));
-    let context = RenderContext {
-        format: DagFormat::Bigflow1_11,
-        image: &image,
-        image_tag: None,
-        version: &version,
-        start_time,
+    let render_all = |format| {
+        let context = RenderContext {
+            format,
+            image: &image,
+            image_tag: None,
+            version: &version,
+            start_time,
+        };
+        workflows
+            .iter()
+            .map(|workflow| render(workflow, &context).unwrap())
+            .collect()
     };
-    let files = workflows
-        .iter()
-        .map(|workflow| render(workflow, &context).unwrap())
-        .collect();
-    (files, image)
+    Built {
+        bigflow: render_all(DagFormat::Bigflow1_11),
+        default: render_all(DagFormat::Default),
+        image,
+    }
+}
+
+/// A project's DAG files in both formats.
+struct Built {
+    bigflow: Vec<DagFile>,
+    default: Vec<DagFile>,
+    image: String,
+}
+
+/// Whether Python can read each file.
+fn compile(python: &Path, files: &[DagFile]) {
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(&folder.path().join("dags"), files, "").unwrap();
+    let output = Command::new(python)
+        .args(["-m", "compileall", "-q"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
 }
 
 #[test]
-fn the_bigflow_format_is_bigflows_byte_for_byte() {
+fn the_bigflow_format_is_bigflows_byte_for_byte_and_the_default_one_is_python() {
     let Some(python) = bigflow_python() else {
         return;
     };
@@ -129,14 +153,15 @@ fn the_bigflow_format_is_bigflows_byte_for_byte() {
         for (start_time, time_zone) in START_TIMES {
             let theirs = build_with_bigflow(&python, &project, start_time, time_zone);
             let now = jiff::Zoned::now().in_tz(time_zone).unwrap();
-            let (files, image) = build(
+            let built = build(
                 &python,
                 &project,
                 StartTime::from_argument(Some(start_time), &now).unwrap(),
                 &store,
             );
             let folder = scratch.path().join("ours");
-            write_folder(&folder, &files, &image).unwrap();
+            write_folder(&folder, &built.bigflow, &built.image).unwrap();
+            compile(&python, &built.default);
             let ours = read_folder(&folder);
             assert_eq!(
                 theirs.keys().collect::<Vec<_>>(),

@@ -37,10 +37,20 @@ impl Workshop {
         let store = Store::open(&scratch.path().join("store")).unwrap();
         let mut interpreter = python::find(Some(&python), &directory, &store).unwrap();
         assert_eq!(interpreter.bigflow.as_deref(), Some("1.11.3"));
+        // The project lies below the interpreter's prefix, as /usr/src/app lies below /usr.
+        std::fs::create_dir(scratch.path().join("site")).unwrap();
+        std::fs::write(
+            scratch.path().join("site/sitecustomize.py"),
+            format!(
+                "import sys\nsys.prefix = {:?}\n",
+                directory.parent().unwrap()
+            ),
+        )
+        .unwrap();
         let counting = scratch.path().join("python");
         let text = format!(
-            "#!/bin/sh\necho start >> '{}'\nexec '{}' \"$@\"\n",
-            scratch.path().join("starts").display(),
+            "#!/bin/sh\necho start >> '{0}/starts'\nPYTHONPATH='{0}/site' exec '{1}' \"$@\"\n",
+            scratch.path().display(),
             interpreter.executable.display()
         );
         executable(&counting, &text);

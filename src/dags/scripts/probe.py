@@ -12,7 +12,7 @@ VARIABLES, PREFIXES = set(), set()
 ALL_VARIABLES = False
 
 # What belongs to the interpreter is known by its packages' versions.
-INTERPRETER = sorted({sys.prefix, sys.base_prefix, sys.exec_prefix, *REQUEST["import_paths"]})
+INTERPRETER = interpreter_inside(DIRECTORY) + [path for path in REQUEST["import_paths"] if is_inside(path, DIRECTORY)]
 
 
 def project_path(path):
