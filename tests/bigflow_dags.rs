@@ -15,7 +15,11 @@ use forebay::project::{DagFormat, DeploymentConfig, Project, Version, process_va
 use forebay::python;
 use forebay_store::Store;
 
-const START_TIMES: [&str; 2] = ["2026-03-01", "2024-12-31 23:05:09"];
+/// With the time zones that they are built in: BigFlow's hourly start depends on it.
+const START_TIMES: [(&str, &str); 2] = [
+    ("2026-03-01", "Europe/Warsaw"),
+    ("2024-12-31 23:05:09", "America/New_York"),
+];
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/projects")
@@ -33,7 +37,12 @@ fn read_folder(folder: &Path) -> BTreeMap<String, String> {
 }
 
 /// Runs `bigflow build-dags` in the project.
-fn build_with_bigflow(python: &Path, project: &Path, start_time: &str) -> BTreeMap<String, String> {
+fn build_with_bigflow(
+    python: &Path,
+    project: &Path,
+    start_time: &str,
+    time_zone: &str,
+) -> BTreeMap<String, String> {
     let bin = python.parent().unwrap();
     let path = format!(
         "{}:{}",
@@ -44,6 +53,7 @@ fn build_with_bigflow(python: &Path, project: &Path, start_time: &str) -> BTreeM
         .args(["-m", "bigflow", "build-dags", "--start-time", start_time])
         .current_dir(project)
         .env("PATH", path)
+        .env("TZ", time_zone)
         .output()
         .unwrap();
     assert!(
@@ -55,12 +65,11 @@ fn build_with_bigflow(python: &Path, project: &Path, start_time: &str) -> BTreeM
     read_folder(&project.join(".dags"))
 }
 
-/// Renders every workflow of the project.
+/// Renders every workflow of the project in BigFlow's format.
 fn build(
     python: &Path,
     directory: &Path,
-    start_time: &str,
-    format: DagFormat,
+    start_time: StartTime,
     store: &Store,
 ) -> (Vec<DagFile>, String) {
     let find = || python::find(Some(python), directory, store);
@@ -75,7 +84,6 @@ fn build(
     };
     let version: Version = project.version().unwrap();
     let image = format!("{repository}:{}", version.image_tag());
-    let start_time = StartTime::from_argument(Some(start_time), &jiff::Zoned::now()).unwrap();
     let tree = store.scan(directory, &|path, _| path == ".dags").unwrap();
     let workflows = probe(
         &ProbeRequest {
@@ -92,7 +100,7 @@ fn build(
     )
     .unwrap_or_else(|error| panic!("{error}"));
     let context = RenderContext {
-        format,
+        format: DagFormat::Bigflow1_11,
         image: &image,
         image_tag: None,
         version: &version,
@@ -118,13 +126,13 @@ fn the_bigflow_format_is_bigflows_byte_for_byte() {
         let project = scratch.path().join(&name);
         copy_folder(&fixtures().join(&name), &project);
         let project = project.canonicalize().unwrap();
-        for start_time in START_TIMES {
-            let theirs = build_with_bigflow(&python, &project, start_time);
+        for (start_time, time_zone) in START_TIMES {
+            let theirs = build_with_bigflow(&python, &project, start_time, time_zone);
+            let now = jiff::Zoned::now().in_tz(time_zone).unwrap();
             let (files, image) = build(
                 &python,
                 &project,
-                start_time,
-                DagFormat::Bigflow1_11,
+                StartTime::from_argument(Some(start_time), &now).unwrap(),
                 &store,
             );
             let folder = scratch.path().join("ours");

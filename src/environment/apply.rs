@@ -47,6 +47,10 @@ pub struct Applied {
     pub previous: Option<u64>,
     /// Whether anything was written at all.
     pub changed: bool,
+    /// The live image; absent in an environment where nothing ever was.
+    pub image: Option<Sha256Digest>,
+    /// The generation whose set is live again, after a rollback.
+    pub rollback_of: Option<u64>,
     /// What the registry got.
     pub push: Option<PushReport>,
     /// How many files were written to `dags/`.
@@ -68,6 +72,7 @@ impl Environment {
             return Ok(Applied {
                 generation: previous.unwrap_or_default(),
                 previous,
+                image: plan.live.generation().map(|live| live.image),
                 ..Applied::default()
             });
         };
@@ -92,6 +97,8 @@ impl Environment {
             generation: reference.generation,
             previous,
             changed: true,
+            image: Some(record.image),
+            rollback_of: record.rollback_of,
             push,
             uploaded,
             deleted,

@@ -59,9 +59,15 @@ impl Machine {
         // How this machine reaches its package index and whom it trusts is not the tests' business.
         for (name, value) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
-            if name_text.starts_with("PIP_") || name_text.ends_with("_proxy") || name_text.ends_with("_PROXY") {
+            if name_text.starts_with("PIP_")
+                || name_text.ends_with("_proxy")
+                || name_text.ends_with("_PROXY")
+            {
                 command.env(&name, value);
-            } else if matches!(&*name_text, "SSL_CERT_FILE" | "REQUESTS_CA_BUNDLE" | "XDG_CONFIG_HOME") {
+            } else if matches!(
+                &*name_text,
+                "SSL_CERT_FILE" | "REQUESTS_CA_BUNDLE" | "XDG_CONFIG_HOME"
+            ) {
                 command.env(&name, value);
             }
         }
@@ -90,8 +96,17 @@ impl Machine {
         directory: &Path,
         arguments: impl IntoIterator<Item = I>,
     ) -> Value {
-        let arguments: Vec<_> = arguments.into_iter().map(|a| a.as_ref().to_owned()).collect();
-        let finished = self.forebay(directory, arguments.iter().map(|a| a.as_os_str()).chain([OsStr::new("--json")]));
+        let arguments: Vec<_> = arguments
+            .into_iter()
+            .map(|a| a.as_ref().to_owned())
+            .collect();
+        let finished = self.forebay(
+            directory,
+            arguments
+                .iter()
+                .map(|a| a.as_os_str())
+                .chain([OsStr::new("--json")]),
+        );
         assert_eq!(finished.status, 0, "{arguments:?}: {}", finished.stderr);
         serde_json::from_str(&finished.stdout)
             .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", finished.stdout))
@@ -111,7 +126,14 @@ impl Machine {
                 .output()
                 .unwrap_or_else(|error| panic!("{}: {error}", program.display())),
         );
-        assert_eq!(finished.status, 0, "{}: {}{}", program.display(), finished.stdout, finished.stderr);
+        assert_eq!(
+            finished.status,
+            0,
+            "{}: {}{}",
+            program.display(),
+            finished.stdout,
+            finished.stderr
+        );
         finished.stdout
     }
 }

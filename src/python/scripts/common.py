@@ -36,6 +36,9 @@ def describe_exception(exception, directory):
         message = str(exception)
         frames = traceback.extract_tb(exception.__traceback__)
         for frame in frames:
+            # The interpreter's own frozen modules have names such as <frozen os>.
+            if frame.filename.startswith("<"):
+                continue
             name = os.path.abspath(frame.filename)
             if is_inside(name, directory) and not is_inside(name, sys.prefix):
                 place, line = name, frame.lineno

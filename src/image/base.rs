@@ -1,0 +1,296 @@
+//! The base image: manifest and configuration, by digest. Its layers stay
+//! where they are, unless nothing else says where its Python looks for packages.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Arc;
+
+use forebay_store::{Realisation, Recipe, Store};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::ImageError;
+use super::base_python::{self, BasePython};
+use crate::oci::{
+    Descriptor, ImageManifest, ImageReference, MediaType, Repository, Sha256Digest, Tag,
+};
+use crate::registry::{ManifestName, Registry};
+use crate::wheels::{Platform, TargetPython};
+
+/// Bytes that a configuration may have.
+const MAX_CONFIG: u64 = 8 << 20;
+
+/// What an image stands on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BaseImage {
+    /// Where its layers are; `None` for `scratch`.
+    pub repository: Option<Repository>,
+    /// As the Dockerfile names it, without what only this machine knows.
+    pub name: Option<String>,
+    /// The digest of its manifest; `None` for `scratch`.
+    pub manifest: Option<Sha256Digest>,
+    /// Its layers, with OCI media types.
+    pub layers: Vec<Descriptor>,
+    /// The diff ids of its layers.
+    pub diff_ids: Vec<Sha256Digest>,
+    /// What it runs on.
+    pub platform: Platform,
+    /// Its Python.
+    pub python: BasePython,
+    /// Its configuration, as it is.
+    pub config: Map<String, Value>,
+}
+
+/// Which image is wanted as a base.
+pub struct BaseRequest<'a> {
+    /// Its name.
+    pub reference: &'a ImageReference,
+    /// The repository that the name is in.
+    pub registry: &'a Arc<dyn Registry>,
+    /// What it has to run on.
+    pub platform: Platform,
+    /// Asks again what a tag means now. Otherwise a tag means what it meant
+    /// when it was first asked for, as with Docker's local images.
+    pub refresh: bool,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<IndexEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IndexEntry {
+    digest: Sha256Digest,
+    #[serde(default)]
+    platform: Option<IndexPlatform>,
+}
+
+#[derive(Deserialize)]
+struct IndexPlatform {
+    os: String,
+    architecture: String,
+}
+
+/// What a base's name and platform stand for.
+#[derive(Serialize)]
+struct Inputs<'a> {
+    repository: String,
+    reference: &'a str,
+    platform: Platform,
+}
+
+const MANIFEST: &str = "manifest";
+const CONFIG: &str = "config";
+
+impl BaseImage {
+    /// `FROM scratch`, for a given CPython: the layers are then meant to be put
+    /// on top of something that has it.
+    pub fn scratch(major: u8, minor: u8, platform: Platform) -> Self {
+        Self {
+            repository: None,
+            name: None,
+            manifest: None,
+            layers: Vec::new(),
+            diff_ids: Vec::new(),
+            platform,
+            python: BasePython::official(major, minor),
+            config: Map::new(),
+        }
+    }
+
+    /// Finds a base: in the store if its digest is known, otherwise in its registry.
+    ///
+    /// # Errors
+    /// A base that is not there, not for the platform, or without Python.
+    pub async fn resolve(request: &BaseRequest<'_>, store: &Store) -> Result<Self, ImageError> {
+        let reference = request.reference;
+        let manifest_name = match (&reference.digest, &reference.tag) {
+            (Some(digest), _) => ManifestName::Digest(*digest),
+            (None, Some(tag)) => ManifestName::Tag(tag.clone()),
+            (None, None) => ManifestName::Tag(Tag::latest()),
+        };
+        let inputs = Inputs {
+            repository: reference.repository.to_string(),
+            reference: &manifest_name.to_string(),
+            platform: request.platform,
+        };
+        let key = Recipe::new("base-image", 1, &inputs)?.key();
+        let is_tag = matches!(manifest_name, ManifestName::Tag(_));
+        let known = if is_tag && request.refresh {
+            None
+        } else {
+            store.realisation(&key)?
+        };
+        let outputs = known.unwrap_or_default().outputs;
+        let (manifest, config) = match (outputs.get(MANIFEST), outputs.get(CONFIG)) {
+            (Some(manifest), Some(config)) => (store.read(manifest)?, store.read(config)?),
+            _ => {
+                let (manifest, config) = fetch(request, &manifest_name).await?;
+                let mut batch = store.begin()?;
+                let mut realisation = Realisation::default();
+                for (output, bytes) in [(MANIFEST, &manifest), (CONFIG, &config)] {
+                    let object = batch.put(bytes)?.digest;
+                    realisation.outputs.insert(output.to_owned(), object);
+                }
+                batch.realise(&key, &realisation)?;
+                batch.commit()?;
+                (manifest, config)
+            }
+        };
+        Self::read(request, &manifest, &config, store).await
+    }
+
+    async fn read(
+        request: &BaseRequest<'_>,
+        manifest: &[u8],
+        config: &[u8],
+        store: &Store,
+    ) -> Result<Self, ImageError> {
+        let name = request.reference.to_string();
+        let refused = |problem: String| ImageError::Base {
+            name: name.clone(),
+            problem,
+        };
+        let parsed: ImageManifest = serde_json::from_slice(manifest)
+            .map_err(|error| refused(format!("its manifest is not valid: {error}")))?;
+        let config: Map<String, Value> = serde_json::from_slice(config)
+            .map_err(|error| refused(format!("its configuration is not valid: {error}")))?;
+        let diff_ids: Vec<Sha256Digest> = config
+            .get("rootfs")
+            .and_then(|rootfs| rootfs.get("diff_ids"))
+            .cloned()
+            .and_then(|ids| serde_json::from_value(ids).ok())
+            .ok_or_else(|| refused("its configuration names no layers".to_owned()))?;
+        if diff_ids.len() != parsed.layers.len() {
+            return Err(refused(
+                "its configuration and its manifest name different numbers of layers".to_owned(),
+            ));
+        }
+        let digest = Sha256Digest::of(manifest);
+        let layers: Vec<Descriptor> = parsed.layers.into_iter().map(with_oci_type).collect();
+        let environment = environment_of(&config);
+        let python = match BasePython::from_environment(&environment) {
+            Some(python) => python,
+            None => base_python::find(request.registry, &layers, &digest, &name, store).await?,
+        };
+        Ok(Self {
+            name: match &request.reference.repository {
+                Repository::Registry { .. } => Some(name),
+                Repository::Layout { .. } => None,
+            },
+            repository: Some(request.reference.repository.clone()),
+            manifest: Some(digest),
+            layers,
+            diff_ids,
+            platform: request.platform,
+            python,
+            config,
+        })
+    }
+
+    /// What wheels for this base are meant for.
+    pub fn target(&self) -> TargetPython {
+        TargetPython {
+            major: self.python.major,
+            minor: self.python.minor,
+            platform: self.platform,
+        }
+    }
+
+    /// ENV of the base.
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        environment_of(&self.config)
+    }
+
+    /// WORKDIR of the base.
+    pub fn working_directory(&self) -> Option<&str> {
+        self.config.get("config")?.get("WorkingDir")?.as_str()
+    }
+}
+
+fn environment_of(config: &Map<String, Value>) -> BTreeMap<String, String> {
+    config
+        .get("config")
+        .and_then(|config| config.get("Env"))
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|variable| variable.as_str()?.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Docker's layer types as the OCI types of the same bytes.
+fn with_oci_type(descriptor: Descriptor) -> Descriptor {
+    let media_type = match descriptor.media_type.as_str() {
+        MediaType::DOCKER_LAYER_GZIP => MediaType::new(MediaType::OCI_LAYER_GZIP),
+        "application/vnd.docker.image.rootfs.diff.tar" => {
+            MediaType::new("application/vnd.oci.image.layer.v1.tar")
+        }
+        "application/vnd.docker.image.rootfs.diff.tar.zstd" => {
+            MediaType::new("application/vnd.oci.image.layer.v1.tar+zstd")
+        }
+        _ => descriptor.media_type,
+    };
+    Descriptor {
+        media_type,
+        ..descriptor
+    }
+}
+
+/// Asks the registry for manifest and configuration.
+async fn fetch(
+    request: &BaseRequest<'_>,
+    name: &ManifestName,
+) -> Result<(Vec<u8>, Vec<u8>), ImageError> {
+    let refused = |problem: String| ImageError::Base {
+        name: request.reference.to_string(),
+        problem,
+    };
+    let absent = || refused("there is no such image".to_owned());
+    let registry = request.registry;
+    let mut manifest = registry.manifest(name).await?.ok_or_else(absent)?;
+    if manifest.descriptor.media_type.is_index() {
+        let index: Index = serde_json::from_slice(&manifest.bytes)
+            .map_err(|error| refused(format!("its index is not valid: {error}")))?;
+        let platform_of = |entry: &IndexEntry| {
+            let platform = entry.platform.as_ref()?;
+            Some(format!("{}/{}", platform.os, platform.architecture))
+        };
+        let wanted = request.platform.to_string();
+        let entry = index
+            .manifests
+            .iter()
+            .find(|entry| platform_of(entry).as_deref() == Some(wanted.as_str()))
+            .ok_or_else(|| {
+                let there: Vec<String> = index.manifests.iter().filter_map(platform_of).collect();
+                refused(format!(
+                    "it is not there for {wanted}, only for {}",
+                    there.join(", ")
+                ))
+            })?;
+        manifest = registry
+            .manifest(&ManifestName::Digest(entry.digest))
+            .await?
+            .ok_or_else(absent)?;
+    }
+    let parsed: ImageManifest = serde_json::from_slice(&manifest.bytes)
+        .map_err(|error| refused(format!("its manifest is not valid: {error}")))?;
+    if parsed.config.size > MAX_CONFIG {
+        return Err(refused(format!(
+            "its configuration has more than {} MiB",
+            MAX_CONFIG >> 20
+        )));
+    }
+    let mut reader = registry.blob(&parsed.config).await?;
+    let config = tokio::task::spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map(|_| bytes)
+    })
+    .await
+    .map_err(|error| refused(error.to_string()))?
+    .map_err(ImageError::io("cannot read the base's configuration"))?;
+    Ok((manifest.bytes.to_vec(), config))
+}

@@ -1,0 +1,308 @@
+//! Builds an image from its plan, and hands it to whoever pushes it.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use forebay_store::{ObjectDigest, Realisation, Recipe, Sha256Digest, Store};
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use super::base::BaseImage;
+use super::context::BuildContext;
+use super::layer::{Layer, StoredLayer};
+use super::plan::{ContainerSettings, ImagePlan, PlannedLine, Step};
+use super::project::ProjectSource;
+use super::{ImageError, config, copy_layer, project_layer, wheel_layers};
+use crate::oci::{BlobSource, BytesBlob, Descriptor, MediaType, Repository};
+use crate::progress::{Event, Phase, Progress, Unit};
+use crate::registry::{FetchedManifest, ImageToPush, Registry};
+use crate::wheels::{InstallScheme, WheelSet};
+
+/// Changes whenever the same layers would give another configuration or manifest.
+const RECIPE_VERSION: u32 = 1;
+/// When images say that they were made, unless `SOURCE_DATE_EPOCH` says otherwise.
+const CREATED: &str = "1980-01-01T00:00:01Z";
+
+/// Everything that an image is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageRequest<'a> {
+    /// What the Dockerfile asks for.
+    pub plan: &'a ImagePlan,
+    /// What it stands on.
+    pub base: &'a BaseImage,
+    /// The wheels of `plan.requirement_files` and `plan.requirement_lines`.
+    pub wheels: &'a WheelSet,
+    /// The project's files.
+    pub context: BuildContext<'a>,
+    /// The project.
+    pub project: &'a ProjectSource<'a>,
+    /// Labels beside the Dockerfile's. They become content: nothing that
+    /// changes with every commit belongs here.
+    pub labels: &'a BTreeMap<String, String>,
+    /// `SOURCE_DATE_EPOCH`, in seconds since 1970, if the user set it.
+    pub created: Option<i64>,
+}
+
+/// An image whose every byte is known: manifest, configuration, and where each
+/// layer comes from.
+#[derive(Debug, Clone)]
+pub struct BuiltImage {
+    manifest: FetchedManifest,
+    config: BytesBlob,
+    base: BaseImage,
+    layers: Vec<Layer>,
+    objects: Vec<ObjectDigest>,
+}
+
+/// Everything that decides configuration and manifest.
+#[derive(Serialize)]
+struct Inputs<'a> {
+    base: Option<&'a Sha256Digest>,
+    base_name: Option<&'a str>,
+    platform: String,
+    scheme: &'a InstallScheme,
+    settings: &'a ContainerSettings,
+    labels: &'a BTreeMap<String, String>,
+    layers: Vec<(Sha256Digest, Sha256Digest, &'a str)>,
+    created: &'a str,
+}
+
+/// Builds an image. What was built before is only looked up: an image whose
+/// inputs did not change compresses and hashes nothing.
+///
+/// Layers stand in the Dockerfile's order; since each is made of its own inputs
+/// alone, a change replaces the layer that it touches and no other.
+///
+/// # Errors
+/// [`ImageError::Lines`] if the plan has lines that cannot be done, and whatever
+/// wheels, project or store give.
+pub fn build(
+    request: &ImageRequest<'_>,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<BuiltImage, ImageError> {
+    let errors: Vec<PlannedLine> = request.plan.errors().cloned().collect();
+    if !errors.is_empty() {
+        return Err(ImageError::Lines { lines: errors });
+    }
+    progress.report(Event::Started {
+        phase: Phase::Image,
+        total: None,
+        unit: Unit::Items,
+    });
+    let scheme = &request.base.python.scheme;
+    let context = &request.context;
+    let mut layers = Vec::new();
+    for step in &request.plan.steps {
+        match step {
+            Step::Directory { text, path } => {
+                layers.extend(copy_layer::directory(path, text, context, store)?);
+            }
+            Step::Copy { text, files } => {
+                layers.push(copy_layer::build(files, text, context, store)?);
+            }
+            Step::Wheels => {
+                layers.extend(wheel_layers::build(
+                    request.wheels,
+                    scheme,
+                    store,
+                    progress,
+                )?);
+            }
+            Step::Project => layers.push(project_layer::build(
+                request.project,
+                context,
+                scheme,
+                store,
+                progress,
+            )?),
+        }
+    }
+    let image = assemble(request, layers, store)?;
+    progress.report(Event::Finished {
+        phase: Phase::Image,
+        summary: format!(
+            "{} layers on {} of the base",
+            image.layers.len(),
+            image.base.layers.len()
+        ),
+    });
+    Ok(image)
+}
+
+/// Configuration and manifest, from the store if these layers were put together before.
+fn assemble(
+    request: &ImageRequest<'_>,
+    layers: Vec<Layer>,
+    store: &Store,
+) -> Result<BuiltImage, ImageError> {
+    let base = request.base;
+    let created = match request.created {
+        Some(seconds) => jiff::Timestamp::from_second(seconds)
+            .map_err(|error| ImageError::Project {
+                problem: format!("SOURCE_DATE_EPOCH: {error}"),
+            })?
+            .to_string(),
+        None => CREATED.to_owned(),
+    };
+    let inputs = Inputs {
+        base: base.manifest.as_ref(),
+        base_name: base.name.as_deref(),
+        platform: base.platform.to_string(),
+        scheme: &base.python.scheme,
+        settings: &request.plan.settings,
+        labels: request.labels,
+        layers: layers
+            .iter()
+            .map(|layer| {
+                (
+                    layer.descriptor.digest,
+                    layer.diff_id,
+                    layer.created_by.as_str(),
+                )
+            })
+            .collect(),
+        created: &created,
+    };
+    let key = Recipe::new("image", RECIPE_VERSION, &inputs)?.key();
+    let mut outputs = store.realisation(&key)?.unwrap_or_default().outputs;
+    let (manifest, config) = match (outputs.get("manifest"), outputs.get("config")) {
+        (Some(manifest), Some(config)) => (store.read(manifest)?, store.read(config)?),
+        _ => {
+            let config = config::config(
+                base,
+                &request.plan.settings,
+                request.labels,
+                &layers,
+                &created,
+            )?;
+            let manifest = config::manifest(base, &config, &layers)?;
+            // Objects before the realisation that names them, all in one batch.
+            let mut batch = store.begin()?;
+            outputs = layers
+                .iter()
+                .enumerate()
+                .filter_map(|(index, layer)| Some((format!("layer-{index}"), layer.object()?)))
+                .chain(
+                    request
+                        .wheels
+                        .wheels
+                        .iter()
+                        .map(|w| (w.file_name.to_string(), w.object)),
+                )
+                .collect();
+            outputs.insert("config".to_owned(), batch.put(&config)?.digest);
+            outputs.insert("manifest".to_owned(), batch.put(&manifest)?.digest);
+            let realisation = Realisation { outputs };
+            batch.realise(&key, &realisation)?;
+            batch.commit()?;
+            outputs = realisation.outputs;
+            (manifest, config)
+        }
+    };
+    Ok(BuiltImage {
+        manifest: FetchedManifest {
+            descriptor: Descriptor::of(MediaType::new(MediaType::OCI_MANIFEST), &manifest),
+            bytes: Bytes::from(manifest),
+        },
+        config: BytesBlob::new(MediaType::new(MediaType::OCI_CONFIG), config),
+        base: base.clone(),
+        layers,
+        objects: outputs.into_values().collect(),
+    })
+}
+
+impl BuiltImage {
+    /// The digest that names the image.
+    pub fn digest(&self) -> &Sha256Digest {
+        &self.manifest.descriptor.digest
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &FetchedManifest {
+        &self.manifest
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &BytesBlob {
+        &self.config
+    }
+
+    /// What the image stands on.
+    pub fn base(&self) -> &BaseImage {
+        &self.base
+    }
+
+    /// The layers above the base's.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The objects of the store that a push needs: what a root has to keep.
+    pub fn objects(&self) -> &[ObjectDigest] {
+        &self.objects
+    }
+
+    /// The image with the sources of all its blobs. `base` is the repository
+    /// that the base's layers are read from, if the target neither has nor mounts them.
+    pub fn to_push(&self, store: &Arc<Store>, base: Option<Arc<dyn Registry>>) -> ImageToPush {
+        let runtime = Handle::try_current().ok();
+        let base_layers = self.base.layers.iter().map(|descriptor| {
+            Arc::new(BaseLayer {
+                descriptor: descriptor.clone(),
+                repository: self.base.repository.clone(),
+                registry: base.clone(),
+                runtime: runtime.clone(),
+            }) as Arc<dyn BlobSource>
+        });
+        let own_layers = self.layers.iter().map(|layer| {
+            Arc::new(StoredLayer {
+                store: Arc::clone(store),
+                descriptor: layer.descriptor.clone(),
+                source: layer.source,
+            }) as Arc<dyn BlobSource>
+        });
+        let config = Arc::new(self.config.clone()) as Arc<dyn BlobSource>;
+        ImageToPush {
+            manifest: self.manifest.clone(),
+            blobs: base_layers.chain(own_layers).chain([config]).collect(),
+            mount_candidates: Vec::new(),
+        }
+    }
+}
+
+/// A base's layer, read from its repository only when its bytes are asked for.
+struct BaseLayer {
+    descriptor: Descriptor,
+    repository: Option<Repository>,
+    registry: Option<Arc<dyn Registry>>,
+    runtime: Option<Handle>,
+}
+
+impl BlobSource for BaseLayer {
+    fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    fn origin(&self) -> Option<&Repository> {
+        self.repository.as_ref()
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        let registry = self.registry.as_ref().ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                "the base's repository is not known, so its layers cannot be read",
+            )
+        })?;
+        let runtime = match &self.runtime {
+            Some(runtime) => runtime.clone(),
+            None => Handle::try_current().map_err(io::Error::other)?,
+        };
+        runtime
+            .block_on(registry.blob(&self.descriptor))
+            .map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,312 @@
+//! The layer with the project itself, as `pip install dist/*.whl` would have
+//! left it, with nothing in it that changes without the sources.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use forebay_store::{ObjectDigest, Recipe, Sha256Digest, Store};
+use serde::Serialize;
+use sha2::Digest as _;
+
+use super::ImageError;
+use super::context::{BuildContext, ContextFile};
+use super::file_layer::{self, ENCODER, FileContent};
+use super::layer::{self, Layer};
+use super::metadata;
+use super::project::{ProjectFiles, ProjectSource};
+use super::tar::{FileTree, Node};
+use crate::progress::{Event, Progress};
+use crate::wheels::{InstallScheme, script_for, write_record};
+
+/// Changes whenever the same project would give other bytes.
+const RECIPE_VERSION: u32 = 1;
+
+/// Everything that decides the layer.
+#[derive(Serialize)]
+struct Inputs<'a> {
+    encoder: &'a str,
+    scheme: &'a InstallScheme,
+    version: &'a str,
+    sources: String,
+}
+
+/// Names everything of the project that its wheel has: files by their paths and
+/// digests, and what the specification says.
+fn sources_digest(
+    source: &ProjectSource<'_>,
+    files: &ProjectFiles,
+    existing_pyproject: &str,
+) -> Result<ObjectDigest, ImageError> {
+    let listed = |files: &BTreeMap<String, ContextFile>| -> Vec<String> {
+        files
+            .iter()
+            .map(|(to, file)| format!("{to}\0{}\0{}", file.digest, file.executable))
+            .collect()
+    };
+    let metadata = metadata::metadata(source, "0", files.requires.as_deref().unwrap_or_default());
+    let pyproject =
+        metadata::pyproject(existing_pyproject, source, "0", files.requires.as_deref())?;
+    let all = super::json(&(
+        listed(&files.modules),
+        listed(&files.data),
+        listed(&files.scripts),
+        listed(&files.sources),
+        &files.entry_points,
+        &files.top_level,
+        metadata,
+        pyproject,
+    ))?;
+    Ok(ObjectDigest::of(&all))
+}
+
+/// The layer of `source`, installed by `scheme`; from the store if these
+/// sources were built before.
+///
+/// # Errors
+/// A project that setuptools would be needed for, a file that changed since the
+/// scan, or the store.
+pub(super) fn build(
+    source: &ProjectSource<'_>,
+    context: &BuildContext<'_>,
+    scheme: &InstallScheme,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Layer, ImageError> {
+    let files = ProjectFiles::collect(source, context)?;
+    let existing_pyproject = match context.tree.get("pyproject.toml") {
+        Some(_) => read_text(context, "pyproject.toml")?,
+        None => String::new(),
+    };
+    let digest = sources_digest(source, &files, &existing_pyproject)?;
+    // The version is a label: one that moved with every commit would make a
+    // new image of unchanged sources.
+    let version = match source.version {
+        Some(version) => version.to_owned(),
+        None => format!("0+t{:.12}", digest.to_string()),
+    };
+    let inputs = Inputs {
+        encoder: ENCODER,
+        scheme,
+        version: &version,
+        sources: digest.to_string(),
+    };
+    let key = Recipe::new("project-layer", RECIPE_VERSION, &inputs)?.key();
+    if let Some(layer) = layer::realised(store, &key)? {
+        return Ok(layer);
+    }
+    for warning in &files.warnings {
+        progress.report(Event::Warning(warning.clone()));
+    }
+    let wheel = ProjectWheel {
+        source,
+        context,
+        scheme,
+        version: &version,
+        pyproject: metadata::pyproject(
+            &existing_pyproject,
+            source,
+            &version,
+            files.requires.as_deref(),
+        )?,
+        files,
+    };
+    let tree = wheel.install()?;
+    let mut batch = store.begin()?;
+    let (info, diff_id) = file_layer::write(&tree, context, &mut batch)?;
+    let created_by = format!("pip install {}", source.name);
+    let layer = layer::object_layer(&info, diff_id, &created_by);
+    layer::realise(&mut batch, &key, &layer, [("blob".to_owned(), info.digest)])?;
+    batch.commit()?;
+    Ok(layer)
+}
+
+fn read_text(context: &BuildContext<'_>, path: &str) -> Result<String, ImageError> {
+    String::from_utf8(context.read(&context.file(path)?)?).map_err(|_| ImageError::Project {
+        problem: format!("{path} is not UTF-8"),
+    })
+}
+
+struct ProjectWheel<'a> {
+    source: &'a ProjectSource<'a>,
+    context: &'a BuildContext<'a>,
+    scheme: &'a InstallScheme,
+    version: &'a str,
+    pyproject: String,
+    files: ProjectFiles,
+}
+
+impl ProjectWheel<'_> {
+    /// All that installing leaves behind.
+    fn install(&self) -> Result<FileTree<FileContent>, ImageError> {
+        let site = &self.scheme.purelib;
+        let prefix = &self.scheme.data;
+        let bigflow = format!("{prefix}/bigflow__project/{}", self.source.name);
+        let escaped = self.source.name.replace('-', "_");
+        let dist_info = format!(
+            "{site}/{escaped}-{}.dist-info",
+            self.version.replace('-', "_")
+        );
+
+        let mut installed: BTreeMap<String, (FileContent, bool)> = BTreeMap::new();
+        for (path, file) in &self.files.modules {
+            let content = (FileContent::Context(file.clone()), file.executable);
+            installed.insert(format!("{site}/{path}"), content);
+        }
+        for (path, file) in &self.files.data {
+            let content = (FileContent::Context(file.clone()), file.executable);
+            installed.insert(format!("{prefix}/{path}"), content);
+        }
+        for (name, file) in &self.files.scripts {
+            let script = self.script(file)?;
+            installed.insert(format!("{}/{name}", self.scheme.scripts), (script, true));
+        }
+        let mut generate = |path: String, text: String| {
+            installed.insert(path, (FileContent::Bytes(text.into_bytes()), false));
+        };
+        generate(format!("{bigflow}/pyproject.toml"), self.pyproject.clone());
+        let requires = self.files.requires.as_deref().unwrap_or_default();
+        let metadata = metadata::metadata(self.source, self.version, requires);
+        generate(format!("{dist_info}/METADATA"), metadata);
+        generate(
+            format!("{dist_info}/WHEEL"),
+            "Wheel-Version: 1.0\nGenerator: forebay\nRoot-Is-Purelib: true\nTag: py3-none-any\n\n"
+                .to_owned(),
+        );
+        generate(format!("{dist_info}/INSTALLER"), "forebay\n".to_owned());
+        let top_level = self.files.top_level.iter().map(|name| format!("{name}\n"));
+        generate(format!("{dist_info}/top_level.txt"), top_level.collect());
+        if !self.files.entry_points.is_empty() {
+            generate(format!("{dist_info}/entry_points.txt"), self.entry_points());
+        }
+        for (group, name, value) in &self.files.entry_points {
+            if matches!(group.as_str(), "console_scripts" | "gui_scripts") {
+                let script = script_for(&self.scheme.interpreter, name, value)
+                    .map_err(|problem| ImageError::Project { problem })?;
+                let path = format!("{}/{name}", self.scheme.scripts);
+                installed.insert(path, (FileContent::Bytes(script), true));
+            }
+        }
+        let archive = FileContent::Spooled(self.source_archive()?);
+        installed.insert(format!("{bigflow}/bf-project.tar"), (archive, false));
+
+        let record_path = format!("{dist_info}/RECORD");
+        let mut recorded = Vec::new();
+        for (path, (content, _)) in &installed {
+            let (sha256, size) = self.measure(path, content)?;
+            recorded.push((path.as_str(), Some(sha256), size));
+        }
+        let sizes: Vec<u64> = recorded.iter().map(|(_, _, size)| *size).collect();
+        let record = write_record(recorded.into_iter(), site, &record_path);
+        let record_size = record.len() as u64;
+
+        let mut tree = FileTree::default();
+        let record = (record_path, (FileContent::Bytes(record), false));
+        let sized = installed.into_iter().zip(sizes);
+        for ((path, (content, executable)), size) in sized.chain([(record, record_size)]) {
+            let node = Node::File {
+                content,
+                size,
+                executable,
+            };
+            tree.insert(path, node)?;
+        }
+        Ok(tree)
+    }
+
+    /// A script of `setup(scripts=…)`: one for Python gets the image's interpreter.
+    fn script(&self, file: &ContextFile) -> Result<FileContent, ImageError> {
+        let bytes = self.context.read(file)?;
+        let line_end = bytes
+            .iter()
+            .position(|&b| b == b'\n')
+            .unwrap_or(bytes.len());
+        let (first, rest) = bytes.split_at(line_end);
+        let is_python = first.starts_with(b"#!") && first.windows(6).any(|w| w == b"python");
+        if !is_python {
+            return Ok(FileContent::Bytes(bytes));
+        }
+        let mut script = format!("#!{}", self.scheme.interpreter).into_bytes();
+        script.extend_from_slice(rest);
+        Ok(FileContent::Bytes(script))
+    }
+
+    fn entry_points(&self) -> String {
+        let mut text = String::new();
+        let mut current = None;
+        for (group, name, value) in &self.files.entry_points {
+            if current != Some(group) {
+                if current.is_some() {
+                    text.push('\n');
+                }
+                text.push_str(&format!("[{group}]\n"));
+                current = Some(group);
+            }
+            text.push_str(&format!("{name} = {value}\n"));
+        }
+        text
+    }
+
+    /// `bf-project.tar`: the sources, from which `bigflow.build.reflect` builds
+    /// the package again inside Beam and Spark jobs.
+    fn source_archive(&self) -> Result<std::fs::File, ImageError> {
+        let root = format!("{}-{}", self.source.name, self.version);
+        let mut tree = FileTree::default();
+        let mut add = |path: &str, content: FileContent, size: u64, executable: bool| {
+            let node = Node::File {
+                content,
+                size,
+                executable,
+            };
+            tree.insert(format!("{root}/{path}"), node)
+        };
+        for (path, file) in &self.files.sources {
+            let content = FileContent::Context(file.clone());
+            add(path, content, file.size, file.executable)?;
+        }
+        let mut generated = vec![
+            ("pyproject.toml", self.pyproject.clone()),
+            (
+                "PKG-INFO",
+                metadata::metadata(self.source, self.version, &[]),
+            ),
+        ];
+        if !self.files.sources.contains_key("setup.py") {
+            let shim = "from bigflow.build import setup; setup()\n";
+            generated.push(("setup.py", shim.to_owned()));
+        }
+        for (path, text) in generated {
+            let size = text.len() as u64;
+            add(path, FileContent::Bytes(text.into_bytes()), size, false)?;
+        }
+        let cannot_make = || ImageError::io("cannot make a temporary file");
+        let spool = tempfile::tempfile().map_err(cannot_make())?;
+        let mut writer = io::BufWriter::new(spool);
+        file_layer::write_tar(&tree, self.context, &mut writer)?;
+        writer
+            .into_inner()
+            .map_err(|error| cannot_make()(error.into_error()))
+    }
+
+    /// The SHA-256 and size of a file.
+    fn measure(
+        &self,
+        path: &str,
+        content: &FileContent,
+    ) -> Result<(Sha256Digest, u64), ImageError> {
+        let mut reader = content.reader(self.context)?;
+        let mut hash = sha2::Sha256::new();
+        let mut size = 0;
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let length = reader
+                .read(&mut buffer)
+                .map_err(ImageError::io(format!("cannot read /{path}")))?;
+            if length == 0 {
+                break;
+            }
+            hash.update(buffer.get(..length).unwrap_or_default());
+            size += length as u64;
+        }
+        Ok((Sha256Digest::from_bytes(hash.finalize().into()), size))
+    }
+}

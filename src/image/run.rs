@@ -1,0 +1,538 @@
+//! A small grammar for the RUN lines that BigFlow projects end with. What it
+//! does not know is never guessed: it is an error that says why.
+
+use std::collections::BTreeMap;
+
+use super::dockerfile::expand_words;
+
+/// What one command of a RUN line does to the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Nothing that an image built without a container would have.
+    Nothing(&'static str),
+    /// `pip install` of requirement files and requirements.
+    Install {
+        /// Requirement files, as paths in the image.
+        files: Vec<String>,
+        /// Requirements given on the command line, and index options, each as
+        /// a line of a requirements file.
+        lines: Vec<String>,
+    },
+    /// `pip install DIRECTORY/*.whl`.
+    InstallWheels {
+        /// The directory, as a path in the image.
+        directory: String,
+        /// Whether pip installs what the wheel requires, too.
+        dependencies: bool,
+    },
+    /// `rm` of files that must not matter.
+    Remove(Vec<String>),
+}
+
+/// Where a RUN line runs.
+#[derive(Debug)]
+pub(super) struct Surroundings<'a> {
+    /// WORKDIR, without the leading slash.
+    pub directory: &'a str,
+    /// ENV and ARG.
+    pub variables: &'a BTreeMap<String, String>,
+}
+
+/// `path` as seen from `directory`, without leading slash, `.` and `..`.
+pub(super) fn resolve_path(directory: &str, path: &str) -> String {
+    let full = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{directory}/{path}")
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in full.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// Splits a shell line at `&&` and `;`.
+///
+/// # Errors
+/// Whatever else a shell knows: pipes, substitutions, redirections into files.
+fn split_commands(line: &str) -> Result<Vec<String>, String> {
+    let mut commands = vec![String::new()];
+    let mut quote: Option<char> = None;
+    let mut characters = line.chars().peekable();
+    while let Some(character) = characters.next() {
+        if character == '`' || (character == '$' && characters.peek() == Some(&'(')) {
+            return Err("it substitutes a command's output".to_owned());
+        }
+        let Some(command) = commands.last_mut() else {
+            break;
+        };
+        match (quote, character) {
+            (Some(open), _) => {
+                if character == open {
+                    quote = None;
+                }
+                command.push(character);
+            }
+            (None, '"' | '\'') => {
+                quote = Some(character);
+                command.push(character);
+            }
+            (None, '&') if characters.next_if_eq(&'&').is_some() => commands.push(String::new()),
+            (None, ';' | '\n') => commands.push(String::new()),
+            (None, '>') => {
+                let target: String = {
+                    characters.next_if_eq(&'>');
+                    while characters.next_if_eq(&' ').is_some() {}
+                    std::iter::from_fn(|| {
+                        characters.next_if(|c| !c.is_whitespace() && !";>|<".contains(*c))
+                    })
+                    .collect()
+                };
+                if !matches!(target.as_str(), "/dev/null" | "&1" | "&2") {
+                    return Err("it writes a file".to_owned());
+                }
+                // `2>`: the descriptor's number is no word of the command.
+                if command.ends_with(" 1") || command.ends_with(" 2") {
+                    command.pop();
+                }
+            }
+            (None, '|' | '<' | '(' | ')' | '&' | '{' | '}')
+                if !(matches!(character, '{' | '}') && is_in_variable(command, character)) =>
+            {
+                return Err(format!("it uses the shell's {character:?}"));
+            }
+            (None, '#') if command.is_empty() || command.ends_with(' ') => break,
+            (None, other) => command.push(other),
+        }
+    }
+    Ok(commands)
+}
+
+/// Whether a brace belongs to `${NAME}`.
+fn is_in_variable(before: &str, brace: char) -> bool {
+    match brace {
+        '{' => before.ends_with('$'),
+        _ => before
+            .rsplit_once("${")
+            .is_some_and(|(_, name)| name.chars().all(|c| c.is_alphanumeric() || c == '_')),
+    }
+}
+
+/// Options of `pip install` that change nothing that is installed.
+const PIP_SWITCHES: [&str; 18] = [
+    "--break-system-packages",
+    "--disable-pip-version-check",
+    "--force-reinstall",
+    "--ignore-installed",
+    "--isolated",
+    "--no-cache-dir",
+    "--no-color",
+    "--no-compile",
+    "--no-input",
+    "--no-warn-conflicts",
+    "--no-warn-script-location",
+    "--prefer-binary",
+    "--quiet",
+    "--upgrade",
+    "--verbose",
+    "-U",
+    "-q",
+    "-v",
+];
+/// The same, with a value.
+const PIP_OPTIONS: [&str; 8] = [
+    "--cache-dir",
+    "--default-timeout",
+    "--progress-bar",
+    "--retries",
+    "--root-user-action",
+    "--timeout",
+    "--upgrade-strategy",
+    "--use-deprecated",
+];
+/// Options that say where distributions come from; a requirements file may have them.
+const PIP_INDEX_OPTIONS: [&str; 5] = [
+    "--extra-index-url",
+    "--find-links",
+    "--index-url",
+    "--trusted-host",
+    "-i",
+];
+
+fn is_requirement(word: &str) -> bool {
+    let name_end = word
+        .find(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)))
+        .unwrap_or(word.len());
+    let (name, rest) = word.split_at(name_end);
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && !name.ends_with(".whl")
+        && !name.ends_with(".gz")
+        && (rest.is_empty() || rest.starts_with(['=', '<', '>', '!', '~', '[', ' ', ';']))
+        && !rest.contains('/')
+}
+
+/// The directory of a word like `dist/*.whl`.
+fn wheel_directory(word: &str, directory: &str) -> Option<String> {
+    let (parent, file) = word.rsplit_once('/').unwrap_or((".", word));
+    let is_wheel = file
+        .strip_suffix(".whl")
+        .is_some_and(|stem| stem.contains('*'));
+    (is_wheel && !parent.contains(['*', '?', '['])).then(|| resolve_path(directory, parent))
+}
+
+fn pip_install(words: &[String], directory: &str) -> Result<Effect, String> {
+    let mut files = Vec::new();
+    let mut lines = Vec::new();
+    let mut wheels = Vec::new();
+    let mut no_dependencies = false;
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let (option, inline) = match word.split_once('=') {
+            Some((option, value)) if option.starts_with("--") => (option, Some(value.to_owned())),
+            _ => (word.as_str(), None),
+        };
+        let mut value = || {
+            inline
+                .clone()
+                .or_else(|| words.next().cloned())
+                .ok_or_else(|| format!("pip's option {option} lacks its value"))
+        };
+        if let Some(file) = word.strip_prefix("-r").filter(|_| !word.starts_with("--")) {
+            let file = if file.is_empty() {
+                value()?
+            } else {
+                file.to_owned()
+            };
+            files.push(resolve_path(directory, &file));
+        } else if option == "--requirement" {
+            let file = value()?;
+            files.push(resolve_path(directory, &file));
+        } else if PIP_SWITCHES.contains(&option) {
+            continue;
+        } else if PIP_OPTIONS.contains(&option) {
+            value()?;
+        } else if PIP_INDEX_OPTIONS.contains(&option) {
+            let value = value()?;
+            lines.push(format!("{option} {value}"));
+        } else if option == "--no-deps" {
+            no_dependencies = true;
+        } else if option.starts_with('-') {
+            return Err(format!("pip's option {option} is not known here"));
+        } else if let Some(parent) = wheel_directory(word, directory) {
+            wheels.push(parent);
+        } else if is_requirement(word) {
+            lines.push(word.clone());
+        } else {
+            return Err(format!(
+                "pip would install {word:?}, which is no requirement and no dist/*.whl"
+            ));
+        }
+    }
+    match (wheels.as_slice(), files.is_empty() && lines.is_empty()) {
+        ([], true) => Err("pip is told to install nothing".to_owned()),
+        ([], false) if no_dependencies => {
+            Err("pip's option --no-deps is only known with the project's wheel".to_owned())
+        }
+        ([], false) if files.is_empty() && lines.iter().all(|line| is_installer(line)) => Ok(
+            Effect::Nothing("pip itself has no part in installing these wheels"),
+        ),
+        ([], false) => Ok(Effect::Install { files, lines }),
+        ([directory], _) if files.is_empty() => Ok(Effect::InstallWheels {
+            directory: directory.clone(),
+            dependencies: !no_dependencies,
+        }),
+        _ => Err("one pip command installs both requirements and wheels".to_owned()),
+    }
+}
+
+/// Whether a requirement is only for what installs packages, at any version.
+fn is_installer(requirement: &str) -> bool {
+    let name: &str = requirement
+        .split(['=', '<', '>', '!', '~'])
+        .next()
+        .unwrap_or_default();
+    matches!(name, "pip" | "wheel" | "pip-tools" | "uv")
+}
+
+fn apt(words: &[String]) -> Result<Effect, String> {
+    let mut rest = words.iter().filter(|word| !word.starts_with('-'));
+    let values = ["-o", "-t", "--option", "--target-release"];
+    if words.iter().any(|word| values.contains(&word.as_str())) {
+        return Err("apt-get has options with values".to_owned());
+    }
+    match rest.next().map(String::as_str) {
+        Some("update") => Ok(Effect::Nothing("package lists are not part of the image")),
+        Some("clean" | "autoclean") => Ok(Effect::Nothing("there is no package cache to clean")),
+        Some("autoremove") => Ok(Effect::Nothing(
+            "nothing was installed that could be removed",
+        )),
+        Some("install") => {
+            let packages: Vec<&str> = rest.map(String::as_str).collect();
+            if packages.is_empty() {
+                Ok(Effect::Nothing("it installs no system package"))
+            } else {
+                Err(format!(
+                    "it installs system packages ({})",
+                    packages.join(" ")
+                ))
+            }
+        }
+        Some(other) => Err(format!("`apt-get {other}` changes the system")),
+        None => Err("apt-get has no command".to_owned()),
+    }
+}
+
+fn simple_command(words: &[String], directory: &str) -> Result<Effect, String> {
+    let strings: Vec<&str> = words.iter().map(String::as_str).collect();
+    let python = |word: &str| {
+        let word = word.rsplit('/').next().unwrap_or_default();
+        word.strip_prefix("python")
+            .is_some_and(|version| version.chars().all(|c| c.is_ascii_digit() || c == '.'))
+    };
+    let pip = |word: &str| {
+        let word = word.rsplit('/').next().unwrap_or_default();
+        word.strip_prefix("pip")
+            .is_some_and(|version| version.chars().all(|c| c.is_ascii_digit() || c == '.'))
+    };
+    let tail = |count: usize| words.get(count..).unwrap_or_default();
+    match strings.as_slice() {
+        [
+            "true" | ":" | "echo" | "ls" | "pwd" | "env" | "id" | "whoami" | "date",
+            ..,
+        ] => Ok(Effect::Nothing("it only prints")),
+        ["set", ..] => Ok(Effect::Nothing("it only changes the shell")),
+        ["ldconfig"] => Ok(Effect::Nothing("no system library was added")),
+        [name, "--version" | "-V"] if python(name) || pip(name) => {
+            Ok(Effect::Nothing("it only prints"))
+        }
+        [name, "-m", "pip", "install", ..] if python(name) => pip_install(tail(4), directory),
+        [name, "install", ..] if pip(name) => pip_install(tail(2), directory),
+        [name, "list" | "freeze" | "check" | "show" | "--version", ..] if pip(name) => {
+            Ok(Effect::Nothing("it only prints"))
+        }
+        [name, "cache", "purge"] if pip(name) => Ok(Effect::Nothing("there is no pip cache")),
+        ["apt-get" | "apt", ..] => apt(tail(1)),
+        ["rm", ..] => Ok(Effect::Remove(
+            tail(1)
+                .iter()
+                .filter(|word| !word.starts_with('-'))
+                .map(|word| resolve_path(directory, &word.replacen('~', "/root", 1)))
+                .collect(),
+        )),
+        [name, ..] => Err(format!("it runs `{name}`")),
+        [] => Ok(Effect::Nothing("it is empty")),
+    }
+}
+
+/// The effects of a RUN line in exec form.
+///
+/// # Errors
+/// Why it needs a container.
+pub(super) fn exec_effects(
+    words: &[String],
+    surroundings: &Surroundings<'_>,
+) -> Result<Vec<Effect>, String> {
+    match words {
+        [shell, flag, line]
+            if matches!(shell.rsplit('/').next(), Some("sh" | "bash")) && flag == "-c" =>
+        {
+            shell_effects(line, surroundings)
+        }
+        words => Ok(vec![simple_command(words, surroundings.directory)?]),
+    }
+}
+
+/// The effects of a RUN line in shell form, command by command.
+///
+/// # Errors
+/// Why it needs a container.
+pub(super) fn shell_effects(
+    line: &str,
+    surroundings: &Surroundings<'_>,
+) -> Result<Vec<Effect>, String> {
+    let mut effects = Vec::new();
+    let mut directory = surroundings.directory.to_owned();
+    let mut variables = surroundings.variables.clone();
+    let mut in_loop = false;
+    for command in split_commands(line)? {
+        let mut text = command.trim();
+        if in_loop {
+            if text == "done" {
+                in_loop = false;
+                continue;
+            }
+            text = text.strip_prefix("do ").unwrap_or(text).trim();
+        }
+        if text.is_empty() {
+            continue;
+        }
+        if let Some(name) = unknown_variable(text, &variables) {
+            return Err(format!(
+                "it uses the variable {name}, which is not known here"
+            ));
+        }
+        let words = expand_words(text, &variables, '\\')?;
+        // `for NAME in DIRECTORY/*.whl`: the body runs on the pattern itself,
+        // which is what pip would make of it.
+        if let [for_word, name, in_word, pattern] = words.as_slice()
+            && for_word == "for"
+            && in_word == "in"
+        {
+            if in_loop || wheel_directory(pattern, &directory).is_none() {
+                return Err("it loops over something else than the project's wheels".to_owned());
+            }
+            variables.insert(name.clone(), pattern.clone());
+            in_loop = true;
+            continue;
+        }
+        if let [cd, to] = words.as_slice()
+            && cd == "cd"
+        {
+            directory = resolve_path(&directory, to);
+            continue;
+        }
+        effects.push(simple_command(&words, &directory)?);
+    }
+    if in_loop {
+        return Err("its loop has no end".to_owned());
+    }
+    Ok(effects)
+}
+
+fn unknown_variable(text: &str, variables: &BTreeMap<String, String>) -> Option<String> {
+    text.split('$').skip(1).find_map(|after| {
+        let name: String = after
+            .trim_start_matches('{')
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect();
+        (!variables.contains_key(&name)).then_some(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn effects(line: &str) -> Result<Vec<Effect>, String> {
+        let variables = BTreeMap::from([("REQ".to_owned(), "requirements.txt".to_owned())]);
+        shell_effects(
+            line,
+            &Surroundings {
+                directory: "app",
+                variables: &variables,
+            },
+        )
+    }
+
+    fn wheels(directory: &str, dependencies: bool) -> Vec<Effect> {
+        vec![Effect::InstallWheels {
+            directory: directory.to_owned(),
+            dependencies,
+        }]
+    }
+
+    #[test]
+    fn the_forms_of_installing_requirements() {
+        for line in [
+            "pip install -r requirements.txt",
+            "pip3 install --no-cache-dir -r requirements.txt",
+            "python -m pip install -q --no-cache-dir --timeout 60 --requirement=requirements.txt",
+            "/usr/local/bin/python3.11 -m pip install -rrequirements.txt > /dev/null 2>&1",
+            "cd /app && pip install -r ./requirements.txt",
+            "pip install -r $REQ",
+        ] {
+            assert_eq!(
+                effects(line).unwrap(),
+                [Effect::Install {
+                    files: vec!["app/requirements.txt".to_owned()],
+                    lines: Vec::new()
+                }],
+                "{line}"
+            );
+        }
+        assert_eq!(
+            effects("pip install --index-url https://index.test/ 'bigflow[log]==1.11.3'").unwrap(),
+            [Effect::Install {
+                files: Vec::new(),
+                lines: vec![
+                    "--index-url https://index.test/".to_owned(),
+                    "bigflow[log]==1.11.3".to_owned()
+                ]
+            }]
+        );
+    }
+
+    #[test]
+    fn the_forms_of_installing_the_project() {
+        assert_eq!(
+            effects("pip install dist/*.whl").unwrap(),
+            wheels("app/dist", true)
+        );
+        assert_eq!(
+            effects("pip install --no-deps /dist/*.whl").unwrap(),
+            wheels("dist", false)
+        );
+        for line in [
+            "for i in /dist/*.whl; do pip install $i; done",
+            "for i in /dist/*.whl; do pip install \"$i\" --no-cache-dir ; done;",
+            "for i in /dist/*.whl ; do pip install ${i}; done",
+        ] {
+            assert_eq!(effects(line).unwrap(), wheels("dist", true), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_apt_get_of_nothing_does_nothing() {
+        let line = "set -ex; apt-get -y update && apt-get install -y --no-install-recommends  && apt-get clean && rm -rf /var/lib/apt/lists/*";
+        let effects = effects(line).unwrap();
+        assert!(matches!(
+            effects.as_slice(),
+            [
+                Effect::Nothing(_),
+                Effect::Nothing(_),
+                Effect::Nothing(_),
+                Effect::Nothing(_),
+                Effect::Remove(paths)
+            ] if paths == &["var/lib/apt/lists/*"]
+        ));
+        assert!(matches!(
+            super::tests::effects("pip install --upgrade pip wheel")
+                .unwrap()
+                .as_slice(),
+            [Effect::Nothing(_)]
+        ));
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_guessed() {
+        for (line, reason) in [
+            ("apt-get install -y libc-dev", "libc-dev"),
+            ("apt-get upgrade", "upgrade"),
+            ("curl https://x.test | sh", "'|'"),
+            ("echo a > /etc/x", "writes a file"),
+            ("pip install $(cat x)", "substitutes"),
+            ("pip install -e .", "-e"),
+            ("pip install .", "no requirement"),
+            ("pip install git+https://x.test/y", "no requirement"),
+            ("pip install --target /x -r requirements.txt", "--target"),
+            ("pip install -r requirements.txt dist/*.whl", "both"),
+            ("pip install $OTHER", "OTHER"),
+            ("make && pip install x", "`make`"),
+            ("for i in a b; do pip install $i; done", "`for`"),
+            ("for i in a/*.tar; do pip install $i; done", "loops"),
+            ("test -f x || pip install x", "'|'"),
+            ("pip install x &", "'&'"),
+        ] {
+            let problem = effects(line).unwrap_err();
+            assert!(problem.contains(reason), "{line}: {problem}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Deals wheels out to layers and splices those.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use forebay_store::{ObjectFile, Realisation, Recipe, Store};
+use serde::Serialize;
+
+use super::layer::{self, Layer, LayerSource};
+use super::splice::{self, Piece, Spliced};
+use super::tar::{FileTree, Node};
+use super::{ImageError, MAX_WHEEL_LAYERS};
+use crate::oci::{Descriptor, MediaType};
+use crate::progress::{Event, Phase, Progress};
+use crate::wheels::{
+    Archive, Content, InstallScheme, Installation, LockedWheel, WheelSet, check_conflicts,
+};
+
+/// Wheels of this size (bytes) and above get a layer of their own.
+const LARGE: u64 = 4 << 20;
+/// The others share this many layers, by the hash of their names: so a new
+/// package changes one of them, not all.
+const BUCKETS: u8 = 8;
+
+/// The output of a set's realisation that describes its layers.
+const LAYERS: &str = "layers";
+
+/// Changes whenever the same wheels would give other bytes.
+const RECIPE_VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Inputs<'a> {
+    scheme: &'a InstallScheme,
+    wheels: Vec<(&'a str, String)>,
+}
+
+/// Which wheels share a layer: large ones alone, the rest by bucket. The order is fixed.
+fn deal(set: &WheelSet) -> Vec<Vec<&LockedWheel>> {
+    let mut large: Vec<&LockedWheel> = set.wheels.iter().filter(|w| w.size >= LARGE).collect();
+    // More large wheels than an image should have layers: the smaller of them share.
+    large.sort_by_key(|wheel| (std::cmp::Reverse(wheel.size), &wheel.file_name));
+    large.truncate(MAX_WHEEL_LAYERS - usize::from(BUCKETS));
+    large.sort_by_key(|wheel| &wheel.file_name);
+    let mut buckets: BTreeMap<u8, Vec<&LockedWheel>> = BTreeMap::new();
+    for wheel in &set.wheels {
+        if !large.contains(&wheel) {
+            let name = wheel.file_name.distribution();
+            let hash = forebay_store::ObjectDigest::of(name.as_str().as_bytes());
+            let bucket = hash.as_bytes().first().map_or(0, |byte| byte % BUCKETS);
+            buckets.entry(bucket).or_default().push(wheel);
+        }
+    }
+    let alone = large.into_iter().map(|wheel| vec![wheel]);
+    alone.chain(buckets.into_values()).collect()
+}
+
+/// The layers of `set`, installed by `scheme`.
+///
+/// A layer that was made before is only looked up. The others are made on
+/// all processors; each wheel is inflated once, to prove what RECORD says.
+///
+/// # Errors
+/// A wheel that is refused, two wheels in conflict, or the store.
+pub(super) fn build(
+    set: &WheelSet,
+    scheme: &InstallScheme,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Vec<Layer>, ImageError> {
+    if set.wheels.is_empty() {
+        return Ok(Vec::new());
+    }
+    let whole = Recipe::new("wheel-layers", RECIPE_VERSION, &(set.digest(), scheme))?.key();
+    if let Some(realisation) = store.realisation(&whole)?
+        && let Some(layers) = realisation.outputs.get(LAYERS)
+        && let Ok(layers) = serde_json::from_slice(&store.read(layers)?)
+    {
+        return Ok(layers);
+    }
+    let layers = build_groups(set, scheme, store, progress)?;
+    let mut batch = store.begin()?;
+    let mut realisation = Realisation::default();
+    let description = batch.put(&super::json(&layers)?)?;
+    let outputs = &mut realisation.outputs;
+    outputs.insert(LAYERS.to_owned(), description.digest);
+    outputs.extend(
+        set.wheels
+            .iter()
+            .map(|w| (w.file_name.to_string(), w.object)),
+    );
+    for (index, layer) in layers.iter().enumerate() {
+        outputs.extend(
+            layer
+                .object()
+                .map(|object| (format!("recipe-{index}"), object)),
+        );
+    }
+    batch.realise(&whole, &realisation)?;
+    batch.commit()?;
+    Ok(layers)
+}
+
+fn build_groups(
+    set: &WheelSet,
+    scheme: &InstallScheme,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Vec<Layer>, ImageError> {
+    let groups = deal(set);
+    let mut keys = Vec::new();
+    let mut layers: Vec<Option<Layer>> = Vec::new();
+    for group in &groups {
+        let inputs = Inputs {
+            scheme,
+            wheels: group
+                .iter()
+                .map(|wheel| (wheel.file_name.as_str(), wheel.object.to_string()))
+                .collect(),
+        };
+        let key = Recipe::new("wheel-layer", RECIPE_VERSION, &inputs)?.key();
+        layers.push(layer::realised(store, &key)?);
+        keys.push(key);
+    }
+    let missing: Vec<usize> = (0..groups.len())
+        .filter(|&index| layers.get(index).is_some_and(Option::is_none))
+        .collect();
+
+    // Reading names alone shows conflicts, also between a new layer and one that is there.
+    let plans = set
+        .wheels
+        .iter()
+        .map(|wheel| wheel.plan_installation(store, scheme))
+        .collect::<Result<Vec<_>, _>>()?;
+    check_conflicts(plans.iter().map(|(_, installation)| installation))?;
+    let plans: BTreeMap<&LockedWheel, &(Archive<ObjectFile>, Installation)> =
+        set.wheels.iter().zip(&plans).collect();
+
+    let queue = Mutex::new(missing.into_iter());
+    let made = Mutex::new(Vec::new());
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers.min(groups.len()) {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().ok().and_then(|mut queue| queue.next());
+                    let Some(index) = next else { break };
+                    let group = groups.get(index).map(Vec::as_slice).unwrap_or_default();
+                    let result = splice_group(group, &plans, store);
+                    progress.report(Event::Advanced {
+                        phase: Phase::Image,
+                        amount: 1,
+                    });
+                    if let Ok(mut made) = made.lock() {
+                        made.push((index, result));
+                    }
+                }
+            });
+        }
+    });
+
+    let made = made.into_inner().unwrap_or_default();
+    if !made.is_empty() {
+        // Recipes before the realisations that name them, all in one batch.
+        let mut batch = store.begin()?;
+        for (index, result) in made {
+            let spliced = result?;
+            let group = groups.get(index).map(Vec::as_slice).unwrap_or_default();
+            let recipe = batch.put(&spliced.recipe)?;
+            let names: Vec<&str> = group.iter().map(|w| w.file_name.as_str()).collect();
+            let layer = Layer {
+                descriptor: Descriptor {
+                    media_type: MediaType::new(MediaType::OCI_LAYER_GZIP),
+                    digest: spliced.digest,
+                    size: spliced.size,
+                    annotations: BTreeMap::new(),
+                },
+                diff_id: spliced.diff_id,
+                source: LayerSource::Spliced(recipe.digest),
+                created_by: format!("pip install {}", names.join(" ")),
+            };
+            if let (Some(key), Some(slot)) = (keys.get(index), layers.get_mut(index)) {
+                let wheels = group.iter().map(|w| (w.file_name.to_string(), w.object));
+                let outputs = wheels.chain([("recipe".to_owned(), recipe.digest)]);
+                layer::realise(&mut batch, key, &layer, outputs)?;
+                *slot = Some(layer);
+            }
+        }
+        batch.commit()?;
+    }
+    Ok(layers.into_iter().flatten().collect())
+}
+
+/// The files of a group of wheels as one tree; identical files of two wheels are one.
+fn splice_group(
+    group: &[&LockedWheel],
+    plans: &BTreeMap<&LockedWheel, &(Archive<ObjectFile>, Installation)>,
+    store: &Store,
+) -> Result<Spliced, ImageError> {
+    let mut tree = FileTree::default();
+    let mut archives = Vec::new();
+    for (index, wheel) in group.iter().enumerate() {
+        let Some((archive, installation)) = plans.get(wheel) else {
+            continue;
+        };
+        for file in &installation.files {
+            if tree.contains(&file.path) {
+                continue;
+            }
+            let (content, size) = match &file.content {
+                Content::Generated(bytes) => (Piece::Bytes(bytes.clone()), bytes.len() as u64),
+                Content::Entry(entry) => (
+                    Piece::Entry {
+                        wheel: index,
+                        entry: *entry,
+                        sha256: file.sha256,
+                    },
+                    archive.entries().get(*entry).map_or(0, |entry| entry.size),
+                ),
+            };
+            tree.insert(
+                file.path.clone(),
+                Node::File {
+                    content,
+                    size,
+                    executable: file.executable,
+                },
+            )?;
+        }
+        archives.push((wheel.object, archive));
+    }
+    let open = || {
+        group
+            .iter()
+            .map(|wheel| store.file(&wheel.object).map_err(std::io::Error::other))
+            .collect()
+    };
+    splice::splice(&tree, &archives, open).map_err(|source| ImageError::Splice {
+        wheels: group.iter().map(|w| w.file_name.to_string()).collect(),
+        source,
+    })
+}

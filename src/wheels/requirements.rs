@@ -1,0 +1,297 @@
+//! Reads requirements files as pip does, far enough to know everything that
+//! decides what they come to (pip's "Requirements File Format").
+
+use std::path::{Path, PathBuf};
+
+use forebay_store::ObjectDigest;
+
+use super::WheelError;
+
+/// Files that may include each other at most.
+const MAX_FILES: usize = 100;
+
+/// What one or several requirements files say, includes read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Requirements {
+    /// Requirements, without comments, each on one line with its options.
+    pub requirements: Vec<String>,
+    /// Constraints.
+    pub constraints: Vec<String>,
+    /// Options for the whole file (`--index-url …`). They may hold credentials.
+    pub options: Vec<String>,
+    /// Digests of local archives that requirements name.
+    local_files: Vec<ObjectDigest>,
+}
+
+impl Requirements {
+    /// Reads `files` and all that they include.
+    ///
+    /// # Errors
+    /// A file that cannot be read, an include that goes round in circles, or a
+    /// requirement that is a directory: what it comes to cannot be known from its name.
+    pub fn read(files: &[PathBuf]) -> Result<Self, WheelError> {
+        let mut requirements = Self::default();
+        for file in files {
+            requirements.read_file(file, false, &mut Vec::new())?;
+        }
+        Ok(requirements)
+    }
+
+    /// Names everything that was read. Credentials that options may hold go
+    /// into the digest, and nothing else of them is kept.
+    pub fn digest(&self) -> ObjectDigest {
+        let parts = [&self.requirements, &self.constraints, &self.options];
+        let mut text = String::new();
+        for part in parts {
+            for line in part {
+                text.push_str(line);
+                text.push('\n');
+            }
+            text.push('\0');
+        }
+        for digest in &self.local_files {
+            text.push_str(&digest.to_string());
+        }
+        ObjectDigest::of(text.as_bytes())
+    }
+
+    fn read_file(
+        &mut self,
+        path: &Path,
+        is_constraint: bool,
+        above: &mut Vec<PathBuf>,
+    ) -> Result<(), WheelError> {
+        let refused = |line, problem: String| WheelError::Requirements {
+            path: path.to_owned(),
+            line,
+            problem,
+        };
+        if above.iter().any(|file| file == path) || above.len() > MAX_FILES {
+            return Err(refused(None, "it includes itself".to_owned()));
+        }
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| refused(None, format!("it cannot be read: {error}")))?;
+        above.push(path.to_owned());
+        let directory = path.parent().unwrap_or(Path::new("."));
+        for (number, line) in logical_lines(&text) {
+            if let Some(file) = option_value(&line, "-r", "--requirement") {
+                self.read_file(&directory.join(file), is_constraint, above)?;
+            } else if let Some(file) = option_value(&line, "-c", "--constraint") {
+                self.read_file(&directory.join(file), true, above)?;
+            } else if option_value(&line, "-e", "--editable").is_some() {
+                return Err(refused(
+                    Some(number),
+                    "an editable requirement (-e) cannot become a wheel".to_owned(),
+                ));
+            } else if line.starts_with('-') {
+                self.options.push(line);
+            } else {
+                if let Some(local) = local_path(&line) {
+                    let bytes = std::fs::read(directory.join(local)).map_err(|error| {
+                        refused(
+                            Some(number),
+                            format!("{local} is not a file that can be read: {error}"),
+                        )
+                    })?;
+                    self.local_files.push(ObjectDigest::of(&bytes));
+                }
+                if is_constraint {
+                    self.constraints.push(line);
+                } else {
+                    self.requirements.push(line);
+                }
+            }
+        }
+        above.pop();
+        Ok(())
+    }
+}
+
+/// Joins continued lines, and takes comments and empty lines away.
+fn logical_lines(text: &str) -> Vec<(usize, String)> {
+    let mut lines = Vec::new();
+    let mut pending: Option<(usize, String)> = None;
+    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let is_comment = line.trim_start().starts_with('#');
+        let (number, mut joined) = pending.take().unwrap_or((index + 1, String::new()));
+        match line.strip_suffix('\\') {
+            Some(continued) if !is_comment => {
+                joined.push_str(continued);
+                pending = Some((number, joined));
+                continue;
+            }
+            _ if !is_comment => joined.push_str(line),
+            _ => {}
+        }
+        lines.push((number, joined));
+    }
+    lines.extend(pending);
+    lines
+        .into_iter()
+        .map(|(number, line)| {
+            // A comment starts at a # that follows a blank.
+            let comment = line
+                .match_indices('#')
+                .find(|(at, _)| {
+                    *at == 0
+                        || line
+                            .as_bytes()
+                            .get(at - 1)
+                            .is_some_and(u8::is_ascii_whitespace)
+                })
+                .map_or(line.len(), |(at, _)| at);
+            let line = line.get(..comment).unwrap_or_default();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            (number, words.join(" "))
+        })
+        .filter(|(_, line)| !line.is_empty())
+        .collect()
+}
+
+fn option_value<'a>(line: &'a str, short: &str, long: &str) -> Option<&'a str> {
+    let value = match line.strip_prefix(long) {
+        Some(rest) => rest.strip_prefix([' ', '='])?,
+        None => line.strip_prefix(short)?,
+    };
+    Some(value.trim())
+}
+
+/// The path of a requirement that is a local archive or directory.
+fn local_path(line: &str) -> Option<&str> {
+    let target = line.split(" ;").next().unwrap_or(line);
+    let target = target.split(" --").next().unwrap_or(target).trim();
+    let target = match target.split_once('@') {
+        Some((_, url)) if url.trim_start().starts_with("file:") => url.trim(),
+        _ => target,
+    };
+    if let Some(path) = target.strip_prefix("file:") {
+        return Some(path.strip_prefix("//").unwrap_or(path));
+    }
+    let is_archive = [".whl", ".tar.gz", ".zip"]
+        .iter()
+        .any(|suffix| target.ends_with(suffix));
+    let is_url = target.contains("://");
+    (!is_url && (target.starts_with(['.', '/']) || is_archive)).then_some(target)
+}
+
+/// Takes user names and passwords out of all URLs in `text`.
+pub fn strip_credentials(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let end = after
+            .find(|c: char| c == '/' || c.is_whitespace() || "\"'<>".contains(c))
+            .unwrap_or(after.len());
+        let (authority, tail) = after.split_at(end);
+        out.push_str(
+            authority
+                .rsplit_once('@')
+                .map_or(authority, |(_, host)| host),
+        );
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
+        let path = directory.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn includes_comments_and_continuations() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = write(
+            directory.path(),
+            "requirements.txt",
+            "# top\n--extra-index-url https://u:p@index.test/simple\n-r sub/more.txt\n-c constraints.txt\n\
+             a==1 \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n    # via b\nb @ https://x.test/b#egg=b # note\n",
+        );
+        write(
+            directory.path(),
+            "sub/more.txt",
+            "c[x]>=1 ; python_version < '4'\n",
+        );
+        write(directory.path(), "constraints.txt", "d<2\n");
+        let read = Requirements::read(std::slice::from_ref(&top)).unwrap();
+        assert_eq!(
+            read.requirements,
+            [
+                "c[x]>=1 ; python_version < '4'",
+                "a==1 --hash=sha256:00 --hash=sha256:11",
+                "b @ https://x.test/b#egg=b"
+            ]
+        );
+        assert_eq!(read.constraints, ["d<2"]);
+        assert_eq!(
+            read.options,
+            ["--extra-index-url https://u:p@index.test/simple"]
+        );
+
+        let before = read.digest();
+        write(
+            directory.path(),
+            "constraints.txt",
+            "# only a comment\nd<2\n",
+        );
+        assert_eq!(
+            Requirements::read(std::slice::from_ref(&top))
+                .unwrap()
+                .digest(),
+            before
+        );
+        write(directory.path(), "constraints.txt", "d<3\n");
+        assert_ne!(
+            Requirements::read(std::slice::from_ref(&top))
+                .unwrap()
+                .digest(),
+            before
+        );
+    }
+
+    #[test]
+    fn a_local_archive_counts_with_its_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = write(directory.path(), "r.txt", "./libs/x-1-py3-none-any.whl\n");
+        assert!(Requirements::read(std::slice::from_ref(&top)).is_err());
+        write(directory.path(), "libs/x-1-py3-none-any.whl", "one");
+        let one = Requirements::read(std::slice::from_ref(&top))
+            .unwrap()
+            .digest();
+        write(directory.path(), "libs/x-1-py3-none-any.whl", "two");
+        assert_ne!(
+            Requirements::read(std::slice::from_ref(&top))
+                .unwrap()
+                .digest(),
+            one
+        );
+        write(directory.path(), "r.txt", "-e .\n");
+        assert!(Requirements::read(&[top]).is_err());
+    }
+
+    #[test]
+    fn a_file_that_includes_itself_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = write(directory.path(), "r.txt", "-r r.txt\n");
+        assert!(Requirements::read(&[top]).is_err());
+    }
+
+    #[test]
+    fn credentials_leave_urls() {
+        assert_eq!(
+            strip_credentials(
+                "at https://user:p%40ss@host.test/x and http://t@h, plain http://h/a@b"
+            ),
+            "at https://host.test/x and http://h, plain http://h/a@b"
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! Requirements become wheels through the real pip, once.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use forebay::progress::Silent;
+use forebay::wheels::{
+    Platform, ResolveRequest, TargetPython, WheelError, WheelSet, lay_out, resolve,
+};
+use forebay_store::Store;
+
+/// A Python on this machine, as `src/python` would describe it.
+struct Host {
+    executable: PathBuf,
+    version: (u8, u8, u8),
+    platform: String,
+}
+
+fn host() -> Host {
+    let script = "import sys, sysconfig; v = sys.version_info; \
+                  print(sys.executable, v[0], v[1], v[2], sysconfig.get_platform())";
+    let output = Command::new("python3")
+        .args(["-c", script])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let number = |at: usize| words[at].parse().unwrap();
+    Host {
+        executable: words[0].into(),
+        version: (number(1), number(2), number(3)),
+        platform: words[4].to_owned(),
+    }
+}
+
+fn target(host: &Host, platform: Platform) -> TargetPython {
+    TargetPython {
+        major: host.version.0,
+        minor: host.version.1,
+        platform,
+    }
+}
+
+fn own_platform(host: &Host) -> Platform {
+    match host.platform.as_str() {
+        "linux-aarch64" => Platform::LinuxArm64,
+        _ => Platform::LinuxAmd64,
+    }
+}
+
+fn request<'a>(
+    files: &'a [PathBuf],
+    host: &'a Host,
+    executable: &'a Path,
+    target: &'a TargetPython,
+) -> ResolveRequest<'a> {
+    ResolveRequest {
+        requirements: files,
+        lines: &[],
+        target,
+        executable,
+        version: host.version,
+        platform: &host.platform,
+    }
+}
+
+fn names(set: &WheelSet) -> Vec<String> {
+    let names = set
+        .wheels
+        .iter()
+        .map(|wheel| wheel.file_name.distribution());
+    names.map(|name| name.to_string()).collect()
+}
+
+#[test]
+fn requirements_are_resolved_once_and_can_be_imported() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("store")).unwrap();
+    let requirements = directory.path().join("requirements.txt");
+    // docopt exists only as a source distribution: it is built.
+    std::fs::write(&requirements, "-r more.txt\nsix==1.16.0  # pinned\n").unwrap();
+    std::fs::write(directory.path().join("more.txt"), "docopt==0.6.2\n").unwrap();
+    let files = [requirements];
+    let host = host();
+    let target = target(&host, own_platform(&host));
+
+    let set = resolve(
+        &request(&files, &host, &host.executable, &target),
+        &store,
+        &Silent,
+    )
+    .unwrap();
+    assert_eq!(names(&set), ["docopt", "six"]);
+
+    // No process can be started the second time: there is no such interpreter.
+    let absent = Path::new("/nowhere/python3");
+    let again = resolve(&request(&files, &host, absent, &target), &store, &Silent).unwrap();
+    assert_eq!(set, again);
+
+    let packages = lay_out(&set, &store).unwrap();
+    assert_eq!(packages, lay_out(&set, &store).unwrap());
+    let imported = Command::new(&host.executable)
+        .args([
+            "-S",
+            "-c",
+            "import six, docopt; print(six.__version__, docopt.__version__)",
+        ])
+        .env("PYTHONPATH", &packages)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&imported.stdout).trim(),
+        "1.16.0 0.6.2"
+    );
+}
+
+#[test]
+fn what_has_no_wheel_for_another_machine_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("store")).unwrap();
+    let requirements = directory.path().join("requirements.txt");
+    std::fs::write(&requirements, "docopt==0.6.2\nsix==1.16.0\nhdfs==2.7.3\n").unwrap();
+    let host = host();
+    let other = match own_platform(&host) {
+        Platform::LinuxAmd64 => Platform::LinuxArm64,
+        Platform::LinuxArm64 => Platform::LinuxAmd64,
+    };
+    let target = target(&host, other);
+    let files = [requirements.clone()];
+    let asked = request(&files, &host, &host.executable, &target);
+    match resolve(&asked, &store, &Silent) {
+        Err(WheelError::NoWheel { distributions, .. }) => {
+            assert_eq!(distributions, ["docopt==0.6.2", "hdfs==2.7.3"]);
+        }
+        other => panic!("{other:?}"),
+    }
+
+    std::fs::write(&requirements, "six==1.16.0\n").unwrap();
+    let set = resolve(&asked, &store, &Silent).unwrap();
+    assert_eq!(names(&set), ["six"]);
+}
+
+#[test]
+fn pips_own_words_are_kept_without_credentials() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("store")).unwrap();
+    let requirements = directory.path().join("requirements.txt");
+    let text = "--index-url http://user:hunter2@127.0.0.1:9/simple\n--no-such-option\nsix\n";
+    std::fs::write(&requirements, text).unwrap();
+    let host = host();
+    let target = target(&host, own_platform(&host));
+    let files = [requirements];
+    let asked = request(&files, &host, &host.executable, &target);
+    let error = resolve(&asked, &store, &Silent).unwrap_err().to_string();
+    assert!(error.contains("--no-such-option"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
