@@ -1,6 +1,12 @@
 //! A project made by BigFlow's own scaffold goes to a real registry and a
 //! storage emulator, changes, and comes back. What happened is asserted from the
 //! servers' side: access log, listings, independent readers of images.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -331,7 +337,11 @@ fn dag_files_equal_bigflows() {
     let python = installed("FOREBAY_TEST_SCAFFOLD_PYTHON").unwrap();
     let start_time = "2024-02-29 13:00:00";
 
-    scene.machine.run(
+    // BigFlow calls the `python` that it finds on PATH.
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", python.parent().unwrap().display());
+    let oracle = Machine::new().with_variable("PATH", &path);
+    oracle.run(
         project,
         &python,
         ["-m", "bigflow", "build-dags", "--start-time", start_time],

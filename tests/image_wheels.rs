@@ -1,5 +1,7 @@
 //! Requirements become wheels through the real pip, once.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -1,5 +1,11 @@
 //! What the program prints with `--json` and writes into buckets is as `schema/`
 //! says, by the judgement of an independent validator.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 use std::path::Path;
 

@@ -165,10 +165,13 @@ fn is_no_source(directory: &Path, path: &str, is_directory: bool) -> bool {
     if !is_directory {
         return name.ends_with(".pyc") || name == ".DS_Store";
     }
+    /// What is in a virtual environment, an OCI layout, a folder used as a bucket.
+    const MARKERS: [&str; 3] = ["pyvenv.cfg", "oci-layout", ".forebay-lock"];
+    let folder = directory.join(path);
     FOLDERS.contains(&name)
         || TOP_FOLDERS.contains(&path)
         || name.ends_with(".egg-info")
-        || directory.join(path).join("pyvenv.cfg").exists()
+        || MARKERS.iter().any(|marker| folder.join(marker).exists())
 }
 
 #[cfg(test)]

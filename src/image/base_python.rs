@@ -75,7 +75,8 @@ fn minor_of(name: &str) -> Option<u8> {
 impl Seen {
     fn entry(&mut self, path: &str, link: Option<&str>) {
         let path = path.trim_start_matches("./").trim_end_matches('/');
-        self.is_debian |= path == "etc/debian_version";
+        // Debian's Python brings this folder, and its interpreter looks there.
+        self.is_debian |= path.starts_with("usr/lib/python3/dist-packages");
         self.is_alpine |= path == "etc/alpine-release";
         for directory in DIRECTORIES {
             let Some(name) = path
@@ -213,7 +214,7 @@ mod tests {
     #[test]
     fn each_distribution_has_its_place_for_packages() {
         let debian = seen(&[
-            ("./etc/debian_version", None),
+            ("./usr/lib/python3/dist-packages/", None),
             ("./usr/bin/python3.11", None),
             ("./usr/bin/python3", Some("python3.11")),
         ])
@@ -228,7 +229,7 @@ mod tests {
         assert_eq!(alpine.scheme.purelib, "usr/lib/python3.12/site-packages");
 
         let built = seen(&[
-            ("etc/debian_version", None),
+            ("usr/lib/python3/dist-packages", None),
             ("usr/bin/python3.11", None),
             ("usr/local/bin/python3.12", None),
             ("usr/local/bin/python3.13", None),

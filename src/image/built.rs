@@ -291,18 +291,42 @@ impl BlobSource for BaseLayer {
     }
 
     fn open(&self) -> io::Result<Box<dyn Read + Send>> {
-        let registry = self.registry.as_ref().ok_or_else(|| {
+        let registry = self.registry.clone().ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::NotFound,
                 "the base's repository is not known, so its layers cannot be read",
             )
         })?;
+        Ok(Box::new(BaseLayerReader {
+            descriptor: self.descriptor.clone(),
+            registry,
+            runtime: self.runtime.clone(),
+            opened: None,
+        }))
+    }
+}
+
+/// Asks the base's repository when the first byte is read: readers are used off
+/// the async threads, where waiting for an answer blocks nobody.
+struct BaseLayerReader {
+    descriptor: Descriptor,
+    registry: Arc<dyn Registry>,
+    runtime: Option<Handle>,
+    opened: Option<Box<dyn Read + Send>>,
+}
+
+impl Read for BaseLayerReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(opened) = &mut self.opened {
+            return opened.read(buffer);
+        }
         let runtime = match &self.runtime {
             Some(runtime) => runtime.clone(),
             None => Handle::try_current().map_err(io::Error::other)?,
         };
-        runtime
-            .block_on(registry.blob(&self.descriptor))
-            .map_err(io::Error::other)
+        let opened = runtime
+            .block_on(self.registry.blob(&self.descriptor))
+            .map_err(io::Error::other)?;
+        self.opened.insert(opened).read(buffer)
     }
 }

@@ -107,6 +107,76 @@ pub(super) fn metadata(source: &ProjectSource<'_>, version: &str, requires: &[St
     text
 }
 
+/// A version in the normal form that setuptools writes (PyPA specification
+/// "Version specifiers"): `2.0-rc1` is `2.0rc1`. What is no version stays as it is.
+pub(super) fn normal_version(text: &str) -> String {
+    let lower = text.trim().to_lowercase();
+    let (public, local) = match lower.split_once('+') {
+        Some((public, local)) => (public, Some(local.replace(['-', '_'], "."))),
+        None => (lower.as_str(), None),
+    };
+    let mut rest = public.strip_prefix('v').unwrap_or(public);
+    let mut normal = String::new();
+    while let Some(first) = rest.chars().next() {
+        let is_kind = |c: char| match first {
+            '0'..='9' => c.is_ascii_digit(),
+            'a'..='z' => c.is_ascii_lowercase(),
+            _ => false,
+        };
+        let length = rest
+            .find(|c| !is_kind(c))
+            .unwrap_or(rest.len())
+            .max(first.len_utf8());
+        let (part, after) = rest.split_at(length);
+        rest = after;
+        match part {
+            "." | "-" | "_" => {
+                let next_is_number = rest.starts_with(|c: char| c.is_ascii_digit());
+                match (
+                    part,
+                    next_is_number,
+                    normal.ends_with(|c: char| c.is_ascii_digit()),
+                ) {
+                    (".", true, true) => normal.push('.'),
+                    ("-", true, true) => normal.push_str(".post"),
+                    (_, _, _) if rest.is_empty() => return text.to_owned(),
+                    _ => {}
+                }
+            }
+            "!" => normal.push('!'),
+            number if number.starts_with(|c: char| c.is_ascii_digit()) => {
+                let significant = number.trim_start_matches('0');
+                normal.push_str(if significant.is_empty() {
+                    "0"
+                } else {
+                    significant
+                });
+            }
+            word => {
+                normal.push_str(match word {
+                    "a" | "alpha" => "a",
+                    "b" | "beta" => "b",
+                    "c" | "rc" | "pre" | "preview" => "rc",
+                    "post" | "rev" | "r" => ".post",
+                    "dev" => ".dev",
+                    _ => return text.to_owned(),
+                });
+                let after = rest.strip_prefix(['.', '-', '_']).unwrap_or(rest);
+                if !after.starts_with(|c: char| c.is_ascii_digit()) {
+                    normal.push('0');
+                }
+            }
+        }
+    }
+    if normal.is_empty() {
+        return text.to_owned();
+    }
+    match local {
+        Some(local) => format!("{normal}+{local}"),
+        None => normal,
+    }
+}
+
 fn to_toml(value: &Value) -> Option<toml::Value> {
     Some(match value {
         Value::Null => return None,
@@ -208,6 +278,25 @@ pub(super) fn pyproject(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_written_as_setuptools_does() {
+        for (text, expected) in [
+            ("1.2.0", "1.2.0"),
+            ("v2.0-rc1", "2.0rc1"),
+            ("1.0.alpha", "1.0a0"),
+            ("1.0b.2", "1.0b2"),
+            ("1.0-1", "1.0.post1"),
+            ("1.0_post2.dev3", "1.0.post2.dev3"),
+            ("0.1.0.dev1+gb930751c", "0.1.0.dev1+gb930751c"),
+            ("0+t12ab-x", "0+t12ab.x"),
+            ("01.02", "1.2"),
+            ("nightly", "nightly"),
+            ("INVALID", "INVALID"),
+        ] {
+            assert_eq!(normal_version(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn requirements_are_written_as_setuptools_does() {

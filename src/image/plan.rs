@@ -262,7 +262,8 @@ pub fn plan(dockerfile: &Dockerfile, context: &PlanContext<'_>) -> ImagePlan {
             };
             PlannedLine {
                 line: instruction.line,
-                text: instruction.text(),
+                // Index URLs may carry passwords, and this is shown.
+                text: crate::wheels::strip_credentials(&instruction.text()),
                 class,
                 reason,
             }

@@ -81,7 +81,7 @@ pub(super) fn build(
     // The version is a label: one that moved with every commit would make a
     // new image of unchanged sources.
     let version = match source.version {
-        Some(version) => version.to_owned(),
+        Some(version) => metadata::normal_version(version),
         None => format!("0+t{:.12}", digest.to_string()),
     };
     let inputs = Inputs {

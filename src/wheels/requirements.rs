@@ -11,7 +11,9 @@ use super::WheelError;
 const MAX_FILES: usize = 100;
 
 /// What one or several requirements files say, includes read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// It has no `Debug`, because options may hold credentials.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Requirements {
     /// Requirements, without comments, each on one line with its options.
     pub requirements: Vec<String>,
