@@ -1,7 +1,7 @@
 //! The way there and back over buckets and registries that are not ours: a
 //! directory and an OCI layout, an emulator of Google Cloud Storage.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 #[path = "support/emulator.rs"]
 mod emulator;

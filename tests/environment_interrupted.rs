@@ -1,6 +1,6 @@
 //! Deploys that die, and those that come after them.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "support/fake_bucket.rs"]
 #[allow(dead_code)]
@@ -21,7 +21,7 @@ use faults::{Effect, Fault, Moment};
 use forebay::environment::{
     Applied, Direction, Environment, EnvironmentError, Options, Settled, State,
 };
-use world::{Machine, Scope, Wish, World, deploy, image_digest, key, wish};
+use world::{Machine, Scope, Wish, World, deploy, file_name, image_digest, key, wish};
 
 /// Longer than any lease in these tests.
 const LONG: i64 = 3_600;
@@ -195,9 +195,9 @@ async fn after_a_failure_anywhere_the_next_deploy_need_not_wait() {
             world.deploy(&anna, &base()).await.unwrap();
             world.calls.strike(at, moment, Fault::Fail);
             let failed = world.deploy(&anna, &target_image()).await;
-            let calls = world.calls.log().len();
+            let log = world.calls.log();
             world.calls.reset();
-            if calls <= at {
+            if log.len() <= at {
                 failed.unwrap();
                 break;
             }
@@ -208,8 +208,9 @@ async fn after_a_failure_anywhere_the_next_deploy_need_not_wait() {
                 Ok(_) => {}
                 Err(EnvironmentError::Interrupted { generation, .. }) => {
                     assert_eq!(*generation, 2);
-                    // Whether HEAD was written at all may be what failed.
                     if status.held {
+                        // Then we cannot know what is in HEAD, so we cannot give it free.
+                        assert!(log[at].what.ends_with("HEAD.json"), "{}", log[at].what);
                         world.bucket.advance(LONG);
                     }
                 }
@@ -227,8 +228,6 @@ async fn after_a_failure_anywhere_the_next_deploy_need_not_wait() {
 /// A deploy of `target_image()` on top of `base()` that died amid `dags/`.
 async fn leave_unfinished(world: &World, machine: &Machine) {
     world.deploy(machine, &base()).await.unwrap();
-    world.calls.strike(0, Moment::Before, Fault::Fail);
-    world.calls.reset();
     // Count the calls of a whole run on a copy, then die at the second upload.
     let copy = World::new();
     let other = Machine::new("copy");
@@ -236,11 +235,11 @@ async fn leave_unfinished(world: &World, machine: &Machine) {
     copy.calls.reset();
     copy.deploy(&other, &target_image()).await.unwrap();
     let log = copy.calls.log();
-    let uploads = log
+    let mut uploads = log
         .iter()
         .enumerate()
         .filter(|(_, call)| call.effect == Effect::Writes && call.what.starts_with("write dags/"));
-    let (at, _) = uploads.skip(1).next().unwrap();
+    let (at, _) = uploads.nth(1).unwrap();
     world.calls.strike(at, Moment::After, Fault::Die);
     let died = killed(world, world.deploy(machine, &target_image())).await;
     assert!(died.is_none());
@@ -350,6 +349,64 @@ async fn what_somebody_wrote_amid_a_dead_deploy_stays() {
     assert_eq!(world.dags(), expected);
 }
 
+#[tokio::test]
+async fn what_is_not_there_in_the_end_is_no_success() {
+    let world = World::new();
+    let anna = Machine::new("anna");
+    world.deploy(&anna, &base()).await.unwrap();
+    // Amid the upload somebody edits a file that stays.
+    let hourly = format!("dags/{}", file_name("hourly", "1.0"));
+    let daily = format!("write dags/{}", file_name("daily", "1.1"));
+    world.bucket.sabotage(&daily, &hourly, b"edited");
+    match world.deploy(&anna, &target()).await.unwrap_err() {
+        EnvironmentError::Interrupted { generation, source } => {
+            assert_eq!(generation, 2);
+            match *source {
+                EnvironmentError::NotVerified { keys } => assert_eq!(keys, [hourly]),
+                other => panic!("{other}"),
+            }
+        }
+        other => panic!("{other}"),
+    }
+    // It is ours, and changed: nobody writes over it unless told to.
+    let error = world.deploy(&anna, &target()).await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("behind its back"), "{source}");
+    let mending = Options {
+        restore_drift: true,
+        ..anna.options()
+    };
+    let mending = world.environment_with(key("hello", "dev"), &anna, mending);
+    deploy(&mending, &target()).await.unwrap();
+    assert!(!world.deploy(&anna, &target()).await.unwrap().changed);
+    assert_eq!(world.dags().len(), 3);
+}
+
+#[tokio::test]
+async fn a_key_that_is_taken_amid_the_upload_is_left_to_who_took_it() {
+    let world = World::new();
+    let anna = Machine::new("anna");
+    world.deploy(&anna, &base()).await.unwrap();
+    let new = format!("dags/{}", file_name("new", "2.0"));
+    world
+        .bucket
+        .sabotage("write forebay/v1/hello/dev/HEAD.json", &new, b"theirs");
+    let error = world.deploy(&anna, &target_image()).await.unwrap_err();
+    assert!(
+        matches!(error, EnvironmentError::Interrupted { .. }),
+        "{error}"
+    );
+    // The next deploy goes back first, and then finds the key taken.
+    let error = world.deploy(&anna, &target_image()).await.unwrap_err();
+    match error {
+        EnvironmentError::ForeignKeys { keys } => assert_eq!(keys, std::slice::from_ref(&new)),
+        other => panic!("{other}"),
+    }
+    let mut expected = base().files();
+    expected.insert(new, "theirs".into());
+    assert_eq!(world.dags(), expected);
+}
+
 fn slow_environment(world: &World, machine: &Machine, lease: u64) -> Environment {
     let options = Options {
         lease: Duration::from_secs(lease),
@@ -362,17 +419,8 @@ fn slow_environment(world: &World, machine: &Machine, lease: u64) -> Environment
 async fn a_long_apply_renews_its_lease() {
     let world = World::new();
     let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
-    let many: Vec<(String, &str)> = (0..40).map(|n| (format!("w{n}"), "x")).collect();
-    let many: Vec<(&str, &str)> = many.iter().map(|(w, c)| (w.as_str(), *c)).collect();
-    let many: Vec<(&'static str, &'static str)> = many
-        .into_iter()
-        .map(|(w, c)| {
-            (
-                &*Box::leak(w.to_owned().into_boxed_str()),
-                &*Box::leak(c.to_owned().into_boxed_str()),
-            )
-        })
-        .collect();
+    let many: Vec<(&'static str, &'static str)> =
+        (0..40).map(|n| (&*format!("w{n}").leak(), "x")).collect();
     world.calls.slow_uploads(25);
     let of_anna = slow_environment(&world, &anna, 60);
     let of_ben = slow_environment(&world, &ben, 60);

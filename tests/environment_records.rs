@@ -1,7 +1,7 @@
 //! Records: what they look like, and what is done with those that are not ours,
 //! not whole, or of a program of tomorrow.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "support/fake_bucket.rs"]
 #[allow(dead_code)]

@@ -1,6 +1,6 @@
 //! Rollbacks: a new generation of an old set, and nothing else.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "support/fake_bucket.rs"]
 #[allow(dead_code)]

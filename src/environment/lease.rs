@@ -121,13 +121,15 @@ impl<'e> Lease<'e> {
             .await
         {
             Err(lost @ EnvironmentError::Lost { .. }) => {
-                let seen = self.environment.read_head().await?;
-                let now = seen.and_then(|seen| seen.head.live);
+                let now = self.environment.read_head().await?.map(|seen| seen.head);
                 let reference = |live: &Option<LiveGeneration>| live.as_ref().map(|l| l.reference);
-                if reference(&now) == reference(&live) {
-                    Ok(())
-                } else {
-                    Err(lost)
+                match now {
+                    Some(Head {
+                        applying: None,
+                        live: now,
+                        ..
+                    }) if reference(&now) == reference(&live) => Ok(()),
+                    _ => Err(lost),
                 }
             }
             result => result.map(|_| ()),
@@ -149,13 +151,14 @@ impl<'e> Lease<'e> {
 }
 
 impl Environment {
-    /// A change that we begin or take over. A lease under a second would be over at once.
+    /// A change that we begin or take over. A lease under a second would be
+    /// over at once, and one of more than a day would only keep others out.
     pub(super) fn intent(&self, reference: RecordReference, direction: Direction) -> Intent {
         Intent {
             reference,
             direction,
             holder: self.options.holder.clone(),
-            lease_seconds: self.options.lease.as_secs().max(1),
+            lease_seconds: self.options.lease.as_secs().clamp(1, 86_400),
         }
     }
 
