@@ -18,6 +18,7 @@ mod docker_registry;
 #[path = "support/emulator.rs"]
 mod emulator;
 #[path = "support/forebay.rs"]
+#[allow(dead_code)]
 mod forebay_support;
 
 use docker_registry::DockerRegistry;

@@ -9,8 +9,10 @@
 use std::path::Path;
 
 #[path = "support/docker_registry.rs"]
+#[allow(dead_code)]
 mod docker_registry;
 #[path = "support/forebay.rs"]
+#[allow(dead_code)]
 mod forebay_support;
 
 use docker_registry::DockerRegistry;

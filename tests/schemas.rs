@@ -10,6 +10,7 @@
 use std::path::Path;
 
 #[path = "support/forebay.rs"]
+#[allow(dead_code)]
 mod forebay_support;
 
 use forebay_support::{Machine, copy_folder, installed};

@@ -36,7 +36,6 @@ impl Machine {
     }
 
     /// Sets a variable for all commands.
-    #[allow(dead_code)]
     pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
