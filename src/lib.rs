@@ -15,10 +15,11 @@ pub mod environment;
 pub mod dags;
 pub mod image;
 
-pub mod python;
 pub mod wheels;
 
 pub mod project;
+
+pub mod python;
 
 pub mod bucket;
 pub mod registry;

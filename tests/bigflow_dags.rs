@@ -15,7 +15,11 @@ use forebay::project::{DagFormat, DeploymentConfig, Project, Version, process_va
 use forebay::python;
 use forebay_store::Store;
 
-const START_TIMES: [&str; 2] = ["2026-03-01", "2024-12-31 23:05:09"];
+/// With the time zones that they are built in: BigFlow's hourly start depends on it.
+const START_TIMES: [(&str, &str); 2] = [
+    ("2026-03-01", "Europe/Warsaw"),
+    ("2024-12-31 23:05:09", "America/New_York"),
+];
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/projects")
@@ -33,7 +37,12 @@ fn read_folder(folder: &Path) -> BTreeMap<String, String> {
 }
 
 /// Runs `bigflow build-dags` in the project.
-fn build_with_bigflow(python: &Path, project: &Path, start_time: &str) -> BTreeMap<String, String> {
+fn build_with_bigflow(
+    python: &Path,
+    project: &Path,
+    start_time: &str,
+    time_zone: &str,
+) -> BTreeMap<String, String> {
     let bin = python.parent().unwrap();
     let path = format!(
         "{}:{}",
@@ -44,6 +53,7 @@ fn build_with_bigflow(python: &Path, project: &Path, start_time: &str) -> BTreeM
         .args(["-m", "bigflow", "build-dags", "--start-time", start_time])
         .current_dir(project)
         .env("PATH", path)
+        .env("TZ", time_zone)
         .output()
         .unwrap();
     assert!(
@@ -56,13 +66,7 @@ fn build_with_bigflow(python: &Path, project: &Path, start_time: &str) -> BTreeM
 }
 
 /// Renders every workflow of the project.
-fn build(
-    python: &Path,
-    directory: &Path,
-    start_time: &str,
-    format: DagFormat,
-    store: &Store,
-) -> (Vec<DagFile>, String) {
+fn build(python: &Path, directory: &Path, start_time: StartTime, store: &Store) -> Built {
     let find = || python::find(Some(python), directory, store);
     let project = Project::open(directory, &find).unwrap();
     let config = DeploymentConfig::load(&project.deployment_config_path(), &find)
@@ -75,7 +79,6 @@ fn build(
     };
     let version: Version = project.version().unwrap();
     let image = format!("{repository}:{}", version.image_tag());
-    let start_time = StartTime::from_argument(Some(start_time), &jiff::Zoned::now()).unwrap();
     let tree = store.scan(directory, &|path, _| path == ".dags").unwrap();
     let workflows = probe(
         &ProbeRequest {
@@ -91,22 +94,51 @@ fn build(
         &Silent,
     )
     .unwrap_or_else(|error| panic!("{error}"));
-    let context = RenderContext {
-        format,
-        image: &image,
-        image_tag: None,
-        version: &version,
-        start_time,
+    let render_all = |format| {
+        let context = RenderContext {
+            format,
+            image: &image,
+            image_tag: None,
+            version: &version,
+            start_time,
+        };
+        workflows
+            .iter()
+            .map(|workflow| render(workflow, &context).unwrap())
+            .collect()
     };
-    let files = workflows
-        .iter()
-        .map(|workflow| render(workflow, &context).unwrap())
-        .collect();
-    (files, image)
+    Built {
+        bigflow: render_all(DagFormat::Bigflow1_11),
+        default: render_all(DagFormat::Default),
+        image,
+    }
+}
+
+/// A project's DAG files in both formats.
+struct Built {
+    bigflow: Vec<DagFile>,
+    default: Vec<DagFile>,
+    image: String,
+}
+
+/// Whether Python can read each file.
+fn compile(python: &Path, files: &[DagFile]) {
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(&folder.path().join("dags"), files, "").unwrap();
+    let output = Command::new(python)
+        .args(["-m", "compileall", "-q"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
 }
 
 #[test]
-fn the_bigflow_format_is_bigflows_byte_for_byte() {
+fn the_bigflow_format_is_bigflows_byte_for_byte_and_the_default_one_is_python() {
     let Some(python) = bigflow_python() else {
         return;
     };
@@ -118,17 +150,18 @@ fn the_bigflow_format_is_bigflows_byte_for_byte() {
         let project = scratch.path().join(&name);
         copy_folder(&fixtures().join(&name), &project);
         let project = project.canonicalize().unwrap();
-        for start_time in START_TIMES {
-            let theirs = build_with_bigflow(&python, &project, start_time);
-            let (files, image) = build(
+        for (start_time, time_zone) in START_TIMES {
+            let theirs = build_with_bigflow(&python, &project, start_time, time_zone);
+            let now = jiff::Zoned::now().in_tz(time_zone).unwrap();
+            let built = build(
                 &python,
                 &project,
-                start_time,
-                DagFormat::Bigflow1_11,
+                StartTime::from_argument(Some(start_time), &now).unwrap(),
                 &store,
             );
             let folder = scratch.path().join("ours");
-            write_folder(&folder, &files, &image).unwrap();
+            write_folder(&folder, &built.bigflow, &built.image).unwrap();
+            compile(&python, &built.default);
             let ours = read_folder(&folder);
             assert_eq!(
                 theirs.keys().collect::<Vec<_>>(),

@@ -143,6 +143,15 @@ async fn damaged_bytes_are_read_again_and_never_given_out() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_write_is_asked_for_if_it_did_not_come_along() {
+    let (server, bucket) = start().await;
+    let written = create(&bucket).await.unwrap();
+    server.hide_last_modified();
+    let read = bucket.read(&key()).await.unwrap().unwrap();
+    assert_eq!(read.object, written);
+}
+
+#[tokio::test]
 async fn a_delete_whose_answer_was_lost_is_done() {
     let (server, bucket) = start().await;
     let written = create(&bucket).await.unwrap();

@@ -1,6 +1,6 @@
 //! Deploys: what is written, in which order, and what is refused.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "support/fake_bucket.rs"]
 #[allow(dead_code)]

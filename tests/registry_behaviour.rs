@@ -21,6 +21,10 @@ fn tag(text: &str) -> Tag {
     text.parse().unwrap()
 }
 
+fn shared(blob: impl BlobSource + 'static) -> Arc<dyn BlobSource> {
+    Arc::new(blob)
+}
+
 async fn read_blob(
     registry: &Arc<dyn Registry>,
     descriptor: &Descriptor,
@@ -145,7 +149,7 @@ async fn wrong_bytes_are_never_kept(registry: &Arc<dyn Registry>) {
         b"",
     ] {
         let error = registry
-            .put_blob(&Lying(promised.clone(), served), &[])
+            .put_blob(&shared(Lying(promised.clone(), served)), &[])
             .await
             .unwrap_err();
         assert!(matches!(error, RegistryError::Damaged { .. }), "{error:?}");
@@ -165,7 +169,7 @@ async fn wrong_bytes_are_never_kept(registry: &Arc<dyn Registry>) {
 async fn an_empty_blob_and_a_large_one_are_blobs(registry: &Arc<dyn Registry>) {
     let empty = BytesBlob::new(MediaType::new("x"), Vec::new());
     for blob in [empty, blob("large ", 5_000_000)] {
-        let outcome = registry.put_blob(&blob, &[]).await.unwrap();
+        let outcome = registry.put_blob(&shared(blob.clone()), &[]).await.unwrap();
         assert_eq!(outcome, BlobOutcome::Uploaded);
         let read = read_blob(registry, blob.descriptor()).await.unwrap();
         assert!(read == **blob.bytes());
@@ -196,7 +200,7 @@ async fn a_damaged_blob_of_a_layout_is_noticed() {
     let name = format!("oci:{}", directory.path().display());
     let registry = open::repository(&name, Vec::new());
     let blob = blob("x", 1_000);
-    registry.put_blob(&blob, &[]).await.unwrap();
+    registry.put_blob(&shared(blob.clone()), &[]).await.unwrap();
     let descriptor = blob.descriptor();
     let file = directory
         .path()

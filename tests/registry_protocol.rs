@@ -11,9 +11,9 @@ mod strict_registry;
 use std::io::Read as _;
 use std::sync::Arc;
 
-use forebay::oci::{BlobSource as _, Sha256Digest, Tag};
+use forebay::oci::{BlobSource, Sha256Digest, Tag};
 use forebay::progress::Silent;
-use forebay::registry::{ManifestName, PushReport, RegistryError, push};
+use forebay::registry::{Access, ManifestName, OpenOptions, PushReport, RegistryError, push};
 use images::{blob, image};
 use strict_registry::{Received, Reply, StrictRegistry, answer, error};
 
@@ -21,6 +21,10 @@ const BASIC: (&str, &str) = ("www-authenticate", r#"Basic realm="test""#);
 
 fn tag() -> Tag {
     "1".parse().unwrap()
+}
+
+fn shared(seed: &str, size: usize) -> Arc<dyn BlobSource> {
+    Arc::new(blob(seed, size))
 }
 
 async fn push_two_layers(server: &StrictRegistry) -> Result<PushReport, RegistryError> {
@@ -90,7 +94,7 @@ async fn a_second_mount_source_leaves_no_session_open() {
     let registry = open::repository(&server.repository(), Vec::new());
     let sources = ["first", "second"].map(|name| format!("{}/{name}", server.address()));
     let sources = sources.map(|source| source.parse().unwrap());
-    registry.put_blob(&blob("a", 10), &sources).await.unwrap();
+    registry.put_blob(&shared("a", 10), &sources).await.unwrap();
     assert_eq!(server.count("DELETE", "/sessions/"), 1);
     assert_eq!(server.open_sessions(), 0);
 }
@@ -134,7 +138,10 @@ async fn an_upload_whose_answer_was_lost_is_not_sent_again() {
     })
     .await;
     let registry = open::repository(&server.repository(), Vec::new());
-    registry.put_blob(&small, &[]).await.unwrap();
+    registry
+        .put_blob(&(Arc::new(small) as _), &[])
+        .await
+        .unwrap();
     assert_eq!(server.count("PUT", "/sessions/"), 1);
     assert!(registry.has_blob(&digest).await.unwrap());
 }
@@ -235,7 +242,7 @@ async fn tokens_that_end_early_are_renewed_wherever_that_happens() {
         let server = with_tokens(60, uses).await;
         let registry = open::repository(&server.repository(), Vec::new());
         for layer in ["a", "b", "c"] {
-            registry.put_blob(&blob(layer, 1_000), &[]).await.unwrap();
+            registry.put_blob(&shared(layer, 1_000), &[]).await.unwrap();
         }
         assert_eq!(server.blobs(), 3, "{uses}");
     }
@@ -246,7 +253,10 @@ async fn a_mount_source_is_the_second_scope() {
     let server = with_tokens(300, usize::MAX).await;
     let registry = open::repository(&server.repository(), Vec::new());
     let source = format!("{}/base", server.address()).parse().unwrap();
-    registry.put_blob(&blob("a", 10), &[source]).await.unwrap();
+    registry
+        .put_blob(&shared("a", 10), &[source])
+        .await
+        .unwrap();
     let requests = server.received();
     let token = requests.iter().find(|r| r.path == "/token").unwrap();
     let scopes: Vec<_> = url::form_urlencoded::parse(token.raw_query.as_bytes())
@@ -257,6 +267,20 @@ async fn a_mount_source_is_the_second_scope() {
         scopes,
         ["repository:project:pull,push", "repository:base:pull"]
     );
+}
+
+#[tokio::test]
+async fn reading_asks_for_a_token_to_read_with() {
+    let server = with_tokens(300, usize::MAX).await;
+    let options = OpenOptions {
+        access: Access::Pull,
+        ..OpenOptions::default()
+    };
+    let registry = open::repository_with(&server.repository(), Vec::new(), &options);
+    assert!(!registry.has_blob(&Sha256Digest::of(b"x")).await.unwrap());
+    let requests = server.received();
+    let token = requests.iter().find(|r| r.path == "/token").unwrap();
+    assert_eq!(token.query["scope"], "repository:project:pull");
 }
 
 #[tokio::test]
@@ -438,6 +462,43 @@ async fn a_wrong_blob_is_noticed_at_its_end() {
         let read = tokio::task::spawn_blocking(move || reader.read_to_end(&mut Vec::new()));
         let error = read.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{served}");
+    }
+}
+
+#[tokio::test]
+async fn a_download_that_breaks_off_goes_on_where_it_was() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    // Says ten bytes, sends four, and gives the rest to whoever asks for it;
+    // or gives everything again, as servers without ranges do.
+    for second in [
+        "HTTP/1.1 206 Partial Content\r\ncontent-length: 6\r\ncontent-range: bytes 4-9/10\r\n\r\n456789",
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789",
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let name = format!("{}/project", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let first = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123";
+            let mut ranges = Vec::new();
+            for answer in [first, second] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let head = lines
+                    .map(Result::unwrap)
+                    .take_while(|line| !line.is_empty());
+                ranges.extend(head.filter(|line| line.starts_with("range:")));
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+            ranges
+        });
+        let registry = open::repository(&name, Vec::new());
+        let layer = blob("0123456789", 10);
+        let mut reader = registry.blob(layer.descriptor()).await.unwrap();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        assert_eq!(read.await.unwrap().unwrap(), b"0123456789");
+        assert_eq!(server.join().unwrap(), ["range: bytes=4-"]);
     }
 }
 

@@ -8,10 +8,10 @@ mod images;
 #[path = "support/open.rs"]
 mod open;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use docker_registry::DockerRegistry;
-use forebay::oci::Tag;
+use forebay::oci::{BlobSource, BytesBlob, Descriptor, Repository, Tag};
 use forebay::progress::{Event, Phase, Progress, Silent};
 use forebay::registry::{ManifestName, PushReport, RegistryError, push};
 use images::{image, image_of};
@@ -215,4 +215,49 @@ async fn a_password_is_found_in_dockers_configuration() {
         assert!(text.contains(identity), "{text}");
         assert!(!format!("{error:?}").contains("hunter2"));
     }
+}
+
+/// A layer of a base image, which knows where that lies.
+struct BaseLayer(BytesBlob, Repository);
+
+impl BlobSource for BaseLayer {
+    fn descriptor(&self) -> &Descriptor {
+        self.0.descriptor()
+    }
+
+    fn open(&self) -> std::io::Result<Box<dyn std::io::Read + Send>> {
+        Err(std::io::Error::other(
+            "a mounted layer's bytes are not needed",
+        ))
+    }
+
+    fn origin(&self) -> Option<&Repository> {
+        Some(&self.1)
+    }
+}
+
+#[tokio::test]
+async fn only_a_bases_layers_are_mounted_from_the_base() {
+    let Some(server) = DockerRegistry::start() else {
+        return;
+    };
+    let base = open::repository(&format!("{}/base", server.address()), Vec::new());
+    let layer = || images::blob("base", 1_000);
+    push(&*base, &image_of(vec![layer()]), &[], None, &Silent)
+        .await
+        .unwrap();
+
+    let project = open::repository(&format!("{}/project", server.address()), Vec::new());
+    let with_base = || {
+        let mut image = image_of(vec![layer(), images::blob("own", 1_000)]);
+        image.blobs[1] = Arc::new(BaseLayer(layer(), base.repository().clone()));
+        image
+    };
+    let before = server.requests().len();
+    let report = push(&*project, &with_base(), &[], None, &Silent)
+        .await
+        .unwrap();
+    assert_eq!((report.mounted, report.uploaded.len()), (1, 2));
+    // The question for the manifest, a mount, two uploads, the manifest.
+    assert_eq!(server.requests().len() - before, 1 + 1 + 2 * 2 + 1);
 }

@@ -1,6 +1,64 @@
 //! From a project and one of its environments to artifacts: the glue between
 //! configuration, wheels, image and DAG files.
 
+mod dags;
+mod error;
+mod image;
 mod lock;
+mod target;
+mod workspace;
 
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+
+pub use dags::{DagOptions, ImageNaming};
+pub use error::BuildError;
 pub use lock::{LockError, LockFile};
+pub use target::{Target, TargetOptions};
+pub use workspace::{Workspace, WorkspaceOptions};
+
+use crate::oci::Repository;
+use crate::project::Version;
+use crate::registry::{Registry, RegistryError};
+
+/// Opens a repository for reading: a base image's. Makes no request.
+pub type OpenRegistry<'a> =
+    &'a (dyn Fn(&Repository) -> Result<Arc<dyn Registry>, RegistryError> + Sync);
+
+/// The making of one project's artifacts for one environment.
+///
+/// Whatever the store knows already is only looked up: a build of unchanged
+/// sources starts no process but git, and asks no server.
+pub struct Build<'a> {
+    workspace: &'a Workspace,
+    target: &'a Target,
+    version: Version,
+    open: OpenRegistry<'a>,
+    inputs: OnceCell<image::ImageInputs>,
+}
+
+impl<'a> Build<'a> {
+    /// Tells the version; makes nothing yet.
+    ///
+    /// # Errors
+    /// Git gives no version.
+    pub fn new(
+        workspace: &'a Workspace,
+        target: &'a Target,
+        open: OpenRegistry<'a>,
+    ) -> Result<Self, BuildError> {
+        Ok(Self {
+            workspace,
+            target,
+            version: workspace.project().version()?,
+            open,
+            inputs: OnceCell::new(),
+        })
+    }
+
+    /// The project's version: a label of what is built, never content.
+    pub fn version(&self) -> &Version {
+        &self.version
+    }
+}

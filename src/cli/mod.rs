@@ -1,8 +1,124 @@
-//! Parses the command line, calls the library, prints the result.
+//! Parses the command line, calls the library, prints the result. One file a command.
+
+mod arguments;
+mod context;
+mod deployment;
+mod describe;
+mod failure;
+mod outcome;
+mod services;
+
+mod build;
+mod deploy;
+mod history;
+mod image;
+mod plan;
+mod project_version;
+mod resume;
+mod rollback;
+mod status;
 
 use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
+
+use crate::environment::Direction;
+use crate::ui::{CommandError, Exit, Printer};
+use arguments::GlobalArguments;
+use context::Context;
+
+/// Deploys BigFlow projects: incremental uploads, a record of what is live, one-command rollback.
+#[derive(Debug, Parser)]
+#[command(
+    name = "forebay",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "Start with `forebay plan -c ENVIRONMENT` in the folder of a BigFlow project."
+)]
+struct Arguments {
+    #[command(flatten)]
+    global: GlobalArguments,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the DAG files and the image
+    Build(build::WithDags),
+    /// Build the DAG files into .dags/
+    BuildDags(build::WithDags),
+    /// Build the image
+    BuildImage(build::ImageAlone),
+    /// Build what is not built, then make it live: image, DAG files, record
+    Deploy(deploy::WithDags),
+    /// Deploy the DAG files alone; they run the image that was built from the same sources
+    DeployDags(deploy::WithDags),
+    /// Deploy the image alone; the live DAG files stay as they are
+    DeployImage(deploy::ImageAlone),
+    /// Show what `deploy` would do, and do nothing
+    Plan(plan::Arguments),
+    /// Show what is live, and whether somebody touched it
+    Status(status::Arguments),
+    /// Show what was live before
+    History(history::Arguments),
+    /// Make an earlier generation live again; nothing is rebuilt
+    Rollback(rollback::Arguments),
+    /// Finish what an interrupted deploy has begun; `deploy` does it by itself
+    Resume(resume::Arguments),
+    /// Take back what an interrupted deploy has begun
+    Abort(resume::Arguments),
+    /// Work on the image
+    #[command(subcommand)]
+    Image(image::Command),
+    /// Print the project's version, as git and BigFlow's scheme give it
+    #[command(visible_alias = "pv")]
+    ProjectVersion(project_version::Arguments),
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let arguments = match Arguments::try_parse_from(arguments::spell_out(std::env::args_os())) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
+            return exit.into();
+        }
+    };
+    let printer = Printer::new(arguments.global.json, arguments.global.quiet);
+    match run(arguments, printer) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            printer.failure(&error);
+            error.exit().into()
+        }
+    }
+}
+
+fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
+    let context = Context::new(arguments.global, printer)?;
+    match arguments.command {
+        Command::Build(arguments) => build::everything(&context, &arguments),
+        Command::BuildDags(arguments) => build::dags(&context, &arguments),
+        Command::BuildImage(arguments) => build::image(&context, &arguments),
+        Command::Deploy(arguments) => deploy::everything(&context, &arguments),
+        Command::DeployDags(arguments) => deploy::dags(&context, &arguments),
+        Command::DeployImage(arguments) => deploy::image(&context, &arguments),
+        Command::Plan(arguments) => plan::run(&context, &arguments),
+        Command::Status(arguments) => status::run(&context, &arguments),
+        Command::History(arguments) => history::run(&context, &arguments),
+        Command::Rollback(arguments) => rollback::run(&context, &arguments),
+        Command::Resume(arguments) => resume::run(&context, &arguments, Direction::Forward),
+        Command::Abort(arguments) => resume::run(&context, &arguments, Direction::Back),
+        Command::Image(command) => image::run(&context, &command),
+        Command::ProjectVersion(arguments) => project_version::run(&context, &arguments),
+    }
 }

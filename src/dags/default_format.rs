@@ -11,7 +11,8 @@
 //! - `catchup` is written down. BigFlow leaves it to Airflow, whose default is on in
 //!   Airflow 2 and off in Airflow 3; it is on, as BigFlow's projects know it;
 //! - the image is named as the caller says, usually by digest;
-//! - a job's id may have a `-`.
+//! - a job's id may have a `-`; a job without a pause between retries gets Airflow's,
+//!   because Airflow 2 takes no `retry_delay=None`.
 
 use std::fmt::Write as _;
 
@@ -178,8 +179,7 @@ fn task(parts: &Parts<'_>, job: &Job) -> String {
         '--config', '{{{{ var.value.{environment_variable} }}}}',
     ],
     secrets={secrets},
-    retries={retries},
-    retry_delay={retry_delay},
+    retries={retries},{retry_delay}
     execution_timeout={execution_timeout},
     **pod,
 )
@@ -190,7 +190,10 @@ fn task(parts: &Parts<'_>, job: &Job) -> String {
         package = PythonLiteral::of_text(&workflow.package),
         environment_variable = workflow.environment_variable,
         retries = job.retries,
-        retry_delay = job.retry_delay,
+        retry_delay = match job.retry_delay.as_str() {
+            "None" => String::new(),
+            literal => format!("\n    retry_delay={literal},"),
+        },
         execution_timeout = job
             .execution_timeout
             .as_ref()

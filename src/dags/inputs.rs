@@ -119,3 +119,82 @@ fn each<T>(names: &[String], value: impl Fn(&str) -> T) -> BTreeMap<String, T> {
         .map(|name| (name.clone(), value(name)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observe(trace: &Trace, directory: &Path, variables: &[(&str, &str)]) -> Inputs {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        World {
+            directory,
+            tree: None,
+            variables: &variables,
+            start_time: jiff::civil::date(2026, 1, 1).at(0, 0, 0, 0),
+        }
+        .observe(trace)
+    }
+
+    #[test]
+    fn exactly_the_variables_that_were_read_count_and_their_values_are_not_kept() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let trace = Trace {
+            variables: names(&["READ", "ABSENT"]),
+            prefixes: names(&["bf_"]),
+            ..Trace::default()
+        };
+        let place = Path::new("/");
+        let before = observe(
+            &trace,
+            place,
+            &[("READ", "hunter2"), ("OTHER", "1"), ("bf_a", "1")],
+        );
+        assert!(!format!("{before:?}").contains("hunter2"));
+        assert_eq!(
+            observe(
+                &trace,
+                place,
+                &[("READ", "hunter2"), ("OTHER", "2"), ("bf_a", "1")]
+            ),
+            before
+        );
+        for variables in [
+            [("READ", "changed"), ("OTHER", "1"), ("bf_a", "1")].as_slice(),
+            &[("READ", "hunter2"), ("bf_a", "1"), ("bf_b", "new")],
+            &[("READ", "hunter2"), ("bf_a", "1"), ("ABSENT", "")],
+            &[("READ", "hunter2"), ("bf_a", "1"), ("TZ", "UTC")],
+        ] {
+            assert_ne!(observe(&trace, place, variables), before, "{variables:?}");
+        }
+        let all = Trace {
+            all_variables: true,
+            ..trace
+        };
+        let before = observe(&all, place, &[("OTHER", "1"), ("SHLVL", "1")]);
+        assert_eq!(
+            observe(&all, place, &[("OTHER", "1"), ("SHLVL", "2")]),
+            before
+        );
+        assert_ne!(
+            observe(&all, place, &[("OTHER", "2"), ("SHLVL", "1")]),
+            before
+        );
+    }
+
+    #[test]
+    fn a_listed_folder_counts_by_its_names_but_not_by_what_a_build_leaves() {
+        let directory = tempfile::tempdir().unwrap();
+        let trace = Trace {
+            directories: vec![".".to_owned()],
+            ..Trace::default()
+        };
+        let before = observe(&trace, directory.path(), &[]);
+        std::fs::create_dir(directory.path().join(".dags")).unwrap();
+        assert_eq!(observe(&trace, directory.path(), &[]), before);
+        std::fs::write(directory.path().join("config.yaml"), "").unwrap();
+        assert_ne!(observe(&trace, directory.path(), &[]), before);
+    }
+}

@@ -19,7 +19,7 @@
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
-use super::head::{Direction, Intent, LiveGeneration, listing_digest};
+use super::head::{Direction, LiveGeneration, listing_digest};
 use super::key::DAGS_PREFIX;
 use super::lease::Lease;
 use super::plan::{Draft, ImageSource, Plan};
@@ -47,6 +47,10 @@ pub struct Applied {
     pub previous: Option<u64>,
     /// Whether anything was written at all.
     pub changed: bool,
+    /// The live image; absent in an environment where nothing ever was.
+    pub image: Option<Sha256Digest>,
+    /// The generation whose set is live again, after a rollback.
+    pub rollback_of: Option<u64>,
     /// What the registry got.
     pub push: Option<PushReport>,
     /// How many files were written to `dags/`.
@@ -68,6 +72,7 @@ impl Environment {
             return Ok(Applied {
                 generation: previous.unwrap_or_default(),
                 previous,
+                image: plan.live.generation().map(|live| live.image),
                 ..Applied::default()
             });
         };
@@ -77,12 +82,7 @@ impl Environment {
         let (record, reference) = self.claim_number(&plan.live, &draft).await?;
         self.retain_images(&record, &manifests).await?;
 
-        let intent = Intent {
-            reference,
-            direction: Direction::Forward,
-            holder: self.options.holder.clone(),
-            lease_seconds: self.options.lease.as_secs(),
-        };
+        let intent = self.intent(reference, Direction::Forward);
         let seen = plan.live.seen.as_ref().map(|seen| seen.generation);
         let lease = Lease::take(self, seen, plan.live.generation().cloned(), intent).await?;
         let transition = Transition {
@@ -97,6 +97,8 @@ impl Environment {
             generation: reference.generation,
             previous,
             changed: true,
+            image: Some(record.image),
+            rollback_of: record.rollback_of,
             push,
             uploaded,
             deleted,
@@ -310,8 +312,13 @@ impl Environment {
             }
         };
         let counts = outcome.map_err(|error| error.interrupts(applying.generation))?;
-        if let Some(target) = transition.target {
-            self.remember(target).await?;
+        if let Some(target) = transition.target
+            && let Err(error) = self.remember(target).await
+        {
+            self.progress.report(Event::Warning(format!(
+                "generation {} is live, but this machine could not take note of it: {error}",
+                target.generation
+            )));
         }
         Ok(counts)
     }

@@ -8,10 +8,11 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, TryStreamExt as _};
 use tokio::time::Instant;
 
-use super::head::{Head, Intent, LiveGeneration};
+use super::head::{Direction, Head, Intent, LiveGeneration};
+use super::record::RecordReference;
 use super::{Environment, EnvironmentError};
 use crate::bucket::{BucketError, StorageGeneration, WriteCondition};
 
@@ -79,21 +80,33 @@ impl<'e> Lease<'e> {
     }
 
     /// Drives work to its end while keeping the lease alive; the first error ends both.
+    ///
+    /// Work goes on during a renewal, but not beyond the lease's end: then it
+    /// stands still until the renewal shows that nobody took over. A renewal
+    /// that has begun is always waited for, since it may have swapped HEAD.
     pub(super) async fn drive(
         &mut self,
         work: impl Stream<Item = Result<(), EnvironmentError>>,
     ) -> Result<(), EnvironmentError> {
-        let mut work = pin!(work);
+        let mut work = pin!(work.try_for_each(|()| async { Ok(()) }));
         loop {
-            let renewal = self.renewed + self.length() / 2;
-            // The renewal goes first: work that is always ready must not starve it.
+            let deadline = self.renewed + self.length();
             tokio::select! {
-                biased;
-                () = tokio::time::sleep_until(renewal) => self.renew().await?,
-                done = work.next() => match done {
-                    Some(result) => result?,
-                    None => return Ok(()),
-                },
+                result = &mut work => return result,
+                () = tokio::time::sleep_until(self.renewed + self.length() / 2) => {}
+            }
+            let mut finished = None;
+            let mut renewal = pin!(self.renew());
+            loop {
+                let may_work = finished.is_none() && Instant::now() < deadline;
+                tokio::select! {
+                    renewed = &mut renewal => break renewed?,
+                    result = &mut work, if may_work => finished = Some(result),
+                    () = tokio::time::sleep_until(deadline), if may_work => {}
+                }
+            }
+            if let Some(result) = finished {
+                return result;
             }
         }
     }
@@ -108,13 +121,15 @@ impl<'e> Lease<'e> {
             .await
         {
             Err(lost @ EnvironmentError::Lost { .. }) => {
-                let seen = self.environment.read_head().await?;
-                let now = seen.and_then(|seen| seen.head.live);
+                let now = self.environment.read_head().await?.map(|seen| seen.head);
                 let reference = |live: &Option<LiveGeneration>| live.as_ref().map(|l| l.reference);
-                if reference(&now) == reference(&live) {
-                    Ok(())
-                } else {
-                    Err(lost)
+                match now {
+                    Some(Head {
+                        applying: None,
+                        live: now,
+                        ..
+                    }) if reference(&now) == reference(&live) => Ok(()),
+                    _ => Err(lost),
                 }
             }
             result => result.map(|_| ()),
@@ -136,6 +151,17 @@ impl<'e> Lease<'e> {
 }
 
 impl Environment {
+    /// A change that we begin or take over. A lease under a second would be
+    /// over at once, and one of more than a day would only keep others out.
+    pub(super) fn intent(&self, reference: RecordReference, direction: Direction) -> Intent {
+        Intent {
+            reference,
+            direction,
+            holder: self.options.holder.clone(),
+            lease_seconds: self.options.lease.as_secs().clamp(1, 86_400),
+        }
+    }
+
     async fn write_head(
         &self,
         live: Option<LiveGeneration>,

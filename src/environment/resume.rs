@@ -148,12 +148,7 @@ impl Environment {
         let transition = transition(direction);
         // What cannot be done is found out before anybody else's intent is taken over.
         transition.steps(&live.listing, self.options.restore_drift)?;
-        let taken = Intent {
-            direction,
-            holder: self.options.holder.clone(),
-            lease_seconds: self.options.lease.as_secs(),
-            ..intent.clone()
-        };
+        let taken = self.intent(intent.reference, direction);
         let seen = live.seen.as_ref().map(|seen| seen.generation);
         let lease = Lease::take(self, seen, live.generation().cloned(), taken).await?;
         self.carry_out(lease, &transition, &live.listing, intent.reference)

@@ -252,6 +252,7 @@ impl BuiltImage {
         let base_layers = self.base.layers.iter().map(|descriptor| {
             Arc::new(BaseLayer {
                 descriptor: descriptor.clone(),
+                repository: self.base.repository.clone(),
                 registry: base.clone(),
                 runtime: runtime.clone(),
             }) as Arc<dyn BlobSource>
@@ -264,11 +265,10 @@ impl BuiltImage {
             }) as Arc<dyn BlobSource>
         });
         let config = Arc::new(self.config.clone()) as Arc<dyn BlobSource>;
-        let mount_candidates: Vec<Repository> = self.base.repository.iter().cloned().collect();
         ImageToPush {
             manifest: self.manifest.clone(),
             blobs: base_layers.chain(own_layers).chain([config]).collect(),
-            mount_candidates,
+            mount_candidates: Vec::new(),
         }
     }
 }
@@ -276,6 +276,7 @@ impl BuiltImage {
 /// A base's layer, read from its repository only when its bytes are asked for.
 struct BaseLayer {
     descriptor: Descriptor,
+    repository: Option<Repository>,
     registry: Option<Arc<dyn Registry>>,
     runtime: Option<Handle>,
 }
@@ -283,6 +284,10 @@ struct BaseLayer {
 impl BlobSource for BaseLayer {
     fn descriptor(&self) -> &Descriptor {
         &self.descriptor
+    }
+
+    fn origin(&self) -> Option<&Repository> {
+        self.repository.as_ref()
     }
 
     fn open(&self) -> io::Result<Box<dyn Read + Send>> {

@@ -4,7 +4,7 @@ use std::io::{self, Cursor, Read};
 
 use bytes::Bytes;
 
-use super::{Descriptor, MediaType};
+use super::{Descriptor, MediaType, Repository};
 
 /// A blob whose digest and size are known before its bytes are produced.
 ///
@@ -15,11 +15,17 @@ pub trait BlobSource: Send + Sync {
     /// Media type, digest and size in bytes.
     fn descriptor(&self) -> &Descriptor;
 
-    /// Opens the bytes from their start. Reading may block: call it off the async threads.
+    /// Opens the bytes from their start. Opening and reading may block: call both
+    /// off the async threads.
     ///
     /// # Errors
     /// What the underlying file or store says.
     fn open(&self) -> io::Result<Box<dyn Read + Send>>;
+
+    /// A repository that has this blob, so that a registry can mount it from there.
+    fn origin(&self) -> Option<&Repository> {
+        None
+    }
 }
 
 /// A small blob in memory: a configuration, a test's layer.

@@ -159,7 +159,11 @@ impl Git<'_> {
             let index = self.directory.join(git_path("index")?);
             let objects = std::path::absolute(self.directory.join(git_path("objects")?)).ok()?;
             let copy = scratch.path().join("index");
-            std::fs::copy(index, &copy).ok()?;
+            std::fs::copy(&index, &copy).ok()?;
+            // By the index's time git knows which files may have changed unseen since.
+            let modified = index.metadata().and_then(|index| index.modified()).ok()?;
+            let file = std::fs::File::options().write(true).open(&copy).ok()?;
+            file.set_modified(modified).ok()?;
             let variables = [
                 ("GIT_INDEX_FILE", copy.as_path()),
                 ("GIT_OBJECT_DIRECTORY", scratch.path()),

@@ -29,6 +29,18 @@ struct Request<'a> {
     directory: &'a Path,
 }
 
+/// What `deployment_config` is instead of a `Config`, if it is anything.
+#[derive(Deserialize)]
+struct Found {
+    type_name: Option<String>,
+}
+
+/// The arguments of `setup()`, if it was called.
+#[derive(Deserialize)]
+struct Call {
+    parameters: Option<Vec<(String, PropertyValue)>>,
+}
+
 /// An exception in the user's code.
 #[derive(Deserialize)]
 struct Raised {
@@ -136,7 +148,7 @@ impl DeploymentConfig {
                         warnings: Vec<String>,
                     },
                     NotAConfig {
-                        not_a_config: Option<String>,
+                        not_a_config: Found,
                     },
                     Raised {
                         error: Raised,
@@ -160,7 +172,7 @@ impl DeploymentConfig {
                     Answer::Config { config, warnings } => Ok(LoadedConfig { config, warnings }),
                     Answer::NotAConfig {
                         not_a_config: found,
-                    } => Err(not_a_config(found)),
+                    } => Err(not_a_config(found.type_name)),
                     Answer::Raised { error } => Err(error.into_error(path)),
                 }
             }
@@ -182,12 +194,8 @@ pub(super) fn load_setup(
             #[derive(Deserialize)]
             #[serde(untagged)]
             enum Answer {
-                Raised {
-                    error: Raised,
-                },
-                Setup {
-                    setup: Option<Vec<(String, PropertyValue)>>,
-                },
+                Raised { error: Raised },
+                Setup { setup: Call },
             }
             let directory = directory_of(path)?;
             let request = Request {
@@ -202,7 +210,7 @@ pub(super) fn load_setup(
                 &directory,
                 &[],
             )? {
-                Answer::Setup { setup } => setup.ok_or_else(no_setup),
+                Answer::Setup { setup } => setup.parameters.ok_or_else(no_setup),
                 Answer::Raised { error } => Err(error.into_error(path)),
             }
         }

@@ -13,6 +13,7 @@ pub use open::{Access, OpenOptions, open};
 pub use push::{ImageToPush, PushReport, push};
 
 use std::io::Read;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -106,7 +107,7 @@ pub trait Registry: Send + Sync {
     /// See [`RegistryError`].
     async fn put_blob(
         &self,
-        blob: &dyn BlobSource,
+        blob: &Arc<dyn BlobSource>,
         mount_candidates: &[Repository],
     ) -> Result<BlobOutcome, RegistryError>;
 

@@ -29,8 +29,8 @@ pub struct ImageToPush {
     pub manifest: FetchedManifest,
     /// Everything that the manifest names: configuration and layers.
     pub blobs: Vec<Arc<dyn BlobSource>>,
-    /// Repositories that may have some of the blobs (the base image's). Those
-    /// on another registry are passed over.
+    /// Repositories that may have those blobs whose source names no
+    /// [`BlobSource::origin`]. Those on another registry are passed over.
     pub mount_candidates: Vec<Repository>,
 }
 
@@ -172,21 +172,28 @@ impl Push<'_> {
         proven: &BTreeSet<Sha256Digest>,
         report: &mut PushReport,
     ) -> Result<(), RegistryError> {
-        let own = self.registry.repository();
-        let mut candidates: Vec<Repository> = (self.image.mount_candidates.iter())
-            .filter(|candidate| *candidate != own)
-            .cloned()
-            .collect();
-        if candidates.is_empty() {
-            candidates.push(own.clone());
-        }
         let blobs: Vec<_> = self.blobs(proven).collect();
         report.present = self.blobs(&BTreeSet::new()).count() - blobs.len();
         self.start(blobs.iter().map(|blob| blob.descriptor().size).sum());
         let sends: Vec<_> = (blobs.into_iter())
-            .map(|blob| self.send_blob(blob, &candidates))
+            .map(|blob| self.send_blob(blob, self.candidates(blob)))
             .collect();
         in_parallel(sends, report).await
+    }
+
+    /// Where to mount a blob from. A blob that came from nowhere else is sought
+    /// in the repository itself, which is the same request as starting its upload.
+    fn candidates(&self, blob: &Arc<dyn BlobSource>) -> Vec<Repository> {
+        let own = self.registry.repository();
+        let mut candidates: Vec<_> = match blob.origin() {
+            Some(origin) => vec![origin.clone()],
+            None => self.image.mount_candidates.clone(),
+        };
+        candidates.retain(|candidate| candidate != own && are_on_one_registry(candidate, own));
+        if candidates.is_empty() {
+            candidates.push(own.clone());
+        }
+        candidates
     }
 
     /// The full pass: what was taken for present turned out not to be.
@@ -206,24 +213,25 @@ impl Push<'_> {
         match self.registry.has_blob(&blob.descriptor().digest).await {
             Ok(true) => Ok((blob.descriptor().clone(), BlobOutcome::Present)),
             // Whether it is absent or the question is refused: sending it settles both.
-            Ok(false) | Err(_) => self.send_blob(blob, &[]).await,
+            Ok(false) | Err(_) => self.send_blob(blob, Vec::new()).await,
         }
     }
 
-    async fn send_blob(&self, blob: &Arc<dyn BlobSource>, candidates: &[Repository]) -> SentBlob {
+    async fn send_blob(&self, blob: &Arc<dyn BlobSource>, candidates: Vec<Repository>) -> SentBlob {
         let descriptor = blob.descriptor();
-        let counted = Counted {
+        let counter = Arc::<Counter>::default();
+        let counted: Arc<dyn BlobSource> = Arc::new(Counted {
             blob: Arc::clone(blob),
-            counter: Arc::default(),
-        };
+            counter: Arc::clone(&counter),
+        });
         let mut reported = 0;
-        let sending = self.registry.put_blob(&counted, candidates);
+        let sending = self.registry.put_blob(&counted, &candidates);
         tokio::pin!(sending);
         let outcome = loop {
             tokio::select! {
                 outcome = &mut sending => break outcome?,
-                () = counted.counter.moved.notified() => {
-                    let furthest = counted.counter.furthest.load(Ordering::Relaxed);
+                () = counter.moved.notified() => {
+                    let furthest = counter.furthest.load(Ordering::Relaxed);
                     self.advance(furthest.saturating_sub(reported));
                     reported = furthest;
                 }
@@ -302,6 +310,16 @@ impl Push<'_> {
             phase: Phase::Push,
             summary,
         });
+    }
+}
+
+/// Whether a blob can be mounted from one to the other.
+fn are_on_one_registry(one: &Repository, other: &Repository) -> bool {
+    match (one, other) {
+        (Repository::Registry { host: one, .. }, Repository::Registry { host: other, .. }) => {
+            one == other
+        }
+        _ => false,
     }
 }
 

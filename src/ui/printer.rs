@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 
-use super::CommandError;
+use super::{CommandError, Exit};
 
 /// Writes results to standard output and everything else to standard error.
 #[derive(Debug, Clone, Copy)]
@@ -27,20 +27,31 @@ impl Printer {
     /// Prints a command's result: `document` if JSON was asked for, otherwise the text.
     ///
     /// # Errors
-    /// A closed pipe, or a full disk behind a redirection.
+    /// A full disk behind a redirection. A reader that has gone away is no error.
     pub fn result<D: Serialize>(
         &self,
         document: &D,
         text: impl FnOnce() -> String,
-    ) -> std::io::Result<()> {
-        let mut output = anstream::stdout().lock();
-        if self.json {
-            serde_json::to_writer_pretty(&mut output, document)?;
-            writeln!(output)?;
-        } else {
-            output.write_all(text().as_bytes())?;
+    ) -> Result<(), CommandError> {
+        let write = || -> std::io::Result<()> {
+            let mut output = anstream::stdout().lock();
+            if self.json {
+                serde_json::to_writer_pretty(&mut output, document)?;
+                writeln!(output)?;
+            } else {
+                output.write_all(text().as_bytes())?;
+            }
+            output.flush()
+        };
+        match write() {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CommandError::new(
+                Exit::Failed,
+                "the result cannot be printed",
+            )
+            .why(error.to_string())
+            .next("the command itself is done; look with `forebay status`")),
+            _ => Ok(()),
         }
-        output.flush()
     }
 
     /// Prints why the command failed. With `--json` the same goes to standard output too.

@@ -72,9 +72,7 @@ impl<'store> Batch<'store> {
     /// # Errors
     /// From the index or the file system.
     pub fn put(&mut self, bytes: &[u8]) -> Result<ObjectInfo, StoreError> {
-        let mut digesting = Digesting::new();
-        digesting.update(bytes);
-        let info = finish(digesting);
+        let info = ObjectInfo::of(bytes);
         if self.has(&info)? {
             return Ok(info);
         }
@@ -109,7 +107,7 @@ impl<'store> Batch<'store> {
     /// Records what following a recipe gave. A later record for the same key replaces it.
     ///
     /// # Errors
-    /// None yet; later ones from the system.
+    /// None at present: what fails, fails in [`Batch::commit`].
     pub fn realise(
         &mut self,
         key: &RecipeKey,
@@ -122,7 +120,7 @@ impl<'store> Batch<'store> {
     /// Keeps exactly these objects under that name.
     ///
     /// # Errors
-    /// None yet; later ones from the system.
+    /// None at present: what fails, fails in [`Batch::commit`].
     pub fn set_root(
         &mut self,
         name: &RootName,
@@ -136,7 +134,7 @@ impl<'store> Batch<'store> {
     /// No longer keeps what was kept under that name.
     ///
     /// # Errors
-    /// None yet; later ones from the system.
+    /// None at present: what fails, fails in [`Batch::commit`].
     pub fn remove_root(&mut self, name: &RootName) -> Result<(), StoreError> {
         self.roots.insert(name.clone(), None);
         Ok(())
@@ -145,7 +143,8 @@ impl<'store> Batch<'store> {
     /// Makes all of it durable and visible. A batch with nothing new writes nothing.
     ///
     /// # Errors
-    /// From the index or the file system. Then nothing of the batch is visible.
+    /// From the index or the file system, also if an earlier put failed to write. Then
+    /// nothing of the batch is visible; an index that is made anew may find all of it.
     pub fn commit(mut self) -> Result<(), StoreError> {
         let mut additions = Additions {
             records: self.new_records()?,
@@ -153,10 +152,8 @@ impl<'store> Batch<'store> {
         };
         for record in &additions.records {
             let json = record.to_json().map_err(StoreError::record)?;
-            let mut digesting = Digesting::new();
-            digesting.update(&json);
             self.pack()?
-                .append(EntryKind::Record, finish(digesting), &json)?;
+                .append(EntryKind::Record, ObjectInfo::of(&json), &json)?;
         }
 
         let pack = self.pack.take().map(PackWriter::seal).transpose()?;
@@ -270,7 +267,7 @@ impl<'store> Batch<'store> {
             digesting.update(part);
             durable::write(&mut staged, part)?;
         }
-        let info = finish(digesting);
+        let info = ObjectInfo::from(digesting);
         if !self.has(&info)? {
             self.stage(info, staged)?;
         }
@@ -347,13 +344,4 @@ fn is_intact_pack(path: &Path, entries: &[Entry]) -> Result<bool, StoreError> {
         }
     }
     Ok(true)
-}
-
-fn finish(digesting: Digesting) -> ObjectInfo {
-    let (digest, sha256, size) = digesting.finish();
-    ObjectInfo {
-        digest,
-        sha256,
-        size,
-    }
 }

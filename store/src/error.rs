@@ -112,6 +112,12 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A pack has a version, or a record, that is not known here.
+    #[error("pack {} was written by a newer program; use that, or another store", path.display())]
+    NewerPack {
+        /// The pack file.
+        path: PathBuf,
+    },
     /// What was to be put could not be read. Says no path: the reader's error should.
     #[error("cannot read what is to be put into the store")]
     Input {

@@ -1,15 +1,14 @@
 //! Reading objects: verified whenever bytes leave the store, and what happens
 //! to those that are damaged.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::staging::is_file_at;
 use crate::store::Inner;
-use crate::{ObjectDigest, Sha256Digest, StoreError};
+use crate::{Digesting, ObjectDigest, Sha256Digest, StoreError};
 
 /// An object's names and size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +19,26 @@ pub struct ObjectInfo {
     pub sha256: Sha256Digest,
     /// Its size in bytes.
     pub size: u64,
+}
+
+impl ObjectInfo {
+    /// The names and size that `bytes` have as an object, whether or not a store has it.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut digesting = Digesting::new();
+        digesting.update(bytes);
+        digesting.into()
+    }
+}
+
+impl From<Digesting> for ObjectInfo {
+    fn from(digesting: Digesting) -> Self {
+        let (digest, sha256, size) = digesting.finish();
+        Self {
+            digest,
+            sha256,
+            size,
+        }
+    }
 }
 
 /// Where an object's bytes are.
@@ -223,7 +242,8 @@ impl Inner {
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.index.forget(&located)?;
+                self.index
+                    .forget_if(&located, || Ok(named(&path)?.is_none()))?;
                 return Err(lost(path));
             }
             Err(error) => return Err(StoreError::io("open", &path)(error)),
@@ -259,31 +279,58 @@ impl Inner {
     /// Moves the bytes of a damaged object to `corrupt/` and forgets the object.
     /// Gives the error that says so, or the one that prevented it.
     fn quarantine(&self, object: &ObjectFile) -> StoreError {
-        let digest = object.located.info.digest;
-        let moved_to = self.layout.corrupt().join(digest.to_string());
-        let moved = match object.located.place {
-            // Unless somebody has put it again since it was opened.
-            Place::File if is_file_at(&object.file, &object.path) => {
-                fs::rename(&object.path, &moved_to).map_err(StoreError::io("move", &object.path))
-            }
-            Place::File => Ok(()),
-            Place::Pack { offset, .. } => copy_range(object, offset, &moved_to)
-                .map_err(StoreError::io("copy damaged bytes to", &moved_to)),
-        };
-        match moved.and_then(|()| self.index.forget(&object.located)) {
-            Ok(()) => StoreError::Damaged {
-                digest,
+        match self.move_aside(object) {
+            Ok(moved_to) => StoreError::Damaged {
+                digest: object.located.info.digest,
                 path: object.path.clone(),
                 moved_to,
             },
             Err(error) => error,
         }
     }
+
+    fn move_aside(&self, object: &ObjectFile) -> Result<PathBuf, StoreError> {
+        let path = &object.path;
+        let target = self
+            .layout
+            .corrupt()
+            .join(object.located.info.digest.to_string());
+        if let Place::Pack { offset, .. } = object.located.place {
+            copy_range(object, offset, &target)
+                .map_err(StoreError::io("copy damaged bytes to", &target))?;
+        }
+        let opened = object
+            .file
+            .metadata()
+            .map_err(StoreError::io("read", path))?;
+        self.index
+            .forget_if(&object.located, || match named(path)? {
+                // Somebody else has moved it.
+                None => Ok(true),
+                Some(now) if (now.dev(), now.ino()) == (opened.dev(), opened.ino()) => {
+                    if object.located.place == Place::File {
+                        // Nobody can have replaced it since: publishing replaces nothing.
+                        fs::rename(path, &target).map_err(StoreError::io("move", path))?;
+                    }
+                    Ok(true)
+                }
+                // Somebody has put it again.
+                Some(_) => Ok(false),
+            })?;
+        Ok(target)
+    }
 }
 
-fn copy_range(object: &ObjectFile, offset: u64, target: &std::path::Path) -> io::Result<()> {
-    use std::io::{Seek as _, SeekFrom};
+/// What is at `path` now.
+fn named(path: &Path) -> Result<Option<Metadata>, StoreError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::io("read", path)(error)),
+    }
+}
 
+fn copy_range(object: &ObjectFile, offset: u64, target: &Path) -> io::Result<()> {
     let mut source = object.file.try_clone()?;
     source.seek(SeekFrom::Start(offset))?;
     let mut target = File::create(target)?;

@@ -14,6 +14,7 @@ use crate::{ObjectDigest, Sha256Digest, StoreError, durable};
 /// What opens a pack: 12 bytes, then the version as a little-endian u32.
 const HEADER: [u8; HEADER_SIZE as usize] = *b"forebay-pack\x01\0\0\0";
 const HEADER_SIZE: u64 = 16;
+const MAGIC: &[u8] = b"forebay-pack";
 const ENTRY_SIZE: u64 = 81;
 const FOOTER_SIZE: u64 = 48;
 
@@ -73,6 +74,8 @@ pub(crate) struct PackWriter {
     file: BufWriter<NamedTempFile>,
     offset: u64,
     entries: Vec<Entry>,
+    /// Whether a write failed: nobody knows how much of it is in the file.
+    broken: bool,
 }
 
 /// A pack whose bytes are durable, but which has no final name yet.
@@ -88,6 +91,7 @@ impl PackWriter {
             file: BufWriter::with_capacity(256 * 1024, staged),
             offset: 0,
             entries: Vec::new(),
+            broken: false,
         };
         writer.write(&HEADER)?;
         Ok(writer)
@@ -125,9 +129,14 @@ impl PackWriter {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file.write_all(bytes).map_err(|source| {
-            let path = self.file.get_ref().path();
-            StoreError::io("write", path)(source)
+        let written = if self.broken {
+            Err(io::Error::other("an earlier write to it failed"))
+        } else {
+            self.file.write_all(bytes)
+        };
+        written.map_err(|source| {
+            self.broken = true;
+            StoreError::io("write", self.file.get_ref().path())(source)
         })?;
         self.offset += bytes.len() as u64;
         Ok(())
@@ -169,14 +178,20 @@ impl Pack {
     /// Opens the pack at `path`.
     ///
     /// # Errors
-    /// [`StoreError::Pack`] if it is not a whole pack.
+    /// [`StoreError::Pack`] if it is not a whole pack, [`StoreError::NewerPack`] if it is one
+    /// of another version.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let mut file = File::open(path).map_err(StoreError::io("open", path))?;
         let (name, entries) = read_index(&mut file)
             .map_err(StoreError::io("read", path))?
-            .map_err(|problem| StoreError::Pack {
-                path: path.to_owned(),
-                problem,
+            .map_err(|problem| match problem {
+                Problem::Newer => StoreError::NewerPack {
+                    path: path.to_owned(),
+                },
+                Problem::Damage(problem) => StoreError::Pack {
+                    path: path.to_owned(),
+                    problem,
+                },
             })?;
         Ok(Self {
             name,
@@ -209,17 +224,27 @@ impl Pack {
     }
 }
 
-type Checked<T> = Result<T, &'static str>;
+type Checked<T> = Result<T, Problem>;
+
+/// Why a file is not a pack that can be read.
+enum Problem {
+    Newer,
+    Damage(&'static str),
+}
 
 fn read_index(file: &mut File) -> io::Result<Checked<(ObjectDigest, Vec<Entry>)>> {
     let length = file.metadata()?.len();
     if length < HEADER_SIZE + FOOTER_SIZE {
-        return Ok(Err("it is too short"));
+        return Ok(Err(Problem::Damage("it is too short")));
     }
     let mut header = [0; HEADER_SIZE as usize];
     file.read_exact(&mut header)?;
     if header != HEADER {
-        return Ok(Err("it does not begin as a pack of version 1"));
+        return Ok(Err(if header.starts_with(MAGIC) {
+            Problem::Newer
+        } else {
+            Problem::Damage("it does not begin as a pack")
+        }));
     }
     file.seek(SeekFrom::Start(length - FOOTER_SIZE))?;
     let mut footer = [0; FOOTER_SIZE as usize];
@@ -228,14 +253,14 @@ fn read_index(file: &mut File) -> io::Result<Checked<(ObjectDigest, Vec<Entry>)>
     let (Some(index_offset), Some(count), Some(name)) =
         (take_u64(&mut rest), take_u64(&mut rest), take(&mut rest))
     else {
-        return Ok(Err("it is too short"));
+        return Ok(Err(Problem::Damage("it is too short")));
     };
     let expected_length = count
         .checked_mul(ENTRY_SIZE)
         .and_then(|size| size.checked_add(index_offset))
         .and_then(|size| size.checked_add(FOOTER_SIZE));
     if index_offset < HEADER_SIZE || expected_length != Some(length) {
-        return Ok(Err("its footer does not fit its length"));
+        return Ok(Err(Problem::Damage("its footer does not fit its length")));
     }
     // No more than the file itself has.
     let mut index = vec![0; (length - index_offset - 32) as usize];
@@ -243,14 +268,16 @@ fn read_index(file: &mut File) -> io::Result<Checked<(ObjectDigest, Vec<Entry>)>
     file.read_exact(&mut index)?;
     let name = ObjectDigest::from_bytes(name);
     if name_of(&index) != name {
-        return Ok(Err("its index does not have the digest that ends it"));
+        return Ok(Err(Problem::Damage(
+            "its index does not have the digest that ends it",
+        )));
     }
     let mut rest = index.as_slice();
     let mut entries = Vec::with_capacity(count as usize);
     for _ in 0..count {
         match take_entry(&mut rest, index_offset) {
             Some(entry) => entries.push(entry),
-            None => return Ok(Err("its index has an impossible entry")),
+            None => return Ok(Err(Problem::Damage("its index has an impossible entry"))),
         }
     }
     Ok(Ok((name, entries)))
@@ -295,17 +322,12 @@ mod tests {
         let staged = NamedTempFile::new_in(directory.path()).unwrap();
         let mut writer = PackWriter::new(staged).unwrap();
         for (is_record, body) in bodies {
-            let info = ObjectInfo {
-                digest: ObjectDigest::of(body),
-                sha256: Sha256Digest::of(body),
-                size: body.len() as u64,
-            };
             let kind = if *is_record {
                 EntryKind::Record
             } else {
                 EntryKind::Object
             };
-            writer.append(kind, info, body).unwrap();
+            writer.append(kind, ObjectInfo::of(body), body).unwrap();
         }
         (directory, writer.seal().unwrap())
     }
@@ -319,7 +341,7 @@ mod tests {
     fn assert_nothing_wrong(path: &Path, sealed: &SealedPack, bodies: &[(bool, Vec<u8>)]) -> usize {
         let pack = match Pack::open(path) {
             Ok(pack) => pack,
-            Err(StoreError::Pack { .. }) => return 0,
+            Err(StoreError::Pack { .. } | StoreError::NewerPack { .. }) => return 0,
             Err(other) => panic!("{other}"),
         };
         assert_eq!((pack.name, &pack.entries), (sealed.name, &sealed.entries));

@@ -38,6 +38,10 @@ impl Survey {
     /// Looks at everything that has not been looked at before.
     pub(crate) fn extend(&mut self, layout: &Layout) -> Result<(), StoreError> {
         for directory in list(&layout.objects())? {
+            // A desktop's or a person's own file is no reason to fail.
+            if !directory.is_dir() {
+                continue;
+            }
             for path in list(&directory)? {
                 match path.file_name().and_then(parse_name) {
                     Some(digest) if !self.files.contains_key(&digest) => {
@@ -132,10 +136,9 @@ impl Survey {
             if entry.kind == EntryKind::Record {
                 let read = StoreError::io("read", path);
                 let record = Record::from_json(&pack.bytes(entry).map_err(read)?);
-                // Its bytes are as they were written, so a newer program wrote it.
-                let record = record.map_err(|_| StoreError::Pack {
+                // Its bytes are as they were written.
+                let record = record.map_err(|_| StoreError::NewerPack {
                     path: path.to_owned(),
-                    problem: "it has a record of a kind that this program does not know",
                 })?;
                 self.records.push(record);
             }
@@ -169,7 +172,7 @@ pub(crate) fn rebuild(store: &Inner) -> Result<RebuildReport, StoreError> {
 }
 
 /// Both digests of the file at `path`.
-pub(crate) fn digest_file(path: &Path) -> io::Result<ObjectInfo> {
+fn digest_file(path: &Path) -> io::Result<ObjectInfo> {
     let mut file = File::open(path)?;
     let mut digesting = Digesting::new();
     let mut buffer = vec![0; 256 * 1024];
@@ -181,12 +184,7 @@ pub(crate) fn digest_file(path: &Path) -> io::Result<ObjectInfo> {
             Err(error) => return Err(error),
         }
     }
-    let (digest, sha256, size) = digesting.finish();
-    Ok(ObjectInfo {
-        digest,
-        sha256,
-        size,
-    })
+    Ok(digesting.into())
 }
 
 fn list(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {

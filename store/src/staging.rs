@@ -93,7 +93,7 @@ pub(crate) fn reclaim(parent: &Path) -> Result<(), StoreError> {
 }
 
 /// Whether `path` still names the open `file`.
-pub(crate) fn is_file_at(file: &File, path: &Path) -> bool {
+fn is_file_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
         _ => false,

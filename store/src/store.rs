@@ -73,7 +73,7 @@ impl Store {
     /// Begins a batch. Nothing is written until something is put.
     ///
     /// # Errors
-    /// None yet; later ones from the system.
+    /// None at present: what fails, fails in the batch.
     pub fn begin(&self) -> Result<Batch<'_>, StoreError> {
         Ok(Batch::new(self))
     }

@@ -1,5 +1,6 @@
 //! The installed BigFlow 1.11.3 that Forebay is compared with.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The Python of `FOREBAY_TEST_BIGFLOW_PYTHON`, which has `bigflow==1.11.3`.
@@ -16,6 +17,22 @@ pub(crate) fn bigflow_python() -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// Writes a program.
+#[allow(dead_code)]
+pub(crate) fn executable(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A Python that sees no installed packages.
+#[allow(dead_code)]
+pub(crate) fn bare_python(python: &Path, path: &Path) {
+    executable(
+        path,
+        &format!("#!/bin/sh\nexec '{}' -S \"$@\"\n", python.display()),
+    );
 }
 
 /// Copies a folder, without what a build leaves in it.

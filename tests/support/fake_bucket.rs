@@ -31,6 +31,14 @@ pub(crate) struct FakeBucket {
     location: BucketLocation,
     state: Mutex<State>,
     calls: Arc<Calls>,
+    sabotage: Mutex<Option<Sabotage>>,
+}
+
+/// After the first call that starts with `after`, somebody else writes.
+struct Sabotage {
+    after: String,
+    key: String,
+    bytes: Bytes,
 }
 
 impl FakeBucket {
@@ -44,7 +52,17 @@ impl FakeBucket {
                 started: tokio::time::Instant::now(),
             }),
             calls,
+            sabotage: Mutex::default(),
         }
+    }
+
+    /// Lets somebody else write right after the first call that starts with `after`.
+    pub(crate) fn sabotage(&self, after: &str, key: &str, bytes: &[u8]) {
+        *self.sabotage.lock().unwrap() = Some(Sabotage {
+            after: after.to_owned(),
+            key: key.to_owned(),
+            bytes: Bytes::copy_from_slice(bytes),
+        });
     }
 
     /// Lets the server's clock go on.
@@ -83,6 +101,13 @@ impl FakeBucket {
         }
     }
 
+    fn suffer_sabotage(&self, what: &str) {
+        let mut planned = self.sabotage.lock().unwrap();
+        if let Some(act) = planned.take_if(|act| what.starts_with(&act.after)) {
+            self.put(&act.key, &act.bytes);
+        }
+    }
+
     async fn call<T>(
         &self,
         effect: Effect,
@@ -91,10 +116,11 @@ impl FakeBucket {
     ) -> Result<T, BucketError> {
         let number = self
             .calls
-            .before(effect, what)
+            .before(effect, what.clone())
             .await
             .map_err(|fault| self.injected(fault))?;
         let result = apply(&mut self.state.lock().unwrap());
+        self.suffer_sabotage(&what);
         self.calls
             .after(number)
             .await

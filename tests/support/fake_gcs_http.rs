@@ -47,6 +47,7 @@ struct State {
     requests: Vec<String>,
     faults: HashMap<usize, HttpFault>,
     expected_token: Option<String>,
+    hides_last_modified: bool,
 }
 
 /// The server; it ends with the test's runtime.
@@ -91,6 +92,11 @@ impl FakeGcs {
 
     pub(crate) fn expect_token(&self, token: &str) {
         self.state.lock().unwrap().expected_token = Some(token.to_owned());
+    }
+
+    /// The documentation of media downloads does not promise the header.
+    pub(crate) fn hide_last_modified(&self) {
+        self.state.lock().unwrap().hides_last_modified = true;
     }
 
     /// What was asked so far: method, path and query.
@@ -220,7 +226,9 @@ impl State {
                         headers.append("x-goog-hash", hash.parse().unwrap());
                     }
                     let modified = "Sun, 06 Nov 1994 08:49:37 GMT"; // as `updated` below
-                    headers.insert("last-modified", modified.parse().unwrap());
+                    if !self.hides_last_modified {
+                        headers.insert("last-modified", modified.parse().unwrap());
+                    }
                     reply
                 }
                 Some(entry) => reply(StatusCode::OK, resource(key, entry).to_string()),

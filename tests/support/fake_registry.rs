@@ -120,7 +120,7 @@ impl Registry for FakeRegistry {
 
     async fn put_blob(
         &self,
-        blob: &dyn BlobSource,
+        blob: &Arc<dyn BlobSource>,
         _: &[Repository],
     ) -> Result<BlobOutcome, RegistryError> {
         let digest = blob.descriptor().digest;

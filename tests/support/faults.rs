@@ -44,7 +44,7 @@ pub(crate) struct Calls {
     log: Mutex<Vec<Call>>,
     fault: Mutex<Option<(usize, Moment, Fault)>>,
     killed: Notify,
-    write_seconds: AtomicU64,
+    upload_seconds: AtomicU64,
 }
 
 impl Calls {
@@ -70,9 +70,9 @@ impl Calls {
         writes.map(|call| call.what).collect()
     }
 
-    /// Makes every write take that long, in the test's time.
-    pub(crate) fn slow_writes(&self, seconds: u64) {
-        self.write_seconds.store(seconds, Ordering::SeqCst);
+    /// Makes every write to `dags/` take that long, in the test's time.
+    pub(crate) fn slow_uploads(&self, seconds: u64) {
+        self.upload_seconds.store(seconds, Ordering::SeqCst);
     }
 
     pub(crate) async fn killed(&self) {
@@ -81,6 +81,7 @@ impl Calls {
 
     /// Around every call: `number = before(…)`, then apply it, then `after(number)`.
     pub(crate) async fn before(&self, effect: Effect, what: String) -> Result<usize, Injected> {
+        let uploads = what.starts_with("write dags/");
         let number = {
             let mut log = self.log.lock().unwrap();
             log.push(Call { what, effect });
@@ -89,8 +90,8 @@ impl Calls {
         self.check(number, Moment::Before).await?;
         // Others get a turn, so that concurrent calls really interleave.
         tokio::task::yield_now().await;
-        let seconds = self.write_seconds.load(Ordering::SeqCst);
-        if effect == Effect::Writes && seconds > 0 {
+        let seconds = self.upload_seconds.load(Ordering::SeqCst);
+        if uploads && seconds > 0 {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
         }
         Ok(number)

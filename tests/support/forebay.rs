@@ -7,21 +7,21 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// A machine of its own: home, store, no accounts, no settings.
-pub struct Machine {
+pub(crate) struct Machine {
     home: tempfile::TempDir,
     python: Option<PathBuf>,
     variables: Vec<(String, String)>,
 }
 
 /// What a finished command left.
-pub struct Finished {
-    pub status: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Finished {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Machine {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             home: tempfile::tempdir().unwrap(),
             python: None,
@@ -30,19 +30,20 @@ impl Machine {
     }
 
     /// Uses this Python for the project.
-    pub fn with_python(mut self, python: impl Into<PathBuf>) -> Self {
+    pub(crate) fn with_python(mut self, python: impl Into<PathBuf>) -> Self {
         self.python = Some(python.into());
         self
     }
 
     /// Sets a variable for all commands.
-    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+    #[allow(dead_code)]
+    pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// A command of this machine.
-    pub fn command(&self, program: impl AsRef<OsStr>, directory: &Path) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>, directory: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .current_dir(directory)
@@ -58,10 +59,9 @@ impl Machine {
             .env("GIT_COMMITTER_EMAIL", "test@example.com");
         // How this machine reaches its package index and whom it trusts is not the tests' business.
         for (name, value) in std::env::vars_os() {
-            let name_text = name.to_string_lossy();
-            if name_text.starts_with("PIP_") || name_text.ends_with("_proxy") || name_text.ends_with("_PROXY") {
-                command.env(&name, value);
-            } else if matches!(&*name_text, "SSL_CERT_FILE" | "REQUESTS_CA_BUNDLE" | "XDG_CONFIG_HOME") {
+            let text = name.to_string_lossy();
+            let proxy = text.to_ascii_lowercase().ends_with("_proxy");
+            if proxy || text.starts_with("PIP_") || text == "SSL_CERT_FILE" {
                 command.env(&name, value);
             }
         }
@@ -72,7 +72,7 @@ impl Machine {
     }
 
     /// Runs `forebay` with these arguments in `directory`.
-    pub fn forebay<I: AsRef<OsStr>>(
+    pub(crate) fn forebay<I: AsRef<OsStr>>(
         &self,
         directory: &Path,
         arguments: impl IntoIterator<Item = I>,
@@ -85,20 +85,29 @@ impl Machine {
     }
 
     /// The same, expecting success; gives the JSON document on standard output.
-    pub fn forebay_json<I: AsRef<OsStr>>(
+    pub(crate) fn forebay_json<I: AsRef<OsStr>>(
         &self,
         directory: &Path,
         arguments: impl IntoIterator<Item = I>,
     ) -> Value {
-        let arguments: Vec<_> = arguments.into_iter().map(|a| a.as_ref().to_owned()).collect();
-        let finished = self.forebay(directory, arguments.iter().map(|a| a.as_os_str()).chain([OsStr::new("--json")]));
+        let arguments: Vec<_> = arguments
+            .into_iter()
+            .map(|a| a.as_ref().to_owned())
+            .collect();
+        let finished = self.forebay(
+            directory,
+            arguments
+                .iter()
+                .map(|a| a.as_os_str())
+                .chain([OsStr::new("--json")]),
+        );
         assert_eq!(finished.status, 0, "{arguments:?}: {}", finished.stderr);
         serde_json::from_str(&finished.stdout)
             .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", finished.stdout))
     }
 
     /// Runs a program that must succeed; gives its standard output.
-    pub fn run<I: AsRef<OsStr>>(
+    pub(crate) fn run<I: AsRef<OsStr>>(
         &self,
         directory: &Path,
         program: impl AsRef<OsStr>,
@@ -111,7 +120,14 @@ impl Machine {
                 .output()
                 .unwrap_or_else(|error| panic!("{}: {error}", program.display())),
         );
-        assert_eq!(finished.status, 0, "{}: {}{}", program.display(), finished.stdout, finished.stderr);
+        assert_eq!(
+            finished.status,
+            0,
+            "{}: {}{}",
+            program.display(),
+            finished.stdout,
+            finished.stderr
+        );
         finished.stdout
     }
 }
@@ -127,7 +143,7 @@ impl From<Output> for Finished {
 }
 
 /// What `tests/install` has installed. Outside CI a test may do without.
-pub fn installed(variable: &str) -> Option<PathBuf> {
+pub(crate) fn installed(variable: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from);
     assert!(
         path.is_some() || std::env::var_os("CI").is_none(),
@@ -140,7 +156,7 @@ pub fn installed(variable: &str) -> Option<PathBuf> {
 }
 
 /// Copies a folder.
-pub fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     for entry in walkdir::WalkDir::new(from) {
         let entry = entry.unwrap();
         let target = to.join(entry.path().strip_prefix(from).unwrap());

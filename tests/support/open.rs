@@ -23,9 +23,18 @@ pub(crate) fn http() -> HttpClient {
 
 /// Opens a repository with the logins of these Docker configuration files.
 pub(crate) fn repository(name: &str, docker_config: Vec<PathBuf>) -> Arc<dyn Registry> {
+    repository_with(name, docker_config, &OpenOptions::default())
+}
+
+/// Opens a repository with options.
+pub(crate) fn repository_with(
+    name: &str,
+    docker_config: Vec<PathBuf>,
+    options: &OpenOptions,
+) -> Arc<dyn Registry> {
     let http = http();
     let google = token_source(&AuthMethod::Anonymous, &http).unwrap();
     let credentials = Arc::new(RegistryCredentials::new(docker_config, google, false));
     let repository = name.parse().unwrap();
-    open(&repository, &http, &credentials, &OpenOptions::default()).unwrap()
+    open(&repository, &http, &credentials, options).unwrap()
 }

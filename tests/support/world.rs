@@ -174,6 +174,10 @@ impl Machine {
         }
     }
 
+    pub(crate) fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
+    }
+
     pub(crate) fn options(&self) -> Options {
         Options::new(self.name)
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::header::LAST_MODIFIED;
 use http::{Method, StatusCode};
 use url::Url;
 
@@ -149,12 +150,11 @@ impl GcsBucket {
             .ok_or_else(|| self.malformed(call, "an object with a malformed number or checksum"))
     }
 
-    /// Whether a failed condition was our own earlier attempt: the object then carries our nonce.
-    async fn written_by(
+    /// What the bucket says of an object, without its bytes; also which attempt wrote it.
+    async fn metadata(
         &self,
         key: &ObjectKey,
-        nonce: &str,
-    ) -> Result<Option<StoredObject>, BucketError> {
+    ) -> Result<Option<(StoredObject, Option<String>)>, BucketError> {
         let mut url = self.object_url(key);
         url.query_pairs_mut().append_pair("fields", OBJECT_FIELDS);
         let call = Call {
@@ -169,14 +169,24 @@ impl GcsBucket {
         match answer.status {
             StatusCode::OK => {
                 let resource = self.parse_object(&call, &answer.body)?;
-                if resource.nonce() != Some(nonce) {
-                    return Ok(None);
-                }
-                self.stored(&call, resource).map(Some)
+                let nonce = resource.nonce().map(str::to_owned);
+                Ok(Some((self.stored(&call, resource)?, nonce)))
             }
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(self.refuse(&call, &answer)),
         }
+    }
+
+    /// Whether a failed condition was our own earlier attempt: the object then carries our nonce.
+    async fn written_by(
+        &self,
+        key: &ObjectKey,
+        nonce: &str,
+    ) -> Result<Option<StoredObject>, BucketError> {
+        let found = self.metadata(key).await?;
+        Ok(found
+            .filter(|(_, writer)| writer.as_deref() == Some(nonce))
+            .map(|(object, _)| object))
     }
 
     fn upload(
@@ -315,9 +325,16 @@ impl Bucket for GcsBucket {
                 _ => return Err(self.refuse(&call, &answer)),
             }
             let size = answer.body.len() as u64;
-            let object = wire::object_of_headers(key.as_str(), &answer.headers, size)
+            let mut object = wire::object_of_headers(key.as_str(), &answer.headers, size)
                 .filter(|object| object.crc32c.is_some() || object.md5.is_some())
                 .ok_or_else(|| self.malformed(&call, "an object without its checksum"))?;
+            if answer.headers.get(LAST_MODIFIED).is_none() {
+                match self.metadata(key).await? {
+                    Some((now, _)) if now.generation == object.generation => object = now,
+                    // It was replaced between the two requests.
+                    _ => continue,
+                }
+            }
             let checksums = Checksums::of(&answer.body);
             if object.crc32c.is_none_or(|crc| crc == checksums.crc32c)
                 && object.md5.is_none_or(|md5| md5 == checksums.md5)

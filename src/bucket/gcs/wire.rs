@@ -99,7 +99,8 @@ pub(super) fn encode_md5(checksums: &Checksums) -> String {
     BASE64.encode(checksums.md5)
 }
 
-/// What the headers of a media download say of the object. `updated` has whole seconds.
+/// What the headers of a media download say of the object. `updated` has whole
+/// seconds; without `Last-Modified`, which the API does not promise, it is 1970.
 pub(super) fn object_of_headers(key: &str, headers: &HeaderMap, size: u64) -> Option<StoredObject> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
     let mut crc32c = None;
@@ -119,7 +120,10 @@ pub(super) fn object_of_headers(key: &str, headers: &HeaderMap, size: u64) -> Op
         generation: StorageGeneration(text("x-goog-generation")?.parse().ok()?),
         crc32c,
         md5,
-        updated: parse_http_date(text("last-modified")?)?,
+        updated: match text("last-modified") {
+            Some(date) => parse_http_date(date)?,
+            None => Timestamp::UNIX_EPOCH,
+        },
     })
 }
 

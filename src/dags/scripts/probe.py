@@ -12,7 +12,7 @@ VARIABLES, PREFIXES = set(), set()
 ALL_VARIABLES = False
 
 # What belongs to the interpreter is known by its packages' versions.
-INTERPRETER = sorted({sys.prefix, sys.base_prefix, sys.exec_prefix, *REQUEST["import_paths"]})
+INTERPRETER = interpreter_inside(DIRECTORY) + [path for path in REQUEST["import_paths"] if is_inside(path, DIRECTORY)]
 
 
 def project_path(path):
@@ -21,9 +21,9 @@ def project_path(path):
         return None
     try:
         path = os.fsdecode(path)
-    except (TypeError, ValueError):
+        path = os.path.normpath(path if os.path.isabs(path) else os.path.join(os.getcwd(), path))
+    except (TypeError, ValueError, OSError):
         return None
-    path = os.path.normpath(path if os.path.isabs(path) else os.path.join(os.getcwd(), path))
     if path == DIRECTORY:
         return "."
     if not is_inside(path, DIRECTORY):
@@ -61,15 +61,21 @@ def watch_lookups():
     """Files whose existence alone was asked for: no audit event tells of them."""
     original = os.stat
 
-    @functools.wraps(original)
-    def stat(path, *args, **kwargs):
-        LOOKED_UP.add(project_path(path))
-        return original(path, *args, **kwargs)
+    # An object, not a function: older versions of pathlib keep it as a class attribute,
+    # where a function would become a method.
+    class Stat:
+        def __call__(self, path, *args, **kwargs):
+            LOOKED_UP.add(project_path(path))
+            return original(path, *args, **kwargs)
 
+    stat = Stat()
     for features in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
         if original in features:
             features.add(stat)
     os.stat = stat
+    accessor = getattr(sys.modules.get("pathlib"), "_NormalAccessor", None)
+    if accessor is not None:
+        accessor.stat = stat
 
 
 def watch_variables():
@@ -146,7 +152,8 @@ def remember_places(workflow_class):
         frame = sys._getframe(1)
         while frame is not None:
             path = project_path(frame.f_code.co_filename)
-            if frame.f_code.co_name == "<module>" and path is not None:
+            generated = frame.f_code.co_filename.startswith("<")
+            if frame.f_code.co_name == "<module>" and path is not None and not generated:
                 PLACES[id(self)] = (self, path, frame.f_lineno)
                 break
             frame = frame.f_back

@@ -66,7 +66,6 @@ class OldName(importlib.machinery.PathFinder):
             "`biggerquery` was never released under this name: write `from bigflow import Config`"
         )
         new = importlib.import_module(name.replace("biggerquery", "bigflow"))
-        sys.modules[name] = new
 
         class Loader:
             def create_module(self, spec):
@@ -99,7 +98,7 @@ def main():
     config = getattr(module, "deployment_config", None)
     if not isinstance(config, bigflow.configuration.Config):
         found = type(config).__name__ if hasattr(module, "deployment_config") else None
-        answer({"not_a_config": found})
+        answer({"not_a_config": {"type_name": found}})
         return
     answer(
         {

@@ -58,8 +58,8 @@ def main():
             with open(dump, "rb") as file:
                 parameters = pickle.load(file)
     if parameters is None:
-        return {"setup": None}
-    return {"setup": [[str(key), encode(value)] for key, value in parameters.items()]}
+        return {"setup": {"parameters": None}}
+    return {"setup": {"parameters": [[str(key), encode(value)] for key, value in parameters.items()]}}
 
 
 answer(main())

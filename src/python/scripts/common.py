@@ -17,13 +17,20 @@ with open(REQUEST_PATH, encoding="utf-8") as request_file:
 def answer(document):
     # Beside, then renamed: an answer that is there is complete.
     partial = ANSWER_PATH + ".partial"
-    with open(partial, "w", encoding="utf-8") as answer_file:
-        json.dump(document, answer_file)
+    # What UTF-8 has no form for (names of files that are not text) becomes a question mark.
+    with open(partial, "w", encoding="utf-8", errors="replace") as answer_file:
+        answer_file.write(json.dumps(document, ensure_ascii=False))
     os.replace(partial, ANSWER_PATH)
 
 
 def is_inside(path, directory):
     return path.startswith(directory.rstrip(os.sep) + os.sep)
+
+
+def interpreter_inside(directory):
+    """Where the interpreter keeps its packages, if that is below `directory`: a .venv of the project."""
+    places = {sys.prefix, sys.base_prefix, sys.exec_prefix}
+    return [place for place in sorted(places) if is_inside(place, directory)]
 
 
 def describe_exception(exception, directory):
@@ -35,9 +42,13 @@ def describe_exception(exception, directory):
     else:
         message = str(exception)
         frames = traceback.extract_tb(exception.__traceback__)
+        foreign = interpreter_inside(directory)
         for frame in frames:
+            # The interpreter's own frozen modules have names such as <frozen os>.
+            if frame.filename.startswith("<"):
+                continue
             name = os.path.abspath(frame.filename)
-            if is_inside(name, directory) and not is_inside(name, sys.prefix):
+            if is_inside(name, directory) and not any(is_inside(name, place) for place in foreign):
                 place, line = name, frame.lineno
     return {
         "exception": type(exception).__name__,

@@ -10,6 +10,7 @@ mod index;
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -184,19 +185,22 @@ impl Registry for Layout {
 
     async fn put_blob(
         &self,
-        blob: &dyn BlobSource,
+        blob: &Arc<dyn BlobSource>,
         _mount_candidates: &[Repository],
     ) -> Result<BlobOutcome, RegistryError> {
         let descriptor = blob.descriptor().clone();
         if self.blobs.size(&descriptor.digest)? == Some(descriptor.size) {
             return Ok(BlobOutcome::Present);
         }
-        let mut reader = blob.open().map_err(|source| RegistryError::Io {
-            action: format!("cannot read the blob {}", descriptor.digest),
-            source,
-        })?;
-        let blobs = self.blobs.clone();
-        run_blocking(move || blobs.write(&descriptor, &mut reader)).await?;
+        let (blob, blobs) = (Arc::clone(blob), self.blobs.clone());
+        run_blocking(move || {
+            let mut reader = blob.open().map_err(|source| RegistryError::Io {
+                action: format!("cannot read the blob {}", descriptor.digest),
+                source,
+            })?;
+            blobs.write(&descriptor, &mut reader)
+        })
+        .await?;
         Ok(BlobOutcome::Uploaded)
     }
 

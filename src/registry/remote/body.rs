@@ -38,14 +38,12 @@ impl Sending {
 ///
 /// The last chunk is handed on only if digest and size are right; otherwise
 /// the body breaks off, so that a registry never gets a whole wrong blob.
-pub(super) fn upload_body(blob: &dyn BlobSource) -> io::Result<(reqwest::Body, Arc<Sending>)> {
-    let reader = blob.open()?;
-    let verifier = Verifier::new(blob.descriptor());
+pub(super) fn upload_body(blob: Arc<dyn BlobSource>) -> (reqwest::Body, Arc<Sending>) {
     let sending = Arc::new(Sending::default());
     let (sender, mut receiver) = mpsc::channel::<io::Result<Bytes>>(CHUNKS_IN_FLIGHT);
     let state = Arc::clone(&sending);
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = pump(reader, verifier, &sender) {
+        if let Err(error) = pump(&*blob, &sender) {
             let _ = state.source_failure.set(error);
             let broken = io::Error::other("the blob's source failed");
             // Fails only if the request is over anyway.
@@ -61,14 +59,12 @@ pub(super) fn upload_body(blob: &dyn BlobSource) -> io::Result<(reqwest::Body, A
             chunk
         })
     });
-    Ok((reqwest::Body::wrap_stream(stream), sending))
+    (reqwest::Body::wrap_stream(stream), sending)
 }
 
-fn pump(
-    mut reader: Box<dyn Read + Send>,
-    mut verifier: Verifier,
-    sender: &mpsc::Sender<io::Result<Bytes>>,
-) -> io::Result<()> {
+fn pump(blob: &dyn BlobSource, sender: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+    let mut reader = blob.open()?;
+    let mut verifier = Verifier::new(blob.descriptor());
     let mut held: Option<Bytes> = None;
     loop {
         let mut buffer = vec![0; CHUNK];

@@ -104,7 +104,7 @@ fn address(host: &str, plain_http_hosts: &[String]) -> Result<Url, RegistryError
 }
 
 /// Whether a host (perhaps with a port) is this machine: `127.0.0.0/8`, `::1`, `localhost`.
-pub(super) fn is_loopback(host: &str) -> bool {
+fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
@@ -142,7 +142,7 @@ impl Registry for RemoteRegistry {
 
     async fn put_blob(
         &self,
-        blob: &dyn BlobSource,
+        blob: &Arc<dyn BlobSource>,
         mount_candidates: &[Repository],
     ) -> Result<BlobOutcome, RegistryError> {
         self.mount_or_upload(blob, mount_candidates).await

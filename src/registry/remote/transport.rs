@@ -11,10 +11,12 @@ use url::Url;
 use super::answer::Problem;
 use super::auth::{Authenticator, Scopes};
 use crate::credentials::RegistryCredentials;
-use crate::http::{HttpClient, SendError};
+use crate::http::{HttpClient, SendError, read_body};
 use crate::registry::{Access, RegistryError};
 
 const MAX_REDIRECTS: usize = 5;
+/// The most that is read of an answer that nobody looks at.
+const MAX_DRAINED: usize = 64 << 10;
 
 /// The registry and repository that requests go to.
 #[derive(Debug, Clone)]
@@ -138,6 +140,8 @@ impl Transport {
             if !renewed {
                 return Ok(response);
             }
+            // A body that is left unread costs the connection.
+            let _ = read_body(response, MAX_DRAINED).await;
         }
     }
 

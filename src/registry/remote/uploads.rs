@@ -3,6 +3,7 @@
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use http::{Method, StatusCode};
+use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
@@ -29,7 +30,7 @@ enum Attempt {
 impl RemoteRegistry {
     pub(super) async fn mount_or_upload(
         &self,
-        blob: &dyn BlobSource,
+        blob: &Arc<dyn BlobSource>,
         candidates: &[Repository],
     ) -> Result<BlobOutcome, RegistryError> {
         let mut session: Option<Url> = None;
@@ -81,7 +82,7 @@ impl RemoteRegistry {
     /// Every attempt starts a new session: what a broken one has taken is unknown.
     async fn upload(
         &self,
-        blob: &dyn BlobSource,
+        blob: &Arc<dyn BlobSource>,
         mut session: Option<Url>,
     ) -> Result<(), RegistryError> {
         let (mut failures, mut refusals) = (0, 0);
@@ -131,7 +132,11 @@ impl RemoteRegistry {
         }
     }
 
-    async fn send(&self, blob: &dyn BlobSource, session: &Url) -> Result<Attempt, RegistryError> {
+    async fn send(
+        &self,
+        blob: &Arc<dyn BlobSource>,
+        session: &Url,
+    ) -> Result<Attempt, RegistryError> {
         let descriptor = blob.descriptor();
         let mut url = session.clone();
         url.query_pairs_mut()
@@ -142,8 +147,7 @@ impl RemoteRegistry {
             ticket = self.transport.authenticator.ticket(&self.scopes()).await?;
             ticket.apply(&mut headers);
         }
-        let (body, sending) =
-            upload_body(blob).map_err(|error| source_error(descriptor, &error))?;
+        let (body, sending) = upload_body(Arc::clone(blob));
         let request = (self.transport)
             .streaming(Method::PUT, url.clone())?
             .headers(headers)

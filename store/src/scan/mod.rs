@@ -45,12 +45,12 @@ pub(crate) fn scan(
         gone,
     } = match_files(&walked.files, &walked.skipped, &last);
 
-    let unknown: Vec<usize> = (0..digests.len())
-        .filter(|position| digests.get(*position).is_some_and(Option::is_none))
-        .collect();
-    let to_read: Vec<&FoundFile> = unknown
+    let to_read: Vec<&FoundFile> = walked
+        .files
         .iter()
-        .filter_map(|position| walked.files.get(*position))
+        .zip(&digests)
+        .filter(|(_, digest)| digest.is_none())
+        .map(|(file, _)| file)
         .collect();
     let time = if to_read.is_empty() {
         last.time
@@ -207,4 +207,97 @@ fn save(store: &Inner, path: &Path, record: &[u8]) -> Result<(), StoreError> {
         .persist(path)
         .map_err(|refused| StoreError::io("write", path)(refused.error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stat::Stat;
+
+    const SCANNED: Time = Time {
+        seconds: 100,
+        nanoseconds: 0,
+    };
+
+    fn stat(seconds: i64) -> Stat {
+        let time = Time {
+            seconds,
+            nanoseconds: 1,
+        };
+        Stat {
+            size: 1,
+            modified: time,
+            changed: time,
+            inode: 1,
+            device: 1,
+        }
+    }
+
+    fn found(path: &str, seconds: i64) -> FoundFile {
+        FoundFile {
+            path: path.to_owned(),
+            stat: stat(seconds),
+            executable: false,
+        }
+    }
+
+    fn record(files: &[(&str, i64)]) -> ScanRecord {
+        let files = files
+            .iter()
+            .map(|(path, seconds)| KnownFile {
+                path: (*path).to_owned(),
+                stat: stat(*seconds),
+                digest: ObjectDigest::of(path.as_bytes()),
+            })
+            .collect();
+        ScanRecord {
+            time: SCANNED,
+            files,
+        }
+    }
+
+    #[test]
+    fn a_file_is_known_if_nothing_differs_and_it_is_older_than_the_scan() {
+        let last = record(&[("a", 99), ("b", 99), ("racy", 100), ("z", 99)]);
+        let now = [
+            found("a", 99),
+            found("b", 98),
+            found("new", 99),
+            found("racy", 100),
+            found("z", 99),
+        ];
+        let matched = match_files(&now, &[], &last);
+        let known = |path: &str| Some(ObjectDigest::of(path.as_bytes()));
+        assert_eq!(matched.digests, [known("a"), None, None, None, known("z")]);
+        assert!(!matched.gone);
+    }
+
+    #[test]
+    fn what_is_skipped_stays_known_unless_it_is_racy_or_gone() {
+        let last = record(&[
+            ("a", 99),
+            ("lib/old", 99),
+            ("lib/racy", 100),
+            ("lib.py", 99),
+        ]);
+        let skipped = ["lib".to_owned()];
+        let matched = match_files(&[found("a", 99)], &skipped, &last);
+        let kept: Vec<_> = matched.kept.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(kept, ["lib/old"]);
+        assert!(matched.gone);
+        let last = record(&[("a", 99), ("lib/old", 99)]);
+        assert!(!match_files(&[found("a", 99)], &skipped, &last).gone);
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let directory = Path::new("/some/where");
+        let record = record(&[("a", 1), ("a/b/c", 2), ("a/b/é", -3), ("b", 4)]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, record.encode(directory)).unwrap();
+        assert_eq!(ScanRecord::load(file.path(), directory), record);
+        // Another directory's record, under a name that collides.
+        let other = ScanRecord::load(file.path(), Path::new("/else"));
+        assert_eq!(other, ScanRecord::default());
+    }
 }

@@ -88,11 +88,13 @@ fn read_once(path: &Path, found: &FoundFile, buffer: &mut [u8]) -> io::Result<Op
             return Ok(None);
         }
     }
+    let stat = Stat::of(&before);
     let mut hasher = blake3::Hasher::new();
     let mut size = 0;
-    loop {
+    // Whether more came behind is seen from the metadata, without another read.
+    while size < stat.size {
         match file.read(buffer) {
-            Ok(0) => break,
+            Ok(0) => return Ok(None),
             Ok(read) => {
                 hasher.update(buffer.get(..read).unwrap_or_default());
                 size += read as u64;
@@ -101,7 +103,6 @@ fn read_once(path: &Path, found: &FoundFile, buffer: &mut [u8]) -> io::Result<Op
             Err(error) => return Err(error),
         }
     }
-    let stat = Stat::of(&before);
     if Stat::of(&file.metadata()?) != stat || size != stat.size {
         return Ok(None);
     }

@@ -100,6 +100,22 @@ fn a_reader_fails_before_its_last_byte_if_the_bytes_are_damaged() {
 }
 
 #[test]
+fn a_reader_that_was_opened_before_the_object_healed_does_no_harm() {
+    for bytes in [large(0), b"small".to_vec()] {
+        let (_directory, store) = new_store();
+        let digest = put(&store, &bytes);
+        let path = [object_file, pack_file][usize::from(bytes.len() < 10)](&store);
+        flip(&path, 18);
+        let mut stale = store.reader(&digest).unwrap();
+        put(&store, &bytes);
+        for _ in 0..2 {
+            assert!(stale.read_to_end(&mut Vec::new()).is_err());
+        }
+        assert_eq!(store.read(&digest).unwrap(), bytes);
+    }
+}
+
+#[test]
 fn a_put_is_not_fooled_by_a_row_whose_bytes_are_gone_or_damaged() {
     type Harm = fn(&Path);
     let harms: [Harm; 2] = [|path| fs::remove_file(path).unwrap(), |path| flip(path, 17)];
@@ -193,6 +209,34 @@ fn a_rebuilt_index_equals_the_old_one() {
 }
 
 #[test]
+fn others_read_and_write_while_an_index_is_rebuilt() {
+    let (_directory, store) = new_store();
+    fill(&store);
+    let other = Store::open(store.root()).unwrap();
+    let key = Recipe::new("kind", 1, &"same").unwrap().key();
+    let realisation = store.realisation(&key).unwrap();
+    let roots = store.roots().unwrap();
+    assert!(realisation.is_some() && roots.len() == 4);
+    std::thread::scope(|scope| {
+        let rebuilds = scope.spawn(|| {
+            for _ in 0..10 {
+                store.rebuild_index().unwrap();
+            }
+        });
+        let mut written = Vec::new();
+        while !rebuilds.is_finished() {
+            written.push(put(&other, format!("new {}", written.len()).as_bytes()));
+            assert_eq!(other.realisation(&key).unwrap(), realisation);
+            assert_eq!(other.roots().unwrap(), roots);
+        }
+        assert!(!written.is_empty());
+        for digest in written {
+            other.read(&digest).unwrap();
+        }
+    });
+}
+
+#[test]
 fn an_index_that_is_deleted_emptied_or_foreign_is_made_anew_on_open() {
     let (_directory, store) = new_store();
     fill(&store);
@@ -244,6 +288,22 @@ fn an_index_of_a_newer_program_is_refused_and_left_alone() {
         })
     ));
     assert_eq!(fs::read(root.join("index.sqlite")).unwrap(), before);
+}
+
+#[test]
+fn a_pack_of_a_newer_program_is_refused_and_left_alone() {
+    let (_directory, store) = new_store();
+    put(&store, b"small");
+    let pack = pack_file(&store);
+    let before = dump_index(store.root());
+    // The lowest byte of its version.
+    flip(&pack, 12);
+    assert!(matches!(
+        store.rebuild_index(),
+        Err(StoreError::NewerPack { path }) if path == pack
+    ));
+    assert!(pack.exists());
+    assert_eq!(dump_index(store.root()), before);
 }
 
 #[test]

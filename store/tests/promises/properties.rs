@@ -299,7 +299,7 @@ fn assert_is_what_is_there(tree: &Tree, project: &Path, skipped: Option<u8>) {
 }
 
 proptest! {
-    #![proptest_config(config(200))]
+    #![proptest_config(config(100))]
 
     #[test]
     fn a_scan_is_never_wrong(edits in proptest::collection::vec(edit(), 1..60)) {

@@ -1,0 +1,140 @@
+//! From a project's workflows to its DAG files.
+
+use jiff::Zoned;
+
+use super::{Build, BuildError, Workspace};
+use crate::dags::{
+    DagFile, DagFormat, ProbeRequest, RenderContext, StartTime, Workflow, probe, render,
+};
+use crate::oci::{Sha256Digest, Tag};
+use crate::wheels::lay_out;
+
+/// How DAG files name their image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageNaming {
+    /// `REPOSITORY@sha256:…`, with the tag in a comment.
+    Digest,
+    /// `REPOSITORY:VERSION`, as BigFlow does.
+    Tag,
+}
+
+/// What a user says about the DAG files.
+#[derive(Debug, Clone, Default)]
+pub struct DagOptions {
+    /// This workflow alone.
+    pub workflow: Option<String>,
+    /// The first runtime, as BigFlow's `--start-time` has it.
+    pub start_time: Option<String>,
+    /// How they are written; otherwise `[tool.forebay.dags] format`.
+    pub format: Option<DagFormat>,
+    /// How they name the image; otherwise by digest, and by tag in BigFlow's format.
+    pub image_naming: Option<ImageNaming>,
+}
+
+impl DagOptions {
+    /// The format that is wanted.
+    pub fn format(&self, workspace: &Workspace) -> DagFormat {
+        self.format
+            .unwrap_or(workspace.project().settings.dags.format)
+    }
+
+    /// How the image is to be named.
+    pub fn image_naming(&self, workspace: &Workspace) -> ImageNaming {
+        self.image_naming
+            .unwrap_or_else(|| match self.format(workspace) {
+                DagFormat::Default => ImageNaming::Digest,
+                DagFormat::Bigflow1_11 => ImageNaming::Tag,
+            })
+    }
+}
+
+impl Build<'_> {
+    /// The DAG files of the project's workflows. `image` may be absent if they name it by tag.
+    ///
+    /// # Errors
+    /// See [`BuildError`]; no workflow at all is an error too.
+    pub async fn dag_files(
+        &self,
+        options: &DagOptions,
+        image: Option<&Sha256Digest>,
+    ) -> Result<Vec<DagFile>, BuildError> {
+        let start_time = StartTime::from_argument(options.start_time.as_deref(), &Zoned::now())?;
+        let workflows = self.workflows(options, start_time).await?;
+        let repository = self.target.repository()?;
+        let by_tag = self.image_by_tag()?;
+        let (image, image_tag) = match image {
+            Some(digest) => (repository.with_digest(digest), Some(by_tag)),
+            None => (by_tag, None),
+        };
+        let context = RenderContext {
+            format: options.format(self.workspace),
+            image: &image,
+            image_tag: image_tag.as_deref(),
+            version: &self.version,
+            start_time,
+        };
+        workflows
+            .iter()
+            .map(|workflow| Ok(render(workflow, &context)?))
+            .collect()
+    }
+
+    /// The image by its tag, as `image_version.txt` and BigFlow's DAG files name it.
+    ///
+    /// # Errors
+    /// The version is too long for a tag.
+    pub fn image_by_tag(&self) -> Result<String, BuildError> {
+        let tag: Tag = self.version.image_tag().parse()?;
+        Ok(self.target.repository()?.with_tag(&tag))
+    }
+
+    async fn workflows(
+        &self,
+        options: &DagOptions,
+        start_time: StartTime,
+    ) -> Result<Vec<Workflow>, BuildError> {
+        let interpreter = self.workspace.interpreter()?;
+        // A Python without BigFlow imports it, and all else, from the image's own wheels.
+        let import_paths = match interpreter.bigflow {
+            Some(_) => Vec::new(),
+            None => vec![lay_out(&self.wheels().await?, self.workspace.store())?],
+        };
+        let project = self.workspace.project();
+        let request = ProbeRequest {
+            directory: &project.directory,
+            packages: &project.spec.packages,
+            interpreter: &interpreter,
+            import_paths: &import_paths,
+            environment: Some(&self.target.environment),
+            start_time,
+            tree: Some(self.workspace.tree()?),
+        };
+        let progress = self.workspace.progress().as_ref();
+        let workflows = probe(&request, self.workspace.store(), progress)?;
+        choose(workflows, options.workflow.as_deref())
+    }
+}
+
+fn choose(workflows: Vec<Workflow>, chosen: Option<&str>) -> Result<Vec<Workflow>, BuildError> {
+    if workflows.is_empty() {
+        return Err(BuildError::NoWorkflow);
+    }
+    let Some(chosen) = chosen else {
+        return Ok(workflows);
+    };
+    let known = workflows
+        .iter()
+        .map(|workflow| workflow.id.to_string())
+        .collect();
+    let found: Vec<Workflow> = workflows
+        .into_iter()
+        .filter(|workflow| workflow.id.as_str() == chosen)
+        .collect();
+    if found.is_empty() {
+        return Err(BuildError::NoSuchWorkflow {
+            id: chosen.to_owned(),
+            known,
+        });
+    }
+    Ok(found)
+}

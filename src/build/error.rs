@@ -1,0 +1,124 @@
+//! Why artifacts could not be made.
+
+use std::path::PathBuf;
+
+use forebay_store::StoreError;
+
+use super::LockError;
+use crate::bucket::ParseBucketError;
+use crate::dags::{FolderError, InvalidStartTime, ProbeError, RenderError};
+use crate::image::ImageError;
+use crate::oci::ParseReferenceError;
+use crate::project::{ConfigError, InvalidName, ProjectError, VersionError};
+use crate::python::PythonError;
+use crate::registry::RegistryError;
+use crate::wheels::WheelError;
+
+/// What stands between a project and its artifacts.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The project cannot be read.
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+    /// The environment has no meaning.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no deployment configuration, and the command line does not replace it.
+    #[error("there is no {}, so nothing says which {missing} to use", path.display())]
+    NoDeploymentConfig {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What it would have said.
+        missing: &'static str,
+    },
+    /// `docker_repository` names no repository.
+    #[error("docker_repository of environment {environment} cannot be used")]
+    Repository {
+        /// The environment.
+        environment: String,
+        /// Why.
+        source: ParseReferenceError,
+    },
+    /// `dags_bucket` names no bucket.
+    #[error("dags_bucket of environment {environment} cannot be used")]
+    Bucket {
+        /// The environment.
+        environment: String,
+        /// Why.
+        source: ParseBucketError,
+    },
+    /// A name on the command line cannot be used.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// The version cannot be told.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// The project's Python cannot be found or run.
+    #[error(transparent)]
+    Python(#[from] PythonError),
+    /// The local store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The lock file cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The base image's registry failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The workflows cannot be found.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// A DAG file cannot be written.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// The start time is none.
+    #[error(transparent)]
+    StartTime(#[from] InvalidStartTime),
+    /// The folder `.dags` cannot be written.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The version makes no image tag.
+    #[error(transparent)]
+    Tag(#[from] ParseReferenceError),
+    /// No workflow has the id that was asked for.
+    #[error("there is no workflow {id:?} in the project")]
+    NoSuchWorkflow {
+        /// What was asked for.
+        id: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The project defines no workflow.
+    #[error("the project's packages define no workflow")]
+    NoWorkflow,
+    /// The requirements' wheels cannot be had.
+    #[error(transparent)]
+    Wheels(#[from] WheelError),
+    /// The image cannot be built.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The base in the settings names no image.
+    #[error("the base {name:?} in [tool.forebay.environments] cannot be used")]
+    Base {
+        /// As it is written.
+        name: String,
+        /// Why.
+        source: ParseReferenceError,
+    },
+    /// The Python version in the settings is none.
+    #[error("the python {text:?} in [tool.forebay.environments] is no version")]
+    PythonVersion {
+        /// As it is written.
+        text: String,
+    },
+    /// `SOURCE_DATE_EPOCH` is no number.
+    #[error("SOURCE_DATE_EPOCH is {text:?}, which is no number of seconds")]
+    SourceDateEpoch {
+        /// Its value.
+        text: String,
+    },
+    /// Nowhere to keep the store.
+    #[error("there is no home directory to keep the store in")]
+    NoStoreDirectory,
+}

@@ -1,0 +1,279 @@
+//! From a Dockerfile, requirements and sources to an image.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Build, BuildError, LockFile};
+use crate::image::{
+    BaseImage, BaseName, BaseRequest, BuildContext, BuiltImage, Dockerfile, ImageError, ImagePlan,
+    ImageRequest, ProjectSource, base_of, build, plan_project, read_dockerfile,
+};
+use crate::oci::ImageReference;
+use crate::progress::Event;
+use crate::project::{ProjectSpec, TestFramework, Version};
+use crate::registry::{ImageToPush, Registry};
+use crate::wheels::{Platform, ResolveRequest, WheelSet, resolve};
+
+/// What Composer's pods run on. A fixed choice, so that every machine builds the same image.
+const PLATFORM: Platform = Platform::LinuxAmd64;
+
+/// What has to be known before layers are made.
+pub(super) struct ImageInputs {
+    base: BaseImage,
+    plan: ImagePlan,
+}
+
+impl Build<'_> {
+    /// The Dockerfile's lines and what each means. Asks for the base, builds nothing.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn image_plan(&self) -> Result<&ImagePlan, BuildError> {
+        Ok(&self.image_inputs().await?.plan)
+    }
+
+    /// Builds the image, or finds that it is built.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn image(&self) -> Result<BuiltImage, BuildError> {
+        let inputs = self.image_inputs().await?;
+        let wheels = self.wheels().await?;
+        let project = self.workspace.project();
+        let labels = BTreeMap::from([(
+            "org.opencontainers.image.title".to_owned(),
+            project.spec.name.to_string(),
+        )]);
+        let repository = project.spec.docker_repository.as_deref();
+        let source = project_source(
+            &project.spec,
+            &self.version,
+            repository.or(self.target.declared_repository()),
+        );
+        let request = ImageRequest {
+            plan: &inputs.plan,
+            base: &inputs.base,
+            wheels: &wheels,
+            context: BuildContext {
+                directory: &project.directory,
+                tree: self.workspace.tree()?,
+            },
+            project: &source,
+            labels: &labels,
+            created: source_date_epoch()?,
+        };
+        let progress = self.workspace.progress().as_ref();
+        Ok(build(&request, self.workspace.store(), progress)?)
+    }
+
+    /// The image with the sources of all its blobs.
+    ///
+    /// # Errors
+    /// The base's repository cannot be opened.
+    pub fn to_push(&self, image: &BuiltImage) -> Result<ImageToPush, BuildError> {
+        let base = match &image.base().repository {
+            Some(repository) => Some((self.open)(repository)?),
+            None => None,
+        };
+        Ok(image.to_push(self.workspace.store(), base))
+    }
+
+    /// The wheels of the image's requirements.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub(super) async fn wheels(&self) -> Result<WheelSet, BuildError> {
+        let inputs = self.image_inputs().await?;
+        let directory = &self.workspace.project().directory;
+        let files: Vec<PathBuf> = inputs
+            .plan
+            .requirement_files
+            .iter()
+            .map(|file| directory.join(file))
+            .collect();
+        let interpreter = self.workspace.interpreter()?;
+        let version = interpreter.version;
+        let request = ResolveRequest {
+            requirements: &files,
+            lines: &inputs.plan.requirement_lines,
+            target: &inputs.base.target(),
+            executable: &interpreter.executable,
+            version: (version.major, version.minor, version.micro),
+            platform: &interpreter.platform,
+        };
+        let progress = self.workspace.progress().as_ref();
+        Ok(resolve(&request, self.workspace.store(), progress)?)
+    }
+
+    async fn image_inputs(&self) -> Result<&ImageInputs, BuildError> {
+        self.inputs
+            .get_or_try_init(|| async {
+                let directory = &self.workspace.project().directory;
+                let dockerfile = read_dockerfile(&directory.join("Dockerfile"))?;
+                let base = self.base(&dockerfile).await?;
+                let context = BuildContext {
+                    directory,
+                    tree: self.workspace.tree()?,
+                };
+                let requirements = &self.workspace.project().spec.requirements_file;
+                let plan = plan_project(&dockerfile, &base, &context, requirements)?;
+                Ok(ImageInputs { base, plan })
+            })
+            .await
+    }
+
+    /// The Dockerfile's base, or what the environment's settings put in its place.
+    async fn base(&self, dockerfile: &Dockerfile) -> Result<BaseImage, BuildError> {
+        let settings = &self.target.settings;
+        let name = match settings.base.as_deref() {
+            Some("scratch") => BaseName::Scratch,
+            Some(text) => {
+                let reference = text.parse().map_err(|source| BuildError::Base {
+                    name: text.to_owned(),
+                    source,
+                })?;
+                BaseName::Image(reference)
+            }
+            None => base_of(dockerfile).map_err(|problem| ImageError::Dockerfile {
+                path: self.workspace.project().directory.join("Dockerfile"),
+                problem,
+            })?,
+        };
+        match name {
+            BaseName::Scratch => {
+                let (major, minor) = self.python_of_scratch()?;
+                Ok(BaseImage::scratch(major, minor, PLATFORM))
+            }
+            BaseName::Image(reference) => self.base_image(reference, false).await,
+        }
+    }
+
+    /// A base that has no Python is meant for the one in the settings, else for the project's.
+    fn python_of_scratch(&self) -> Result<(u8, u8), BuildError> {
+        let Some(text) = self.target.settings.python.as_deref() else {
+            let version = self.workspace.interpreter()?.version;
+            return Ok((version.major, version.minor));
+        };
+        text.split_once('.')
+            .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)))
+            .ok_or_else(|| BuildError::PythonVersion {
+                text: text.to_owned(),
+            })
+    }
+
+    /// The base by the digest that is locked; a tag that is not locked yet, or is to be
+    /// looked up anew, is asked for and locked.
+    async fn base_image(
+        &self,
+        reference: ImageReference,
+        refresh: bool,
+    ) -> Result<BaseImage, BuildError> {
+        let directory = &self.workspace.project().directory;
+        let seen_from_here = reference.repository.clone().relative_to(directory);
+        let registry = (self.open)(&seen_from_here)?;
+        if reference.digest.is_some() {
+            return self.resolve_base(&reference, &registry, false).await;
+        }
+        let (name, platform) = (reference.to_string(), PLATFORM.to_string());
+        let mut lock = LockFile::read(directory)?;
+        let locked = lock.base(&name, &platform).filter(|_| !refresh);
+        let digest = match locked {
+            Some(digest) => digest,
+            None => {
+                let found = self.resolve_base(&reference, &registry, true).await?;
+                let Some(digest) = found.manifest else {
+                    return Ok(found);
+                };
+                lock.pin_base(&name, &platform, digest);
+                self.write_lock(&lock, &name);
+                digest
+            }
+        };
+        let pinned = ImageReference {
+            digest: Some(digest),
+            ..reference
+        };
+        self.resolve_base(&pinned, &registry, false).await
+    }
+
+    async fn resolve_base(
+        &self,
+        reference: &ImageReference,
+        registry: &Arc<dyn Registry>,
+        refresh: bool,
+    ) -> Result<BaseImage, BuildError> {
+        let request = BaseRequest {
+            reference,
+            registry,
+            platform: PLATFORM,
+            refresh,
+        };
+        Ok(BaseImage::resolve(&request, self.workspace.store()).await?)
+    }
+
+    /// A folder that cannot be written must not stop a build.
+    fn write_lock(&self, lock: &LockFile, name: &str) {
+        let report = match lock.write() {
+            Ok(()) => format!("pinned {name} in {}; commit that file", LockFile::NAME),
+            Err(error) => format!("{error}: {name} is not pinned, and may change"),
+        };
+        self.workspace.progress().report(Event::Warning(report));
+    }
+
+    /// Asks the registry anew what the Dockerfile's base is, and locks the answer.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn lock_base(&self) -> Result<Option<(ImageReference, BaseImage)>, BuildError> {
+        let path = self.workspace.project().directory.join("Dockerfile");
+        let dockerfile = read_dockerfile(&path)?;
+        let name =
+            base_of(&dockerfile).map_err(|problem| ImageError::Dockerfile { path, problem })?;
+        match name {
+            BaseName::Scratch => Ok(None),
+            BaseName::Image(reference) => {
+                let base = self.base_image(reference.clone(), true).await?;
+                Ok(Some((reference, base)))
+            }
+        }
+    }
+}
+
+fn project_source<'a>(
+    spec: &'a ProjectSpec,
+    version: &'a Version,
+    docker_repository: Option<&'a str>,
+) -> ProjectSource<'a> {
+    // Only a release tag's version is content; between tags it moves with every commit.
+    let is_release = !version.as_str().contains('+');
+    ProjectSource {
+        name: spec.name.as_str(),
+        version: is_release.then_some(version.as_str()),
+        packages: &spec.packages,
+        resources_directory: &spec.resources_directory,
+        requirements_file: &spec.requirements_file,
+        requires: spec.requires.as_deref(),
+        deployment_config_file: &spec.deployment_config_file,
+        docker_repository,
+        test_framework: match spec.test_framework {
+            TestFramework::Unittest => "unittest",
+            TestFramework::Pytest => "pytest",
+        },
+        export_image_tar: spec.export_image_tar,
+        data_files: &spec.data_files,
+        metadata: &spec.metadata,
+        setuptools: &spec.setuptools,
+    }
+}
+
+/// `SOURCE_DATE_EPOCH`: when the image says it was made, in seconds since 1970.
+fn source_date_epoch() -> Result<Option<i64>, BuildError> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if !text.is_empty() => match text.parse() {
+            Ok(seconds) => Ok(Some(seconds)),
+            Err(_) => Err(BuildError::SourceDateEpoch { text }),
+        },
+        _ => Ok(None),
+    }
+}

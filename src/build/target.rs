@@ -1,0 +1,161 @@
+//! Where an environment's artifacts go: what `deployment_config.py` says, and
+//! what the command line replaces.
+
+use std::path::{Path, PathBuf};
+
+use super::BuildError;
+use crate::bucket::BucketLocation;
+use crate::oci::Repository;
+use crate::project::{
+    ConfigError, DeploymentConfig, EnvironmentName, EnvironmentSettings, FindInterpreter, Project,
+    ResolvedConfig, process_variables,
+};
+
+/// What the user says about the target on the command line.
+#[derive(Debug, Clone, Default)]
+pub struct TargetOptions {
+    /// Which environment; otherwise `$bf_env`, otherwise the configuration's default.
+    pub environment: Option<String>,
+    /// Another place of `deployment_config.py`.
+    pub deployment_config: Option<PathBuf>,
+    /// Replaces `docker_repository`.
+    pub docker_repository: Option<String>,
+    /// Replaces `dags_bucket`.
+    pub dags_bucket: Option<String>,
+}
+
+/// One environment of a project.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its name.
+    pub environment: EnvironmentName,
+    /// `[tool.forebay.environments.NAME]`.
+    pub settings: EnvironmentSettings,
+    config: Option<ResolvedConfig>,
+    declared_repository: Option<String>,
+    config_path: PathBuf,
+    options: TargetOptions,
+    project_directory: PathBuf,
+}
+
+impl Target {
+    /// The environment that is called so when neither file nor command line names one.
+    const UNNAMED: &'static str = "default";
+
+    /// Resolves the environment. Warnings of the configuration are handed to `warn`.
+    pub(super) fn resolve(
+        project: &Project,
+        options: TargetOptions,
+        interpreter: FindInterpreter<'_>,
+        warn: &dyn Fn(String),
+    ) -> Result<Self, BuildError> {
+        let config_path = match &options.deployment_config {
+            Some(path) => path.clone(),
+            None => project.deployment_config_path(),
+        };
+        let (config, declared_repository) = if config_path.exists() {
+            let loaded = DeploymentConfig::load(&config_path, interpreter)?;
+            loaded.warnings.into_iter().for_each(warn);
+            let chosen = options.environment.as_deref();
+            let resolved = loaded.config.resolve(chosen, &process_variables())?;
+            (Some(resolved), declared_repository(&loaded.config))
+        } else {
+            (None, None)
+        };
+        let environment: EnvironmentName = match &config {
+            Some(config) => config.environment.clone(),
+            None => options
+                .environment
+                .as_deref()
+                .unwrap_or(Self::UNNAMED)
+                .parse()?,
+        };
+        let settings = project
+            .settings
+            .environments
+            .get(&environment)
+            .cloned()
+            .unwrap_or_default();
+        Ok(Self {
+            environment,
+            settings,
+            config,
+            declared_repository,
+            config_path,
+            options,
+            project_directory: project.directory.clone(),
+        })
+    }
+
+    /// The image repository as it was written, which is how DAG files name it.
+    ///
+    /// # Errors
+    /// It is missing, or names no repository.
+    pub fn repository(&self) -> Result<Repository, BuildError> {
+        let text = self.property(
+            "docker_repository",
+            self.options.docker_repository.as_deref(),
+        )?;
+        text.parse().map_err(|source| BuildError::Repository {
+            environment: self.environment.to_string(),
+            source,
+        })
+    }
+
+    /// The bucket.
+    ///
+    /// # Errors
+    /// It is missing, or names no bucket.
+    pub fn bucket(&self) -> Result<BucketLocation, BuildError> {
+        let text = self.property("dags_bucket", self.options.dags_bucket.as_deref())?;
+        let location: BucketLocation = text.parse().map_err(|source| BuildError::Bucket {
+            environment: self.environment.to_string(),
+            source,
+        })?;
+        Ok(location.relative_to(&self.project_directory))
+    }
+
+    /// An optional property, for instance `vault_endpoint`.
+    ///
+    /// # Errors
+    /// It is there but is no text.
+    pub fn text(&self, key: &str) -> Result<Option<&str>, ConfigError> {
+        match &self.config {
+            Some(config) => config.text(key),
+            None => Ok(None),
+        }
+    }
+
+    /// The repository that the project itself names, in whichever environment: what BigFlow
+    /// writes into the project's wheel.
+    pub(super) fn declared_repository(&self) -> Option<&str> {
+        self.declared_repository.as_deref()
+    }
+
+    /// The project's directory, which relative folders are seen from.
+    pub fn project_directory(&self) -> &Path {
+        &self.project_directory
+    }
+
+    fn property<'a>(
+        &'a self,
+        key: &'static str,
+        given: Option<&'a str>,
+    ) -> Result<&'a str, BuildError> {
+        match (given, &self.config) {
+            (Some(given), _) => Ok(given),
+            (None, Some(config)) => Ok(config.required(key)?),
+            (None, None) => Err(BuildError::NoDeploymentConfig {
+                path: self.config_path.clone(),
+                missing: key,
+            }),
+        }
+    }
+}
+
+/// `docker_repository` of the default environment, from the file alone: it becomes
+/// part of the image, which must be the same for every environment and on every machine.
+fn declared_repository(config: &DeploymentConfig) -> Option<String> {
+    let default = config.resolve(None, &[]).ok()?;
+    Some(default.text("docker_repository").ok()??.to_owned())
+}

@@ -1,0 +1,267 @@
+//! Flags that several commands share, named as BigFlow names them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::build::{DagOptions, ImageNaming, TargetOptions};
+use crate::project::DagFormat;
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub(super) struct GlobalArguments {
+    /// Run as if started in DIRECTORY
+    #[arg(short = 'C', long, global = true, value_name = "DIRECTORY")]
+    pub(super) directory: Option<PathBuf>,
+
+    /// The Python that can import the project [default: the active or the project's virtual environment, else python3]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(super) python: Option<PathBuf>,
+
+    /// Print the result as one JSON document
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+
+    /// Print no progress
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+}
+
+/// Which environment.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ConfigArguments {
+    /// The environment, as deployment_config.py names it: dev, prod [default: $bf_env, else the default one]
+    #[arg(short, long, value_name = "ENVIRONMENT")]
+    pub(super) config: Option<String>,
+
+    /// Where deployment_config.py is (also -dc)
+    #[arg(long, value_name = "PATH")]
+    pub(super) deployment_config_path: Option<PathBuf>,
+}
+
+/// Where the image goes.
+#[derive(Debug, Clone, Args)]
+pub(super) struct RepositoryArguments {
+    /// The image repository, instead of the environment's docker_repository: HOST/NAME or oci:FOLDER
+    #[arg(short = 'r', long, value_name = "REPOSITORY")]
+    pub(super) docker_repository: Option<String>,
+
+    /// Use plain HTTP for this registry (loopback addresses need no permission)
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(super) insecure_registry: Vec<String>,
+}
+
+/// Where the DAG files go.
+#[derive(Debug, Clone, Args)]
+pub(super) struct BucketArguments {
+    /// The bucket, instead of the environment's dags_bucket: NAME, gs://NAME or file://FOLDER
+    #[arg(short = 'b', long, value_name = "BUCKET")]
+    pub(super) dags_bucket: Option<String>,
+
+    /// Accepted for BigFlow's sake: the bucket's name says enough
+    #[arg(short = 'p', long, value_name = "PROJECT", hide_short_help = true)]
+    pub(super) gcp_project_id: Option<String>,
+}
+
+impl ConfigArguments {
+    /// What these flags say about the target.
+    pub(super) fn target(
+        &self,
+        repository: &RepositoryArguments,
+        bucket: &BucketArguments,
+    ) -> TargetOptions {
+        TargetOptions {
+            dags_bucket: bucket.dags_bucket.clone(),
+            ..self.target_of_build(repository)
+        }
+    }
+
+    /// The same for commands that reach no bucket.
+    pub(super) fn target_of_build(&self, repository: &RepositoryArguments) -> TargetOptions {
+        TargetOptions {
+            environment: self.config.clone(),
+            deployment_config: self.deployment_config_path.clone(),
+            docker_repository: repository.docker_repository.clone(),
+            dags_bucket: None,
+        }
+    }
+}
+
+/// What all deploys take.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DeployArguments {
+    /// Which environment.
+    #[command(flatten)]
+    pub(super) config: ConfigArguments,
+    /// Where the image goes.
+    #[command(flatten)]
+    pub(super) repository: RepositoryArguments,
+    /// Where the DAG files go.
+    #[command(flatten)]
+    pub(super) bucket: BucketArguments,
+    /// Who we are.
+    #[command(flatten)]
+    pub(super) authentication: AuthenticationArguments,
+
+    /// Write files of ours that somebody changed anew
+    #[arg(long)]
+    pub(super) restore_drift: bool,
+
+    /// Let an older commit replace a newer one
+    #[arg(long)]
+    pub(super) allow_older: bool,
+}
+
+/// How to log in, in BigFlow's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(super) enum AuthMethodArgument {
+    /// Application Default Credentials or gcloud
+    LocalAccount,
+    /// A token from Vault's Google secrets engine
+    Vault,
+}
+
+/// Who we are.
+#[derive(Debug, Clone, Args)]
+pub(super) struct AuthenticationArguments {
+    /// How to log in to Google
+    #[arg(short, long, value_enum, default_value = "local_account")]
+    pub(super) auth_method: AuthMethodArgument,
+
+    /// The full URL that gives the token, for --auth-method vault (also -ve) [default: the environment's vault_endpoint]
+    #[arg(long, value_name = "URL")]
+    pub(super) vault_endpoint: Option<String>,
+
+    /// Whether Vault's certificate is verified: true, false, or a file with the authority to trust (also -vev)
+    #[arg(long, value_name = "true|false|PATH")]
+    pub(super) vault_endpoint_verify: Option<String>,
+
+    /// The Vault token, for --auth-method vault (also -vs) [default: the environment's vault_secret]; a process list shows it, $bf_vault_secret does not
+    #[arg(long, value_name = "TOKEN", hide_env_values = true)]
+    pub(super) vault_secret: Option<String>,
+
+    /// Read the Google access token from a file
+    #[arg(long, value_name = "PATH")]
+    pub(super) access_token_file: Option<PathBuf>,
+}
+
+/// What goes into the DAG files.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DagArguments {
+    /// This workflow alone [default: ALL]
+    #[arg(short, long, value_name = "ID")]
+    pub(super) workflow: Option<String>,
+
+    /// The first runtime: "2024-01-01 00:00:00", 2024-01-01 or NOW [default: the current hour; an unchanged DAG stays as it is]
+    #[arg(short = 't', long, value_name = "TIME")]
+    pub(super) start_time: Option<String>,
+
+    /// How DAG files are written [default: [tool.forebay.dags] format, else default]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(super) dag_format: Option<DagFormatArgument>,
+
+    /// How DAG files name the image: by digest, or by the version's tag as BigFlow does [default: digest; tag with bigflow-1.11]
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub(super) image_ref: Option<ImageReferenceArgument>,
+}
+
+/// How DAG files are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum DagFormatArgument {
+    /// For every Airflow from 2.3 to 3
+    Default,
+    /// Byte for byte as BigFlow 1.11.3 writes them
+    #[value(name = "bigflow-1.11")]
+    Bigflow1_11,
+}
+
+/// How DAG files name the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ImageReferenceArgument {
+    /// REPOSITORY@sha256:…, which never changes its meaning
+    Digest,
+    /// REPOSITORY:VERSION
+    Tag,
+}
+
+impl DagArguments {
+    /// What these flags say; BigFlow's `ALL` means no choice.
+    pub(super) fn options(&self) -> DagOptions {
+        let workflow = self.workflow.clone();
+        DagOptions {
+            workflow: workflow.filter(|workflow| workflow != "ALL"),
+            start_time: self.start_time.clone(),
+            format: self.dag_format.map(|format| match format {
+                DagFormatArgument::Default => DagFormat::Default,
+                DagFormatArgument::Bigflow1_11 => DagFormat::Bigflow1_11,
+            }),
+            image_naming: self.image_ref.map(|kind| match kind {
+                ImageReferenceArgument::Digest => ImageNaming::Digest,
+                ImageReferenceArgument::Tag => ImageNaming::Tag,
+            }),
+        }
+    }
+}
+
+/// BigFlow's flags of two and three letters behind one dash, which clap does not know.
+const LONG_NAMES: [(&str, &str); 6] = [
+    ("-ve", "--vault-endpoint"),
+    ("-vev", "--vault-endpoint-verify"),
+    ("-vs", "--vault-secret"),
+    ("-dc", "--deployment-config-path"),
+    ("-dd", "--dags-dir"),
+    ("-cdf", "--clear-dags-folder"),
+];
+
+/// Spells BigFlow's short flags out, alone or as `-dc=PATH`.
+pub(super) fn spell_out(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let spell_out = |argument: OsString| {
+        let text = argument.to_str()?;
+        let (flag, value) = match text.split_once('=') {
+            Some((flag, value)) => (flag, Some(value)),
+            None => (text, None),
+        };
+        let (_, long) = LONG_NAMES.iter().find(|(short, _)| *short == flag)?;
+        Some(match value {
+            Some(value) => format!("{long}={value}").into(),
+            None => OsString::from(long),
+        })
+    };
+    arguments
+        .into_iter()
+        .map(|argument| spell_out(argument.clone()).unwrap_or(argument))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bigflows_short_flags_are_spelled_out() {
+        let given = [
+            "forebay",
+            "deploy",
+            "-dc",
+            "x.py",
+            "-ve=https://v",
+            "-c",
+            "dev",
+            "-v",
+        ];
+        let spelled = spell_out(given.map(OsString::from));
+        let expected = [
+            "forebay",
+            "deploy",
+            "--deployment-config-path",
+            "x.py",
+            "--vault-endpoint=https://v",
+            "-c",
+            "dev",
+            "-v",
+        ];
+        assert_eq!(spelled, expected.map(OsString::from));
+    }
+}

@@ -1,0 +1,92 @@
+//! What every command needs: the printer, the opened project, a runtime for the network.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::arguments::GlobalArguments;
+use crate::build::{BuildError, Workspace, WorkspaceOptions};
+use crate::progress::Progress;
+use crate::ui::{CommandError, Exit, Printer, TerminalProgress};
+
+/// One run of the program.
+pub(super) struct Context {
+    /// Where output goes.
+    pub(super) printer: Printer,
+    directory: PathBuf,
+    python: Option<PathBuf>,
+    progress: Arc<TerminalProgress>,
+}
+
+impl Context {
+    /// Settles the directory that the command works in.
+    pub(super) fn new(arguments: GlobalArguments, printer: Printer) -> Result<Self, CommandError> {
+        let directory = match arguments.directory {
+            Some(directory) => directory,
+            None => std::env::current_dir().map_err(|error| {
+                CommandError::new(Exit::Usage, "the current directory cannot be told")
+                    .why(error.to_string())
+                    .next("go to a directory that exists, or name one with --directory")
+            })?,
+        };
+        Ok(Self {
+            printer,
+            directory,
+            python: arguments.python,
+            progress: Arc::new(TerminalProgress::new(printer)),
+        })
+    }
+
+    /// Opens the project and the store.
+    pub(super) fn workspace(&self) -> Result<Workspace, CommandError> {
+        let store = store_directory().ok_or(BuildError::NoStoreDirectory)?;
+        let options = WorkspaceOptions {
+            directory: self.directory.clone(),
+            python: self.python.clone(),
+            store,
+        };
+        let progress: Arc<dyn Progress> = self.progress.clone();
+        Ok(Workspace::open(options, progress)?)
+    }
+
+    /// The directory that the command works in.
+    pub(super) fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+
+    /// Runs what needs the network. Commands that do not need it start no runtime.
+    pub(super) fn block_on<T>(
+        &self,
+        work: impl Future<Output = Result<T, CommandError>>,
+    ) -> Result<T, CommandError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| {
+                CommandError::new(Exit::Failed, "cannot start the network runtime")
+                    .why(error.to_string())
+            })?;
+        let result = runtime.block_on(work);
+        // A credential helper or a blocked read must not keep a finished command alive.
+        runtime.shutdown_background();
+        result
+    }
+}
+
+/// `$FOREBAY_STORE`, else the platform's data folder.
+fn store_directory() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(store) = set("FOREBAY_STORE") {
+        return Some(store.into());
+    }
+    if let Some(data) = set("XDG_DATA_HOME") {
+        return Some(PathBuf::from(data).join("forebay"));
+    }
+    let home = std::env::home_dir()?;
+    let data = if cfg!(target_os = "macos") {
+        home.join("Library/Application Support")
+    } else {
+        home.join(".local/share")
+    };
+    Some(data.join("forebay"))
+}

@@ -1,0 +1,40 @@
+//! Parts of output that several commands share.
+
+use jiff::{Timestamp, Unit, tz::TimeZone};
+use serde::Serialize;
+
+use crate::environment::{DriftKind, Drifted};
+
+/// One file that somebody changed, as `--json` shows it.
+#[derive(Debug, Serialize)]
+pub(super) struct DriftDocument {
+    /// Its key in the bucket.
+    pub(super) key: String,
+    /// `changed` or `deleted`.
+    pub(super) change: &'static str,
+}
+
+impl From<&Drifted> for DriftDocument {
+    fn from(drifted: &Drifted) -> Self {
+        Self {
+            key: drifted.key.to_string(),
+            change: match drifted.change {
+                DriftKind::Changed => "changed",
+                DriftKind::Gone => "deleted",
+            },
+        }
+    }
+}
+
+impl std::fmt::Display for DriftDocument {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} was {}", self.key, self.change)
+    }
+}
+
+/// A moment in the user's time zone, to the minute.
+pub(super) fn when(moment: Timestamp) -> String {
+    let local = moment.to_zoned(TimeZone::system());
+    let minute = local.round(Unit::Minute).unwrap_or(local);
+    minute.strftime("on %Y-%m-%d at %H:%M").to_string()
+}

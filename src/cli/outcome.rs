@@ -1,0 +1,101 @@
+//! What a deploy or a rollback did, as people and programs are told.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::build::Target;
+use crate::environment::{Applied, PlanSummary};
+use crate::oci::Sha256Digest;
+use crate::ui::{bytes, count};
+
+/// The common part of `--json` after a change.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    environment: String,
+    /// What is live now.
+    generation: u64,
+    /// What was live before.
+    previous: Option<u64>,
+    /// Whether anything was written.
+    changed: bool,
+    image: Option<Sha256Digest>,
+    added: Vec<String>,
+    replaced: Vec<String>,
+    retired: Vec<String>,
+    reused: usize,
+    /// Blobs that were sent to the registry, and their bytes.
+    blobs_sent: usize,
+    bytes_sent: u64,
+}
+
+impl Outcome {
+    /// Gathers it.
+    pub(super) fn new(target: &Target, applied: &Applied, summary: &PlanSummary) -> Self {
+        let names = |workflows: &[crate::project::WorkflowId]| {
+            workflows.iter().map(ToString::to_string).collect()
+        };
+        let sent = applied.push.as_ref().map(|push| push.uploaded.as_slice());
+        let sent = sent.unwrap_or_default();
+        Self {
+            environment: target.environment.to_string(),
+            generation: applied.generation,
+            previous: applied.previous,
+            changed: applied.changed,
+            image: applied.image,
+            added: names(&summary.added),
+            replaced: names(&summary.changed),
+            retired: names(&summary.retired),
+            reused: summary.reused.len(),
+            blobs_sent: sent.len(),
+            bytes_sent: sent.iter().map(|descriptor| descriptor.size).sum(),
+        }
+    }
+
+    /// A few lines for people; `remark` ends the first.
+    pub(super) fn text(&self, remark: &str) -> String {
+        let mut text = String::new();
+        if !self.changed {
+            let _ = writeln!(
+                text,
+                "{}: nothing to do, generation {} is live",
+                self.environment, self.generation
+            );
+            return text;
+        }
+        let _ = writeln!(
+            text,
+            "{}: generation {} is live{remark}",
+            self.environment, self.generation
+        );
+        if let Some(image) = &self.image {
+            let sent = match self.blobs_sent {
+                0 => "was there".to_owned(),
+                blobs => format!("{} sent, {}", count(blobs, "blob"), bytes(self.bytes_sent)),
+            };
+            let _ = writeln!(text, "image {image} ({sent})");
+        }
+        let parts = [
+            (self.added.len(), "added"),
+            (self.replaced.len(), "replaced"),
+            (self.retired.len(), "deleted"),
+            (self.reused, "unchanged"),
+        ];
+        let parts: Vec<_> = parts
+            .iter()
+            .filter(|(number, _)| *number > 0)
+            .map(|(number, what)| format!("{number} {what}"))
+            .collect();
+        if !parts.is_empty() {
+            let _ = writeln!(text, "DAGs: {}", parts.join(", "));
+        }
+        if let Some(previous) = self.previous {
+            let _ = writeln!(
+                text,
+                "to undo: forebay rollback {previous} -c {}",
+                self.environment
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,35 @@
+//! `forebay project-version`
+
+use clap::Args;
+use serde::Serialize;
+
+use super::context::Context;
+use crate::build::BuildError;
+use crate::project::{find_project_directory, git_version};
+use crate::ui::{CommandError, Exit};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The version of this commit instead of the working tree's
+    #[arg(long, value_name = "COMMIT")]
+    git_commit: Option<String>,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Document {
+    version: String,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
+    let directory = find_project_directory(context.directory()).map_err(BuildError::from)?;
+    let version =
+        git_version(&directory, arguments.git_commit.as_deref()).map_err(BuildError::from)?;
+    let document = Document {
+        version: version.to_string(),
+    };
+    context
+        .printer
+        .result(&document, || format!("{version}\n"))?;
+    Ok(Exit::Done)
+}

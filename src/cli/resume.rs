@@ -1,0 +1,72 @@
+//! `forebay resume` and `forebay abort`: end what a deploy left unfinished.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::arguments::{
+    AuthenticationArguments, BucketArguments, ConfigArguments, RepositoryArguments,
+};
+use super::context::Context;
+use super::services::{Permissions, Services};
+use crate::environment::Direction;
+use crate::ui::{CommandError, Exit};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    #[command(flatten)]
+    repository: RepositoryArguments,
+    #[command(flatten)]
+    bucket: BucketArguments,
+    #[command(flatten)]
+    authentication: AuthenticationArguments,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Document {
+    environment: String,
+    /// The generation that was unfinished; null if there was none.
+    generation: Option<u64>,
+    /// Whether it is live now.
+    live: bool,
+}
+
+/// Carries an unfinished deploy to its end, or back.
+pub(super) fn run(
+    context: &Context,
+    arguments: &Arguments,
+    direction: Direction,
+) -> Result<Exit, CommandError> {
+    let workspace = context.workspace()?;
+    let target = workspace.target(
+        arguments
+            .config
+            .target(&arguments.repository, &arguments.bucket),
+    )?;
+    let services = Services::new(&target, &arguments.authentication, &arguments.repository)?;
+    let environment = services.environment(&workspace, &target, Permissions::default())?;
+    let settled = context.block_on(async {
+        Ok(match direction {
+            Direction::Forward => environment.resume().await?,
+            Direction::Back => environment.abort().await?,
+        })
+    })?;
+    let document = Document {
+        environment: target.environment.to_string(),
+        generation: settled.map(|settled| settled.generation),
+        live: settled.is_some_and(|settled| settled.direction == Direction::Forward),
+    };
+    context.printer.result(&document, || {
+        let environment = &document.environment;
+        match (document.generation, document.live) {
+            (None, _) => format!("{environment}: nothing was left unfinished\n"),
+            (Some(number), true) => format!("{environment}: generation {number} is live now\n"),
+            (Some(number), false) => {
+                format!("{environment}: generation {number} was taken back\n")
+            }
+        }
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,78 @@
+//! `forebay rollback`
+
+use clap::Args;
+use serde::Serialize;
+
+use super::arguments::{
+    AuthenticationArguments, BucketArguments, ConfigArguments, RepositoryArguments,
+};
+use super::context::Context;
+use super::outcome::Outcome;
+use super::services::{Permissions, Services};
+use crate::ui::{CommandError, Exit};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Nothing is rebuilt: the image must still be in the registry, and the DAG files in the bucket or the store. \
+    Airflow's catch-up starts again where the restored DAGs stopped."
+)]
+pub(super) struct Arguments {
+    /// The generation to return to [default: the last one with another set]
+    generation: Option<u64>,
+
+    #[command(flatten)]
+    config: ConfigArguments,
+    #[command(flatten)]
+    repository: RepositoryArguments,
+    #[command(flatten)]
+    bucket: BucketArguments,
+    #[command(flatten)]
+    authentication: AuthenticationArguments,
+
+    /// Write files of ours that somebody changed anew
+    #[arg(long)]
+    restore_drift: bool,
+}
+
+/// What `--json` prints (`schema/rollback.schema.json`).
+#[derive(Debug, Serialize)]
+struct Document {
+    #[serde(flatten)]
+    outcome: Outcome,
+    rollback_of: Option<u64>,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
+    let workspace = context.workspace()?;
+    let target = workspace.target(
+        arguments
+            .config
+            .target(&arguments.repository, &arguments.bucket),
+    )?;
+    let services = Services::new(&target, &arguments.authentication, &arguments.repository)?;
+    let permissions = Permissions {
+        restore_drift: arguments.restore_drift,
+        ..Permissions::default()
+    };
+    let environment = services.environment(&workspace, &target, permissions)?;
+    let (applied, summary) = context.block_on(async {
+        let (live, _) = environment.settle(environment.observe(None).await?).await?;
+        let plan = environment
+            .plan_rollback(live, arguments.generation)
+            .await?;
+        let summary = plan.summary.clone();
+        let applied = environment.apply(plan).await?;
+        Ok((applied, summary))
+    })?;
+    let document = Document {
+        outcome: Outcome::new(&target, &applied, &summary),
+        rollback_of: applied.rollback_of,
+    };
+    context.printer.result(&document, || {
+        let restored = document.rollback_of.map_or_else(String::new, |of| {
+            format!(", which restores generation {of}")
+        });
+        document.outcome.text(&restored)
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,174 @@
+//! Opens what a command reaches over the network, with one HTTP client and one identity.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::arguments::{AuthMethodArgument, AuthenticationArguments, RepositoryArguments};
+use crate::bucket;
+use crate::build::{Target, Workspace};
+use crate::clock::SystemClock;
+use crate::credentials::{AuthMethod, RegistryCredentials, Secret, TokenSource, token_source};
+use crate::environment::{Environment, EnvironmentKey, Options};
+use crate::http::{HttpClient, HttpOptions, TlsVerification};
+use crate::oci::Repository;
+use crate::registry::{self, Access, OpenOptions, Registry, RegistryError};
+use crate::ui::{CommandError, Exit};
+
+/// Clients that share connections and credentials. Opening them makes no request.
+pub(super) struct Services {
+    http: HttpClient,
+    tokens: Arc<dyn TokenSource>,
+    credentials: Arc<RegistryCredentials>,
+    plain_http_hosts: Vec<String>,
+}
+
+/// What a user allows a deploy to do beyond the usual.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Permissions {
+    /// Files of ours that somebody changed are written anew.
+    pub(super) restore_drift: bool,
+    /// An older commit may replace a newer one.
+    pub(super) allow_older: bool,
+}
+
+impl Services {
+    /// Settles who we are.
+    pub(super) fn new(
+        target: &Target,
+        authentication: &AuthenticationArguments,
+        repository: &RepositoryArguments,
+    ) -> Result<Self, CommandError> {
+        let http = HttpClient::new(&HttpOptions::default())?;
+        let method = auth_method(target, authentication)?;
+        let tokens = token_source(&method, &http)?;
+        let credentials = Arc::new(RegistryCredentials::of_process(
+            &method,
+            Arc::clone(&tokens),
+        ));
+        Ok(Self {
+            http,
+            tokens,
+            credentials,
+            plain_http_hosts: repository.insecure_registry.clone(),
+        })
+    }
+
+    /// A way to open repositories for reading: base images.
+    pub(super) fn opener(
+        &self,
+    ) -> impl Fn(&Repository) -> Result<Arc<dyn Registry>, RegistryError> + Sync {
+        |repository| self.registry(repository, Access::Pull)
+    }
+
+    fn registry(
+        &self,
+        repository: &Repository,
+        access: Access,
+    ) -> Result<Arc<dyn Registry>, RegistryError> {
+        let options = OpenOptions {
+            access,
+            plain_http_hosts: self.plain_http_hosts.clone(),
+        };
+        registry::open(repository, &self.http, &self.credentials, &options)
+    }
+
+    /// The environment, with its bucket and its registry.
+    pub(super) fn environment(
+        &self,
+        workspace: &Workspace,
+        target: &Target,
+        permissions: Permissions,
+    ) -> Result<Environment, CommandError> {
+        let repository = target.repository()?.relative_to(target.project_directory());
+        let key = EnvironmentKey {
+            project: workspace.project().spec.name.clone(),
+            environment: target.environment.clone(),
+        };
+        let bucket = bucket::open(
+            &target.bucket()?,
+            &self.http,
+            Some(Arc::clone(&self.tokens)),
+        )?;
+        let options = Options {
+            lease: lease()?,
+            holder: holder(),
+            restore_drift: permissions.restore_drift,
+            allow_older: permissions.allow_older,
+        };
+        Ok(Environment::new(
+            key,
+            bucket,
+            self.registry(&repository, Access::Push)?,
+            Arc::clone(workspace.store()),
+            Arc::new(SystemClock),
+            Arc::clone(workspace.progress()),
+            options,
+        ))
+    }
+}
+
+fn auth_method(
+    target: &Target,
+    arguments: &AuthenticationArguments,
+) -> Result<AuthMethod, CommandError> {
+    if let Some(path) = &arguments.access_token_file {
+        return Ok(AuthMethod::AccessTokenFile(path.clone()));
+    }
+    match arguments.auth_method {
+        AuthMethodArgument::LocalAccount => Ok(AuthMethod::LocalAccount),
+        AuthMethodArgument::Vault => {
+            let setting = |given: &Option<String>, key: &'static str| {
+                let configured = target.text(key).map_err(crate::build::BuildError::from)?;
+                given
+                    .clone()
+                    .or_else(|| configured.map(str::to_owned))
+                    .ok_or_else(|| missing_vault_setting(key))
+            };
+            Ok(AuthMethod::Vault {
+                endpoint: setting(&arguments.vault_endpoint, "vault_endpoint")?,
+                secret: Secret::new(setting(&arguments.vault_secret, "vault_secret")?),
+                verify: match arguments.vault_endpoint_verify.as_deref() {
+                    None | Some("true") => TlsVerification::System,
+                    Some("false") => TlsVerification::Off,
+                    Some(path) => TlsVerification::Authority(path.into()),
+                },
+            })
+        }
+    }
+}
+
+fn missing_vault_setting(key: &str) -> CommandError {
+    CommandError::new(Exit::Usage, format!("--auth-method vault needs {key}")).next(format!(
+        "set bf_{key}, write {key} into the environment's properties, or give --{}",
+        key.replace('_', "-")
+    ))
+}
+
+fn lease() -> Result<Duration, CommandError> {
+    const VARIABLE: &str = "FOREBAY_LEASE_SECONDS";
+    match std::env::var(VARIABLE) {
+        Err(_) => Ok(Options::DEFAULT_LEASE),
+        Ok(text) => match text.parse() {
+            Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+            _ => Err(
+                CommandError::new(Exit::Usage, format!("{VARIABLE} is {text:?}"))
+                    .next("give a number of seconds from 1 to 86400, or unset it"),
+            ),
+        },
+    }
+}
+
+/// Who we are to colleagues: `USER@HOST`.
+fn holder() -> String {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let user = variable("USER")
+        .or_else(|| variable("LOGNAME"))
+        .unwrap_or_else(|| "somebody".to_owned());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .or_else(|| variable("HOSTNAME"))
+        .unwrap_or_else(|| "an unnamed machine".to_owned());
+    format!("{user}@{host}")
+}

@@ -1,0 +1,162 @@
+//! `forebay status`
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::arguments::{
+    AuthenticationArguments, BucketArguments, ConfigArguments, RepositoryArguments,
+};
+use super::context::Context;
+use super::describe::{DriftDocument, when};
+use super::services::{Permissions, Services};
+use crate::environment::{State, Status};
+use crate::oci::Sha256Digest;
+use crate::ui::{CommandError, Exit, Table, count, short};
+use forebay_store::ObjectDigest;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    #[command(flatten)]
+    repository: RepositoryArguments,
+    #[command(flatten)]
+    bucket: BucketArguments,
+    #[command(flatten)]
+    authentication: AuthenticationArguments,
+
+    /// Exit with 3 if somebody changed the environment's files
+    #[arg(long)]
+    exit_code: bool,
+}
+
+/// What `--json` prints (`schema/status.schema.json`).
+#[derive(Debug, Serialize)]
+struct Document {
+    environment: String,
+    /// `empty`, `committed` or `applying`.
+    state: &'static str,
+    generation: Option<u64>,
+    version: Option<String>,
+    commit: Option<String>,
+    created_at: Option<String>,
+    created_by: Option<String>,
+    image: Option<Sha256Digest>,
+    /// Keys in the bucket to the BLAKE3 of their bytes.
+    dags: BTreeMap<String, ObjectDigest>,
+    drift: Vec<DriftDocument>,
+    applying: Option<ApplyingDocument>,
+    foreign: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct ApplyingDocument {
+    generation: u64,
+    holder: String,
+    /// Whether its lease still runs.
+    held: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
+    let workspace = context.workspace()?;
+    let target = workspace.target(
+        arguments
+            .config
+            .target(&arguments.repository, &arguments.bucket),
+    )?;
+    let services = Services::new(&target, &arguments.authentication, &arguments.repository)?;
+    let environment = services.environment(&workspace, &target, Permissions::default())?;
+    let status = context.block_on(async { Ok(environment.status().await?) })?;
+    let document = document(target.environment.as_str(), &status);
+    context
+        .printer
+        .result(&document, || text(&document, &status))?;
+    let found_drift = arguments.exit_code && !document.drift.is_empty();
+    Ok(if found_drift {
+        Exit::Changes
+    } else {
+        Exit::Done
+    })
+}
+
+fn document(environment: &str, status: &Status) -> Document {
+    let live = status.live.as_deref();
+    Document {
+        environment: environment.to_owned(),
+        state: match status.state {
+            State::Empty => "empty",
+            State::Committed => "committed",
+            State::Applying => "applying",
+        },
+        generation: live.map(|record| record.generation),
+        version: live.map(|record| record.version.to_string()),
+        commit: live.and_then(|record| Some(record.git.as_ref()?.commit.clone())),
+        created_at: live.map(|record| record.created_at.to_string()),
+        created_by: live.map(|record| record.created_by.clone()),
+        image: live.map(|record| record.image),
+        dags: live
+            .into_iter()
+            .flat_map(|record| &record.dags)
+            .map(|(key, dag)| (key.to_string(), dag.object))
+            .collect(),
+        drift: status.drift.iter().map(DriftDocument::from).collect(),
+        applying: status.applying.as_ref().map(|intent| ApplyingDocument {
+            generation: intent.reference.generation,
+            holder: intent.holder.clone(),
+            held: status.held,
+        }),
+        foreign: status.foreign,
+    }
+}
+
+fn text(document: &Document, status: &Status) -> String {
+    let mut text = String::new();
+    match status.live.as_deref() {
+        None => {
+            let _ = writeln!(text, "{}: nothing was deployed yet", document.environment);
+        }
+        Some(record) => {
+            let _ = writeln!(
+                text,
+                "{}: generation {}, version {}, by {} {}",
+                document.environment,
+                record.generation,
+                record.version,
+                record.created_by,
+                when(record.created_at)
+            );
+            let _ = writeln!(text, "image {}", record.image);
+            let mut table = Table::new(["WORKFLOW", "FILE", "IMAGE"]);
+            for (key, dag) in &record.dags {
+                table.row([dag.workflow.to_string(), key.to_string(), short(&dag.image)]);
+            }
+            text.push_str(&table.render());
+        }
+    }
+    if let Some(applying) = &document.applying {
+        let state = if applying.held {
+            "is being applied"
+        } else {
+            "was left unfinished; the next deploy finishes it"
+        };
+        let _ = writeln!(
+            text,
+            "generation {} by {} {state}",
+            applying.generation, applying.holder
+        );
+    }
+    for drift in &document.drift {
+        let _ = writeln!(text, "drift: {drift}");
+    }
+    if document.foreign > 0 {
+        let _ = writeln!(
+            text,
+            "{} in dags/ belong to others",
+            count(document.foreign, "file")
+        );
+    }
+    text
+}

@@ -1,0 +1,296 @@
+//! The SQLite index: which object is where, what recipes gave, what is kept.
+//!
+//! Its SQL is `schema/index.sql`. Several processes use it at once: write
+//! transactions are immediate (a deferred one fails as soon as another process
+//! writes between its read and its write), and wait for each other.
+
+mod rows;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params,
+};
+
+pub(crate) use rows::Additions;
+
+use crate::object::{Located, Place};
+use crate::{
+    ObjectDigest, Realisation, RecipeKey, Root, RootName, Sha256Digest, StoreError, durable,
+};
+
+const SCHEMA: &str = include_str!("../../../schema/index.sql");
+/// `PRAGMA user_version` of an index that is whole.
+const SCHEMA_VERSION: i64 = 1;
+/// `PRAGMA application_id`: "fbst".
+const APPLICATION_ID: i64 = 0x6662_7374;
+const TABLES: [&str; 7] = [
+    "clock",
+    "objects",
+    "packs",
+    "realisation_outputs",
+    "realisations",
+    "root_objects",
+    "roots",
+];
+/// How long a writer waits for the others. A transaction lasts milliseconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An open index.
+#[derive(Debug)]
+pub(crate) struct Index {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+}
+
+impl Index {
+    /// Opens the index at `path`; none if it is missing, or not one, or not whole.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>, StoreError> {
+        if !exists(path)? || exists(&damage_mark(path))? {
+            return Ok(None);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
+            configure(&connection)?;
+            let version = schema_version(&connection)?;
+            Ok((connection, version))
+        });
+        match opened {
+            Ok((connection, Some(SCHEMA_VERSION))) => Ok(Some(Self {
+                path: path.to_owned(),
+                connection: Mutex::new(connection),
+            })),
+            Ok((_, Some(found))) if found > SCHEMA_VERSION => Err(StoreError::NewerSchema {
+                path: path.to_owned(),
+                found,
+                supported: SCHEMA_VERSION,
+            }),
+            Ok(_) => Ok(None),
+            Err(error) if is_damage(&error) => Ok(None),
+            Err(source) => Err(StoreError::Index {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    /// Writes a new index with `additions` at `path`, where no file is.
+    ///
+    /// The version, which makes it a whole one, is committed together with the rows.
+    pub(crate) fn create(path: &Path, additions: &Additions) -> Result<(), StoreError> {
+        let create = || {
+            let mut connection = Connection::open(path)?;
+            configure(&connection)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute_batch(SCHEMA)?;
+            rows::add(&transaction, additions)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            transaction.commit()
+        };
+        create().map_err(|source| StoreError::Index {
+            path: path.to_owned(),
+            source,
+        })?;
+        path.parent().map_or(Ok(()), durable::sync_directory)
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // Every write is one transaction, which a panic rolls back.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn query<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        query(&self.connection()).map_err(|source| self.error(source))
+    }
+
+    fn error(&self, source: rusqlite::Error) -> StoreError {
+        let path = self.path.clone();
+        if is_damage(&source) {
+            // The next open finds the mark. If it cannot be made, this is found again.
+            let _ = File::create(damage_mark(&path));
+            return StoreError::IndexDamaged { path, source };
+        }
+        StoreError::Index { path, source }
+    }
+
+    /// Where the object is.
+    pub(crate) fn locate(&self, digest: &ObjectDigest) -> Result<Option<Located>, StoreError> {
+        self.query(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT digest, sha256, size, packs.name, offset FROM objects
+                     LEFT JOIN packs ON packs.id = objects.pack WHERE digest = ?1",
+                )?
+                .query_row([digest.as_bytes()], rows::located)
+                .optional()
+        })
+    }
+
+    /// Where the object with that SHA-256 is.
+    pub(crate) fn locate_by_sha256(
+        &self,
+        digest: &Sha256Digest,
+    ) -> Result<Option<Located>, StoreError> {
+        self.query(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT digest, sha256, size, packs.name, offset FROM objects
+                     LEFT JOIN packs ON packs.id = objects.pack WHERE sha256 = ?1
+                     ORDER BY objects.id LIMIT 1",
+                )?
+                .query_row([digest.as_bytes()], rows::located)
+                .optional()
+        })
+    }
+
+    /// Drops the row of an object if it still says that place, and `is_bad` finds, while
+    /// nobody else can write to the index, that the bytes there are still not the object's.
+    pub(crate) fn forget_if(
+        &self,
+        object: &Located,
+        is_bad: impl FnOnce() -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let (pack, offset) = match object.place {
+            Place::File => (None, None),
+            Place::Pack { name, offset } => (Some(name), Some(offset)),
+        };
+        let mut connection = self.connection();
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|source| self.error(source))?;
+        if !is_bad()? {
+            return Ok(());
+        }
+        let run = || {
+            transaction.execute(
+                "DELETE FROM objects WHERE digest = ?1 AND offset IS ?3
+                 AND pack IS (SELECT id FROM packs WHERE name = ?2)",
+                params![
+                    object.info.digest.as_bytes(),
+                    pack.as_ref().map(ObjectDigest::as_bytes),
+                    offset.map(rows::to_integer).transpose()?,
+                ],
+            )?;
+            transaction.commit()
+        };
+        run().map_err(|source| self.error(source))
+    }
+
+    /// The recorded outputs of a recipe, whether or not they are in the store.
+    pub(crate) fn realisation(&self, key: &RecipeKey) -> Result<Option<Realisation>, StoreError> {
+        self.query(|connection| Ok(rows::realisation(connection, key)?.map(|(_, value)| value)))
+    }
+
+    /// The objects of one root; none if there is no such root.
+    pub(crate) fn root(
+        &self,
+        name: &RootName,
+    ) -> Result<Option<BTreeSet<ObjectDigest>>, StoreError> {
+        self.query(|connection| Ok(rows::root(connection, name)?.and_then(|(_, objects)| objects)))
+    }
+
+    /// Every root, sorted by name.
+    pub(crate) fn roots(&self) -> Result<Vec<Root>, StoreError> {
+        self.query(rows::roots)
+    }
+
+    /// The highest sequence of any record.
+    pub(crate) fn last_sequence(&self) -> Result<i64, StoreError> {
+        self.query(|connection| {
+            connection
+                .prepare_cached("SELECT last_sequence FROM clock")?
+                .query_row([], |row| row.get(0))
+        })
+    }
+
+    /// Adds all of it, or nothing.
+    pub(crate) fn add(&self, additions: &Additions) -> Result<(), StoreError> {
+        let mut connection = self.connection();
+        let mut run = || {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            rows::add(&transaction, additions)?;
+            transaction.commit()
+        };
+        run().map_err(|source| self.error(source))
+    }
+
+    /// Replaces everything by what `survey` finds while nobody else writes.
+    pub(crate) fn replace(
+        &self,
+        survey: impl FnOnce() -> Result<Additions, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.connection();
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|source| self.error(source))?;
+        let additions = survey()?;
+        let run = || {
+            transaction.execute_batch(
+                "DELETE FROM root_objects; DELETE FROM roots;
+                 DELETE FROM realisation_outputs; DELETE FROM realisations;
+                 DELETE FROM objects; DELETE FROM packs; UPDATE clock SET last_sequence = 0;",
+            )?;
+            rows::add(&transaction, &additions)?;
+            transaction.commit()
+        };
+        run().map_err(|source| self.error(source))
+    }
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // In KiB, if negative. Digests are spread over the whole of their index: a batch of
+    // 100,000 objects would write the same pages again and again from a smaller cache.
+    connection.pragma_update(None, "cache_size", -32 * 1024)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    connection.pragma_update(None, "foreign_keys", true)
+}
+
+/// The version of the schema; none if it is not an index of ours, or not whole.
+fn schema_version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    if pragma("application_id")? != APPLICATION_ID {
+        return Ok(None);
+    }
+    let version = pragma("user_version")?;
+    if version == SCHEMA_VERSION {
+        let tables: Vec<String> = connection
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        if tables != TABLES {
+            return Ok(None);
+        }
+    }
+    Ok(Some(version))
+}
+
+/// Whether the file is no SQLite database, or not a whole one, rather than unreadable for now.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
+    )
+}
+
+fn damage_mark(path: &Path) -> PathBuf {
+    path.with_extension("sqlite-damaged")
+}
+
+fn exists(path: &Path) -> Result<bool, StoreError> {
+    path.try_exists().map_err(StoreError::io("open", path))
+}

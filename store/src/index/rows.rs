@@ -1,0 +1,231 @@
+//! Reading and writing rows.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, Row, Transaction, params};
+
+use crate::object::{Located, ObjectInfo, Place};
+use crate::record::Record;
+use crate::{ObjectDigest, Realisation, RecipeKey, Root, RootName, Sha256Digest};
+
+/// What a batch, or a rebuild, adds to the index.
+#[derive(Debug, Default)]
+pub(crate) struct Additions {
+    pub(crate) files: Vec<ObjectInfo>,
+    pub(crate) packs: Vec<(ObjectDigest, Vec<(ObjectInfo, u64)>)>,
+    pub(crate) records: Vec<Record>,
+}
+
+pub(super) fn add(transaction: &Transaction<'_>, additions: &Additions) -> rusqlite::Result<()> {
+    for info in &additions.files {
+        add_object(transaction, info, None)?;
+    }
+    for (name, objects) in &additions.packs {
+        transaction
+            .prepare_cached("INSERT INTO packs (name) VALUES (?1) ON CONFLICT DO NOTHING")?
+            .execute([name.as_bytes()])?;
+        let pack: i64 = transaction
+            .prepare_cached("SELECT id FROM packs WHERE name = ?1")?
+            .query_row([name.as_bytes()], |row| row.get(0))?;
+        for (info, offset) in objects {
+            add_object(transaction, info, Some((pack, *offset)))?;
+        }
+    }
+    for record in &additions.records {
+        add_record(transaction, record)?;
+    }
+    Ok(())
+}
+
+fn add_object(
+    transaction: &Transaction<'_>,
+    info: &ObjectInfo,
+    pack: Option<(i64, u64)>,
+) -> rusqlite::Result<()> {
+    // Whoever was first with the same object has it as safely as we do.
+    transaction
+        .prepare_cached(
+            "INSERT INTO objects (digest, sha256, size, pack, offset)
+             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (digest) DO NOTHING",
+        )?
+        .execute(params![
+            info.digest.as_bytes(),
+            info.sha256.as_bytes(),
+            to_integer(info.size)?,
+            pack.map(|(id, _)| id),
+            pack.map(|(_, offset)| to_integer(offset)).transpose()?,
+        ])
+        .map(drop)
+}
+
+/// Adds a record unless the index has a newer one.
+fn add_record(transaction: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("UPDATE clock SET last_sequence = max(last_sequence, ?1)")?
+        .execute([record.sequence()])?;
+    match record {
+        Record::Realisation {
+            key,
+            sequence,
+            outputs,
+            ..
+        } => {
+            let old = realisation(transaction, key)?;
+            if old.is_some_and(|(at, value)| (at, &value.outputs) >= (*sequence, outputs)) {
+                return Ok(());
+            }
+            let id: i64 = transaction
+                .prepare_cached(
+                    "INSERT INTO realisations (key, sequence) VALUES (?1, ?2)
+                     ON CONFLICT (key) DO UPDATE SET sequence = excluded.sequence RETURNING id",
+                )?
+                .query_row(params![key.as_bytes(), sequence], |row| row.get(0))?;
+            transaction
+                .prepare_cached("DELETE FROM realisation_outputs WHERE realisation = ?1")?
+                .execute([id])?;
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO realisation_outputs (realisation, name, digest) VALUES (?1, ?2, ?3)",
+            )?;
+            for (name, digest) in outputs {
+                insert.execute(params![id, name, digest.as_bytes()])?;
+            }
+        }
+        Record::Root {
+            name,
+            sequence,
+            objects,
+            ..
+        } => {
+            let old = root(transaction, name)?;
+            if old.is_some_and(|(at, value)| (at, &value) >= (*sequence, objects)) {
+                return Ok(());
+            }
+            let id: i64 = transaction
+                .prepare_cached(
+                    "INSERT INTO roots (name, sequence, removed) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (name) DO UPDATE
+                     SET sequence = excluded.sequence, removed = excluded.removed RETURNING id",
+                )?
+                .query_row(params![name.as_str(), sequence, objects.is_none()], |row| {
+                    row.get(0)
+                })?;
+            transaction
+                .prepare_cached("DELETE FROM root_objects WHERE root = ?1")?
+                .execute([id])?;
+            let mut insert = transaction
+                .prepare_cached("INSERT INTO root_objects (root, digest) VALUES (?1, ?2)")?;
+            for digest in objects.iter().flatten() {
+                insert.execute(params![id, digest.as_bytes()])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The sequence of the record that counts, and what it says.
+type Versioned<T> = Option<(i64, T)>;
+
+/// What a recipe gave. One statement, so that all of it is of one moment.
+pub(super) fn realisation(
+    connection: &Connection,
+    key: &RecipeKey,
+) -> rusqlite::Result<Versioned<Realisation>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, name, digest FROM realisations
+         LEFT JOIN realisation_outputs ON realisation = id WHERE key = ?1",
+    )?;
+    let mut rows = statement.query([key.as_bytes()])?;
+    let mut found: Versioned<Realisation> = None;
+    while let Some(row) = rows.next()? {
+        let (_, value) = found.get_or_insert((row.get(0)?, Realisation::default()));
+        if let Some(name) = row.get(1)? {
+            value.outputs.insert(name, object_digest(row, 2)?);
+        }
+    }
+    Ok(found)
+}
+
+/// What a root keeps; none inside if it was removed.
+pub(super) fn root(
+    connection: &Connection,
+    name: &RootName,
+) -> rusqlite::Result<Versioned<Option<BTreeSet<ObjectDigest>>>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, removed, digest FROM roots
+         LEFT JOIN root_objects ON root = id WHERE name = ?1",
+    )?;
+    let mut rows = statement.query([name.as_str()])?;
+    let mut found: Versioned<Option<BTreeSet<ObjectDigest>>> = None;
+    while let Some(row) = rows.next()? {
+        let removed: bool = row.get(1)?;
+        let (_, value) = found.get_or_insert((row.get(0)?, (!removed).then(BTreeSet::new)));
+        if let (Some(objects), Some(digest)) = (value, row.get(2)?) {
+            objects.insert(ObjectDigest::from_bytes(digest));
+        }
+    }
+    Ok(found)
+}
+
+/// Every root that was not removed, sorted by name.
+pub(super) fn roots(connection: &Connection) -> rusqlite::Result<Vec<Root>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name, digest FROM roots LEFT JOIN root_objects ON root = id
+         WHERE removed = 0 ORDER BY name, digest",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut roots: Vec<Root> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name = root_name(row, 0)?;
+        if roots.last().is_none_or(|last| last.name != name) {
+            let objects = Vec::new();
+            roots.push(Root { name, objects });
+        }
+        if let (Some(root), Some(digest)) = (roots.last_mut(), row.get(1)?) {
+            root.objects.push(ObjectDigest::from_bytes(digest));
+        }
+    }
+    Ok(roots)
+}
+
+pub(super) fn located(row: &Row<'_>) -> rusqlite::Result<Located> {
+    let pack: Option<[u8; 32]> = row.get(3)?;
+    let place = match pack {
+        None => Place::File,
+        Some(name) => Place::Pack {
+            name: ObjectDigest::from_bytes(name),
+            offset: from_integer(row, 4)?,
+        },
+    };
+    Ok(Located {
+        info: ObjectInfo {
+            digest: object_digest(row, 0)?,
+            sha256: Sha256Digest::from_bytes(row.get(1)?),
+            size: from_integer(row, 2)?,
+        },
+        place,
+    })
+}
+
+fn object_digest(row: &Row<'_>, column: usize) -> rusqlite::Result<ObjectDigest> {
+    row.get(column).map(ObjectDigest::from_bytes)
+}
+
+fn root_name(row: &Row<'_>, column: usize) -> rusqlite::Result<RootName> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(
+            column,
+            rusqlite::types::Type::Text,
+            Box::new(error),
+        )
+    })
+}
+
+pub(super) fn to_integer(number: u64) -> rusqlite::Result<i64> {
+    i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+fn from_integer(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
+}

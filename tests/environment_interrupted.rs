@@ -1,0 +1,500 @@
+//! Deploys that die, and those that come after them.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "support/fake_bucket.rs"]
+#[allow(dead_code)]
+mod fake_bucket;
+#[path = "support/fake_registry.rs"]
+#[allow(dead_code)]
+mod fake_registry;
+#[path = "support/faults.rs"]
+#[allow(dead_code)]
+mod faults;
+#[path = "support/world.rs"]
+#[allow(dead_code)]
+mod world;
+
+use std::time::Duration;
+
+use faults::{Effect, Fault, Moment};
+use forebay::environment::{
+    Applied, Direction, Environment, EnvironmentError, Options, Settled, State,
+};
+use world::{Machine, Scope, Wish, World, deploy, file_name, image_digest, key, wish};
+
+/// Longer than any lease in these tests.
+const LONG: i64 = 3_600;
+
+fn base() -> Wish {
+    wish(
+        "1.0",
+        "one",
+        &[("daily", "a"), ("hourly", "b"), ("old", "x")],
+    )
+}
+
+/// Changes one workflow, keeps one, adds one, retires one.
+fn target() -> Wish {
+    wish(
+        "1.1",
+        "one",
+        &[("daily", "a2"), ("hourly", "b"), ("new", "y")],
+    )
+}
+
+/// The whole of `target()` with another image, so that everything is new.
+fn target_image() -> Wish {
+    wish(
+        "2.0",
+        "two",
+        &[("daily", "a2"), ("hourly", "b"), ("new", "y")],
+    )
+}
+
+/// What is in `dags/` is old, new, or between, and never less than what stays.
+fn assert_between(world: &World, before: &Wish, after: &Wish) {
+    let (before, after) = (before.files(), after.files());
+    for (key, bytes) in world.dags() {
+        let known = [before.get(&key), after.get(&key)];
+        assert!(
+            known.contains(&Some(&bytes)),
+            "{key} is neither old nor new"
+        );
+    }
+}
+
+async fn killed(
+    world: &World,
+    run: impl Future<Output = Result<Applied, EnvironmentError>>,
+) -> Option<Applied> {
+    tokio::select! {
+        biased;
+        () = world.calls.killed() => None,
+        result = run => Some(result.unwrap()),
+    }
+}
+
+/// Kills the second deploy at every call, before and after it was applied; then
+/// looks, deploys and deploys again, on the same machine or on another one.
+async fn kill_at_every_call(second: Wish) {
+    let mut died = 0;
+    for moment in [Moment::Before, Moment::After] {
+        for at in 0.. {
+            let world = World::new();
+            let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
+            world.deploy(&anna, &base()).await.unwrap();
+            world.calls.strike(at, moment, Fault::Die);
+            let survived = killed(&world, world.deploy(&anna, &second)).await;
+            world.calls.reset();
+            if survived.is_some() {
+                break;
+            }
+            died += 1;
+            assert_between(&world, &base(), &second);
+            let reader = if at % 2 == 0 { &anna } else { &ben };
+            let status = world.environment(reader).status().await.unwrap();
+            if status.state == State::Committed {
+                assert!(status.drift.is_empty(), "call {at}: {status:?}");
+            } else {
+                assert!(status.held);
+                let error = world.deploy(reader, &second).await.unwrap_err();
+                assert!(matches!(error, EnvironmentError::Held { .. }), "{error}");
+            }
+
+            world.bucket.advance(LONG);
+            world.deploy(reader, &second).await.unwrap();
+            let mut live = world.dags();
+            live.retain(|key, bytes| second.files().get(key) != Some(bytes));
+            // What stayed keeps its old name.
+            live.retain(|key, bytes| base().files().get(key) != Some(bytes));
+            assert!(live.is_empty(), "call {at}: {live:?}");
+            assert_eq!(world.dags().len(), second.files().len());
+            let image = image_digest(second.image);
+            let record = &world.environment(reader).history(None).await.unwrap()[0];
+            for needed in &record.images {
+                let tagged = world.registry.tagged(&needed.retention_tag);
+                assert_eq!(tagged, Some(needed.digest), "call {at}");
+            }
+            assert_eq!(record.image, image);
+
+            world.calls.reset();
+            let third = world.deploy(reader, &second).await.unwrap();
+            assert!(!third.changed);
+            assert!(world.calls.writes().is_empty());
+        }
+    }
+    assert!(died > 20, "only {died} calls were struck");
+}
+
+#[tokio::test]
+async fn killed_anywhere_a_deploy_of_dags_converges() {
+    kill_at_every_call(target()).await;
+}
+
+#[tokio::test]
+async fn killed_anywhere_a_deploy_of_everything_converges() {
+    kill_at_every_call(target_image()).await;
+}
+
+#[tokio::test]
+async fn killed_anywhere_a_rollback_converges() {
+    for moment in [Moment::Before, Moment::After] {
+        for at in 0.. {
+            let world = World::new();
+            let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
+            world.deploy(&anna, &base()).await.unwrap();
+            world.deploy(&anna, &target_image()).await.unwrap();
+            world.calls.strike(at, moment, Fault::Die);
+            let survived = killed(&world, world.rollback(&ben, Some(1))).await;
+            world.calls.reset();
+            if survived.is_some() {
+                assert!(at > 10);
+                break;
+            }
+            assert_between(&world, &base(), &target_image());
+            world.bucket.advance(LONG);
+            world.rollback(&ben, Some(1)).await.unwrap();
+            assert_eq!(world.dags(), base().files());
+        }
+    }
+}
+
+#[tokio::test]
+async fn killed_anywhere_a_resume_can_be_resumed() {
+    for moment in [Moment::Before, Moment::After] {
+        for at in 0.. {
+            let world = World::new();
+            let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
+            leave_unfinished(&world, &anna).await;
+            world.bucket.advance(LONG);
+            world.calls.strike(at, moment, Fault::Die);
+            let environment = world.environment(&ben);
+            let resume = async { environment.abort().await.map(|_| Applied::default()) };
+            let survived = killed(&world, resume).await;
+            world.calls.reset();
+            if survived.is_some() {
+                assert!(at > 5);
+                break;
+            }
+            world.bucket.advance(LONG);
+            // Where the way back has begun, it is gone to its end; then comes the deploy.
+            world.deploy(&anna, &target_image()).await.unwrap();
+            assert_eq!(world.dags(), target_image().files());
+        }
+    }
+}
+
+/// A failure that the program survives: it gives the environment free at once.
+#[tokio::test]
+async fn after_a_failure_anywhere_the_next_deploy_need_not_wait() {
+    for moment in [Moment::Before, Moment::After] {
+        for at in 0.. {
+            let world = World::new();
+            let anna = Machine::new("anna");
+            world.deploy(&anna, &base()).await.unwrap();
+            world.calls.strike(at, moment, Fault::Fail);
+            let failed = world.deploy(&anna, &target_image()).await;
+            let log = world.calls.log();
+            world.calls.reset();
+            if log.len() <= at {
+                failed.unwrap();
+                break;
+            }
+            assert_between(&world, &base(), &target_image());
+            let status = world.environment(&anna).status().await.unwrap();
+            match &failed {
+                // A failure of what is only a courtesy, or what was done already.
+                Ok(_) => {}
+                Err(EnvironmentError::Interrupted { generation, .. }) => {
+                    assert_eq!(*generation, 2);
+                    if status.held {
+                        // Then we cannot know what is in HEAD, so we cannot give it free.
+                        assert!(log[at].what.ends_with("HEAD.json"), "{}", log[at].what);
+                        world.bucket.advance(LONG);
+                    }
+                }
+                Err(_) => {
+                    assert_eq!(status.state, State::Committed, "call {at}");
+                    assert_eq!(world.dags(), base().files(), "call {at}");
+                }
+            }
+            world.deploy(&anna, &target_image()).await.unwrap();
+            assert_eq!(world.dags(), target_image().files());
+        }
+    }
+}
+
+/// A deploy of `target_image()` on top of `base()` that died amid `dags/`.
+async fn leave_unfinished(world: &World, machine: &Machine) {
+    world.deploy(machine, &base()).await.unwrap();
+    // Count the calls of a whole run on a copy, then die at the second upload.
+    let copy = World::new();
+    let other = Machine::new("copy");
+    copy.deploy(&other, &base()).await.unwrap();
+    copy.calls.reset();
+    copy.deploy(&other, &target_image()).await.unwrap();
+    let log = copy.calls.log();
+    let mut uploads = log
+        .iter()
+        .enumerate()
+        .filter(|(_, call)| call.effect == Effect::Writes && call.what.starts_with("write dags/"));
+    let (at, _) = uploads.nth(1).unwrap();
+    world.calls.strike(at, Moment::After, Fault::Die);
+    let died = killed(world, world.deploy(machine, &target_image())).await;
+    assert!(died.is_none());
+    world.calls.reset();
+    let environment = world.environment(machine);
+    assert_eq!(environment.status().await.unwrap().state, State::Applying);
+}
+
+#[tokio::test]
+async fn a_resume_carries_on_and_an_abort_goes_back() {
+    for (direction, expected) in [
+        (Direction::Forward, target_image()),
+        (Direction::Back, base()),
+    ] {
+        let world = World::new();
+        let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
+        leave_unfinished(&world, &anna).await;
+        let environment = world.environment(&ben);
+        let held = environment.resume().await.unwrap_err();
+        assert!(matches!(held, EnvironmentError::Held { .. }), "{held}");
+        world.bucket.advance(LONG);
+        let settled = match direction {
+            Direction::Forward => environment.resume().await,
+            Direction::Back => environment.abort().await,
+        };
+        let generation = 2;
+        assert_eq!(
+            settled.unwrap(),
+            Some(Settled {
+                generation,
+                direction
+            })
+        );
+        assert_eq!(world.dags(), expected.files());
+        assert_eq!(environment.resume().await.unwrap(), None);
+        let status = environment.status().await.unwrap();
+        assert_eq!(status.state, State::Committed);
+        assert!(status.drift.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_abort_of_the_first_deploy_leaves_nothing() {
+    let world = World::new();
+    let anna = Machine::new("anna");
+    let set = base();
+    for at in 0.. {
+        world.calls.strike(at, Moment::After, Fault::Die);
+        assert!(killed(&world, world.deploy(&anna, &set)).await.is_none());
+        world.calls.reset();
+        if !world.dags().is_empty() {
+            break;
+        }
+        world.bucket.advance(LONG);
+        if let Some(settled) = world.environment(&anna).abort().await.unwrap() {
+            assert_eq!(settled.direction, Direction::Back);
+        }
+    }
+    world.bucket.advance(LONG);
+    world.environment(&anna).abort().await.unwrap();
+    assert!(world.dags().is_empty());
+    let status = world.environment(&anna).status().await.unwrap();
+    assert_eq!(status.state, State::Empty);
+    // The numbers of the dead are passed over.
+    let applied = world.deploy(&anna, &set).await.unwrap();
+    assert!(applied.generation > 1);
+    assert_eq!(world.dags(), set.files());
+}
+
+#[tokio::test]
+async fn what_cannot_be_carried_on_is_taken_back() {
+    let world = World::new();
+    let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
+    leave_unfinished(&world, &anna).await;
+    world.bucket.advance(LONG);
+    world.registry.collect(&image_digest("two"));
+
+    let environment = world.environment(&ben);
+    let error = environment.resume().await.unwrap_err();
+    assert!(
+        matches!(error, EnvironmentError::Interrupted { .. }),
+        "{error}"
+    );
+
+    let live = environment.observe(None).await.unwrap();
+    let (_, settled) = environment.settle(live).await.unwrap();
+    assert_eq!(settled.unwrap().direction, Direction::Back);
+    assert_eq!(world.dags(), base().files());
+}
+
+#[tokio::test]
+async fn what_somebody_wrote_amid_a_dead_deploy_stays() {
+    let world = World::new();
+    let anna = Machine::new("anna");
+    leave_unfinished(&world, &anna).await;
+    world.bucket.advance(LONG);
+    let (mine, _) = target_image().files().into_iter().last().unwrap();
+    world.bucket.remove(&mine);
+    world.bucket.put(&mine, b"somebody's own");
+
+    let environment = world.environment(&anna);
+    let live = environment.observe(None).await.unwrap();
+    let (_, settled) = environment.settle(live).await.unwrap();
+    assert_eq!(settled.unwrap().direction, Direction::Back);
+    let mut expected = base().files();
+    expected.insert(mine, "somebody's own".into());
+    assert_eq!(world.dags(), expected);
+}
+
+#[tokio::test]
+async fn what_is_not_there_in_the_end_is_no_success() {
+    let world = World::new();
+    let anna = Machine::new("anna");
+    world.deploy(&anna, &base()).await.unwrap();
+    // Amid the upload somebody edits a file that stays.
+    let hourly = format!("dags/{}", file_name("hourly", "1.0"));
+    let daily = format!("write dags/{}", file_name("daily", "1.1"));
+    world.bucket.sabotage(&daily, &hourly, b"edited");
+    match world.deploy(&anna, &target()).await.unwrap_err() {
+        EnvironmentError::Interrupted { generation, source } => {
+            assert_eq!(generation, 2);
+            match *source {
+                EnvironmentError::NotVerified { keys } => assert_eq!(keys, [hourly]),
+                other => panic!("{other}"),
+            }
+        }
+        other => panic!("{other}"),
+    }
+    // It is ours, and changed: nobody writes over it unless told to.
+    let error = world.deploy(&anna, &target()).await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("behind its back"), "{source}");
+    let mending = Options {
+        restore_drift: true,
+        ..anna.options()
+    };
+    let mending = world.environment_with(key("hello", "dev"), &anna, mending);
+    deploy(&mending, &target()).await.unwrap();
+    assert!(!world.deploy(&anna, &target()).await.unwrap().changed);
+    assert_eq!(world.dags().len(), 3);
+}
+
+#[tokio::test]
+async fn a_key_that_is_taken_amid_the_upload_is_left_to_who_took_it() {
+    let world = World::new();
+    let anna = Machine::new("anna");
+    world.deploy(&anna, &base()).await.unwrap();
+    let new = format!("dags/{}", file_name("new", "2.0"));
+    world
+        .bucket
+        .sabotage("write forebay/v1/hello/dev/HEAD.json", &new, b"theirs");
+    let error = world.deploy(&anna, &target_image()).await.unwrap_err();
+    assert!(
+        matches!(error, EnvironmentError::Interrupted { .. }),
+        "{error}"
+    );
+    // The next deploy goes back first, and then finds the key taken.
+    let error = world.deploy(&anna, &target_image()).await.unwrap_err();
+    match error {
+        EnvironmentError::ForeignKeys { keys } => assert_eq!(keys, std::slice::from_ref(&new)),
+        other => panic!("{other}"),
+    }
+    let mut expected = base().files();
+    expected.insert(new, "theirs".into());
+    assert_eq!(world.dags(), expected);
+}
+
+fn slow_environment(world: &World, machine: &Machine, lease: u64) -> Environment {
+    let options = Options {
+        lease: Duration::from_secs(lease),
+        ..machine.options()
+    };
+    world.environment_with(key("hello", "dev"), machine, options)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_apply_renews_its_lease() {
+    let world = World::new();
+    let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
+    let many: Vec<(&'static str, &'static str)> =
+        (0..40).map(|n| (&*format!("w{n}").leak(), "x")).collect();
+    world.calls.slow_uploads(25);
+    let of_anna = slow_environment(&world, &anna, 60);
+    let of_ben = slow_environment(&world, &ben, 60);
+    let set = wish("1.0", "one", &many);
+    let watching = async {
+        let mut held = 0;
+        loop {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let status = of_ben.status().await.unwrap();
+            match status.state {
+                State::Applying => {
+                    assert!(status.held, "the lease ran out");
+                    held += 1;
+                }
+                State::Committed => return held,
+                State::Empty => {}
+            }
+        }
+    };
+    let (applied, held) = tokio::join!(deploy(&of_anna, &set), watching);
+    applied.unwrap();
+    // Far longer than one lease: 40 files, 8 at a time, 25 seconds each.
+    assert!(held > 10, "{held}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_lost_the_lease_stops() {
+    let world = World::new();
+    let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
+    world.deploy(&anna, &base()).await.unwrap();
+    world.calls.slow_uploads(50);
+    let of_anna = slow_environment(&world, &anna, 60);
+    let of_ben = slow_environment(&world, &ben, 60);
+    let taking_over = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if of_ben.status().await.unwrap().state == State::Applying {
+                break;
+            }
+        }
+        // The server's clock jumps, or anna's machine slept: her lease is over.
+        world.bucket.advance(LONG);
+        of_ben.abort().await
+    };
+    let target = target_image();
+    let (anna_result, settled) = tokio::join!(deploy(&of_anna, &target), taking_over);
+    assert_eq!(settled.unwrap().unwrap().direction, Direction::Back);
+    match anna_result.unwrap_err() {
+        EnvironmentError::Lost { winner, .. } => assert_eq!(winner, "ben"),
+        other => panic!("{other}"),
+    }
+    let status = of_ben.status().await.unwrap();
+    assert_eq!(status.state, State::Committed);
+    assert_eq!(status.live.unwrap().generation, 1);
+}
+
+#[tokio::test]
+async fn a_set_is_never_less_than_what_stays() {
+    // Dying at every call of a deploy that changes one of many: the rest is there all the time.
+    for at in 0.. {
+        let world = World::new();
+        let anna = Machine::new("anna");
+        world.deploy(&anna, &base()).await.unwrap();
+        let only = wish("1.1", "two", &[("daily", "z")]).scope(Scope::TheseWorkflows);
+        world.calls.strike(at, Moment::After, Fault::Die);
+        let survived = killed(&world, world.deploy(&anna, &only)).await;
+        let dags = world.dags();
+        let workflows = ["daily", "hourly", "old"];
+        for workflow in workflows {
+            let prefix = format!("dags/{workflow}__");
+            assert!(dags.keys().any(|key| key.starts_with(&prefix)), "{at}");
+        }
+        if survived.is_some() {
+            break;
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Rollbacks: a new generation of an old set, and nothing else.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "support/fake_bucket.rs"]
+#[allow(dead_code)]
+mod fake_bucket;
+#[path = "support/fake_registry.rs"]
+#[allow(dead_code)]
+mod fake_registry;
+#[path = "support/faults.rs"]
+#[allow(dead_code)]
+mod faults;
+#[path = "support/world.rs"]
+#[allow(dead_code)]
+mod world;
+
+use forebay::environment::{Action, EnvironmentError};
+use world::{Machine, Scope, Wish, World, image_digest, wish};
+
+async fn three_generations(world: &World, machine: &Machine) -> [Wish; 3] {
+    let sets = [
+        wish("1.0", "one", &[("daily", "a"), ("hourly", "b")]),
+        wish("1.1", "two", &[("daily", "a2"), ("weekly", "c")]),
+        wish("1.2", "three", &[("daily", "a3")]),
+    ];
+    for set in &sets {
+        world.deploy(machine, set).await.unwrap();
+    }
+    world.calls.reset();
+    sets
+}
+
+#[tokio::test]
+async fn a_rollback_restores_the_previous_set_byte_for_byte() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let [_, second, _] = three_generations(&world, &machine).await;
+    let applied = world.rollback(&machine, None).await.unwrap();
+    assert_eq!((applied.generation, applied.previous), (4, Some(3)));
+    assert_eq!(world.dags(), second.files());
+
+    let history = world.environment(&machine).history(None).await.unwrap();
+    let record = &history[0];
+    assert_eq!(record.action, Action::Rollback);
+    assert_eq!(record.rollback_of, Some(2));
+    assert_eq!(record.image, image_digest("two"));
+    assert_eq!(record.version.as_str(), "1.1");
+    let numbers: Vec<_> = history.iter().map(|record| record.generation).collect();
+    assert_eq!(numbers, [4, 3, 2, 1]);
+}
+
+#[tokio::test]
+async fn a_rollback_asks_the_registry_once_and_writes_nothing_there() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    three_generations(&world, &machine).await;
+    world.rollback(&machine, None).await.unwrap();
+    let log = world.calls.log();
+    let asked: Vec<_> = log.iter().filter(|c| c.what.contains("manifest")).collect();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].what, "HEAD manifest forebay-dev-2");
+    assert!(!log.iter().any(|call| call.what.contains("/objects/")));
+}
+
+#[tokio::test]
+async fn one_rollback_after_another_leads_further_back() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let [first, ..] = three_generations(&world, &machine).await;
+    world.rollback(&machine, None).await.unwrap();
+    world.rollback(&machine, None).await.unwrap();
+    assert_eq!(world.dags(), first.files());
+    let error = world.rollback(&machine, None).await.unwrap_err();
+    match error {
+        EnvironmentError::NoRollbackTarget { generation, usable } => {
+            assert_eq!(generation, None);
+            assert_eq!(usable, [4, 3, 2, 1]);
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_generation_can_be_named() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let [first, _, third] = three_generations(&world, &machine).await;
+    world.rollback(&machine, Some(1)).await.unwrap();
+    assert_eq!(world.dags(), first.files());
+    // And forth again, if somebody says so.
+    world.rollback(&machine, Some(3)).await.unwrap();
+    assert_eq!(world.dags(), third.files());
+    assert!(!world.rollback(&machine, Some(3)).await.unwrap().changed);
+    match world.rollback(&machine, Some(99)).await.unwrap_err() {
+        EnvironmentError::NoRollbackTarget { generation, .. } => {
+            assert_eq!(generation, Some(99));
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn any_machine_can_roll_back() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let [_, second, _] = three_generations(&world, &machine).await;
+    let other = Machine::new("a machine that has seen nothing");
+    world.rollback(&other, None).await.unwrap();
+    assert_eq!(world.dags(), second.files());
+}
+
+#[tokio::test]
+async fn an_image_that_lost_its_tag_gets_a_new_one() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    three_generations(&world, &machine).await;
+    world.registry.untag("forebay-dev-2");
+    world.rollback(&machine, None).await.unwrap();
+    assert_eq!(
+        world.registry.tagged("forebay-dev-4"),
+        Some(image_digest("two"))
+    );
+    let record = &world.environment(&machine).history(None).await.unwrap()[0];
+    assert_eq!(record.images[0].retention_tag, "forebay-dev-4");
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_is_refused_with_what_can() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let [.., third] = three_generations(&world, &machine).await;
+    world.registry.collect(&image_digest("two"));
+    match world.rollback(&machine, None).await.unwrap_err() {
+        EnvironmentError::RollbackUnavailable {
+            generation,
+            missing,
+            usable,
+        } => {
+            assert_eq!(generation, 2);
+            let image = format!("the image registry.test/hello@{}", image_digest("two"));
+            assert_eq!(missing, [image]);
+            assert_eq!(usable, [1]);
+        }
+        other => panic!("{other}"),
+    }
+    assert!(world.calls.writes().is_empty());
+    assert_eq!(world.dags(), third.files());
+}
+
+#[tokio::test]
+async fn bytes_that_the_bucket_lost_come_from_the_store_or_not_at_all() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let [_, second, _] = three_generations(&world, &machine).await;
+    for key in world.bucket.contents("forebay/v1/hello/objects/").keys() {
+        world.bucket.remove(key);
+    }
+    let other = Machine::new("a machine that has seen nothing");
+    match world.rollback(&other, None).await.unwrap_err() {
+        EnvironmentError::RollbackUnavailable { missing, .. } => {
+            let files = second.files();
+            let expected: Vec<_> = files.keys().map(|key| format!("the file {key}")).collect();
+            let mut missing = missing;
+            missing.sort();
+            assert_eq!(missing, expected);
+        }
+        other => panic!("{other}"),
+    }
+    world.rollback(&machine, None).await.unwrap();
+    assert_eq!(world.dags(), second.files());
+}
+
+#[tokio::test]
+async fn a_rollback_to_several_images_keeps_all_of_them() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let first = wish("1.0", "one", &[("daily", "a"), ("hourly", "b")]);
+    world.deploy(&machine, &first).await.unwrap();
+    let mixed = wish("1.1", "two", &[("daily", "a2")]).scope(Scope::TheseWorkflows);
+    world.deploy(&machine, &mixed).await.unwrap();
+    let files = world.dags();
+    world
+        .deploy(&machine, &wish("1.2", "three", &[("daily", "x")]))
+        .await
+        .unwrap();
+    for tag in ["forebay-dev-1", "forebay-dev-2"] {
+        world.registry.untag(tag);
+    }
+    world.rollback(&machine, None).await.unwrap();
+    assert_eq!(world.dags(), files);
+    let tagged = ["forebay-dev-4", "forebay-dev-4-1"].map(|tag| world.registry.tagged(tag));
+    for name in ["one", "two"] {
+        assert!(tagged.contains(&Some(image_digest(name))), "{name}");
+    }
+}

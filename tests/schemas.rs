@@ -1,0 +1,73 @@
+//! What the program prints with `--json` and writes into buckets is as `schema/`
+//! says, by the judgement of an independent validator.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
+
+use std::path::Path;
+
+#[path = "support/forebay.rs"]
+mod forebay_support;
+
+use forebay_support::{Machine, copy_folder, installed};
+
+const VALIDATE: &str = "
+import json, sys
+from jsonschema import Draft202012Validator
+schema = json.load(open(sys.argv[1]))
+Draft202012Validator.check_schema(schema)
+Draft202012Validator(schema).validate(json.loads(sys.argv[2]))
+";
+
+#[test]
+fn documents_and_records_match_their_schemas() {
+    let Some(python) = installed("FOREBAY_TEST_BIGFLOW_PYTHON") else {
+        return;
+    };
+    let machine = Machine::new().with_python("/usr/bin/python3");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let project = tempfile::tempdir().unwrap();
+    let directory = project.path();
+    copy_folder(&root.join("examples/hello"), directory);
+    let validate = |schema: &str, document: &str| {
+        let schema = root.join(format!("schema/{schema}.schema.json"));
+        let schema = schema.to_str().unwrap();
+        machine.run(directory, &python, ["-c", VALIDATE, schema, document]);
+    };
+    let print = |command: &[&str]| {
+        let command = command.iter().chain(&["-c", "local"]);
+        machine.forebay_json(directory, command).to_string()
+    };
+
+    validate("status", &print(&["status"]));
+    validate("history", &print(&["history"]));
+    validate("plan", &print(&["plan"]));
+    validate("build", &print(&["build"]));
+    validate("deploy", &print(&["deploy"]));
+    validate("deploy", &print(&["deploy"]));
+    validate("plan", &print(&["plan"]));
+    let greeting = directory.join("hello/greeting.py");
+    let text = std::fs::read_to_string(&greeting).unwrap();
+    std::fs::write(&greeting, text.replace("world", "moon")).unwrap();
+    validate("deploy", &print(&["deploy"]));
+    validate("rollback", &print(&["rollback"]));
+    validate("history", &print(&["history"]));
+    let bucket = directory.join(".local/composer");
+    for entry in std::fs::read_dir(bucket.join("dags")).unwrap() {
+        std::fs::write(entry.unwrap().path(), "changed").unwrap();
+    }
+    validate("status", &print(&["status"]));
+
+    let state = bucket.join("forebay/v1/hello/local");
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    validate("head", &read(&state.join("HEAD.json")));
+    let mut records = 0;
+    for entry in std::fs::read_dir(state.join("generations")).unwrap() {
+        validate("generation", &read(&entry.unwrap().path()));
+        records += 1;
+    }
+    assert_eq!(records, 3);
+}
