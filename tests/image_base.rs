@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay::image::{BaseImage, BaseRequest, ImageError};
-use forebay::oci::{BlobSource as _, Sha256Digest};
+use forebay::oci::{BlobSource, Sha256Digest};
 use forebay::oci::{BytesBlob, ImageReference, MediaType};
 use forebay::registry::{ManifestName, Registry};
 use forebay::wheels::Platform;
@@ -67,8 +67,9 @@ async fn put(registry: &dyn Registry, image: &Image<'_>) -> Sha256Digest {
         "rootfs": {"type": "layers", "diff_ids": [diff_id.to_string()]},
     });
     let config = BytesBlob::new(MediaType::new(types[1]), config.to_string());
-    for blob in [&layer, &config] {
-        registry.put_blob(blob, &[]).await.unwrap();
+    for blob in [layer.clone(), config.clone()] {
+        let blob: Arc<dyn BlobSource> = Arc::new(blob);
+        registry.put_blob(&blob, &[]).await.unwrap();
     }
     let manifest = json!({
         "schemaVersion": 2,
