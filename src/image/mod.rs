@@ -22,6 +22,7 @@ mod glob;
 mod gzip;
 mod layer;
 mod metadata;
+mod pip_command;
 mod plan;
 mod project;
 mod project_layer;

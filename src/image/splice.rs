@@ -176,14 +176,12 @@ impl<W: Write> Recipe<W> {
     }
 
     /// Inflates an entry once: for the diff id, and to prove its hash, size and CRC-32.
-    fn entry<S: ReadAt>(
+    fn prove<S: ReadAt>(
         &mut self,
         mut reader: EntryReader<'_, S>,
-        segment: &Segment,
         sha256: Option<&Sha256Digest>,
         path: &str,
     ) -> io::Result<()> {
-        self.flush_literal()?;
         let mut buffer = vec![0; 64 << 10];
         let mut hash = sha2::Sha256::new();
         loop {
@@ -202,7 +200,7 @@ impl<W: Write> Recipe<W> {
                 format!("{path:?} is not what RECORD says"),
             ));
         }
-        segment.write(&mut self.out)
+        Ok(())
     }
 }
 
@@ -251,16 +249,18 @@ pub(super) fn splice<S: ReadAt>(
                 let Some(entry) = archive.entries().get(*entry) else {
                     return Err(damaged("an entry that is not there"));
                 };
+                let segment = Segment::Entry {
+                    method: entry.method,
+                    wheel: index,
+                    offset: entry.offset,
+                    compressed_size: entry.compressed_size,
+                    size: entry.size,
+                    crc32: entry.crc32,
+                };
+                recipe.prove(archive.reader(entry), sha256.as_ref(), path)?;
                 if entry.size > 0 {
-                    let segment = Segment::Entry {
-                        method: entry.method,
-                        wheel: index,
-                        offset: entry.offset,
-                        compressed_size: entry.compressed_size,
-                        size: entry.size,
-                        crc32: entry.crc32,
-                    };
-                    recipe.entry(archive.reader(entry), &segment, sha256.as_ref(), path)?;
+                    recipe.flush_literal()?;
+                    segment.write(&mut recipe.out)?;
                 }
             }
         }

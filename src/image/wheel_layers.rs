@@ -187,7 +187,14 @@ fn build_groups(
         }
         batch.commit()?;
     }
-    Ok(layers.into_iter().flatten().collect())
+    // An image that lacks a layer must not come to be, whatever happened to a worker.
+    layers
+        .into_iter()
+        .collect::<Option<Vec<Layer>>>()
+        .ok_or_else(|| ImageError::Splice {
+            wheels: set.wheels.iter().map(|w| w.file_name.to_string()).collect(),
+            source: std::io::Error::other("a layer was not made"),
+        })
 }
 
 /// The files of a group of wheels as one tree; identical files of two wheels are one.

@@ -6,67 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
-
-use super::archive::{Archive, ArchiveError, Entry, ReadAt, check_path};
+use super::archive::{Archive, ArchiveError, Entry, ReadAt, check_path, refused};
+use super::entry_points::{EntryPoint, entry_point_script, read_entry_points};
 use super::name::{DistributionName, WheelFileName};
+use super::record::{Recorded, read_record, write_record};
+use super::scheme::InstallScheme;
 use crate::oci::Sha256Digest;
 
 /// Bytes that a file of `.dist-info` or a `#!python` script may have.
 const MAX_METADATA: u64 = 32 << 20;
-
-/// Where an interpreter looks for what is installed: Python's installation
-/// scheme (`sysconfig.get_paths()`), as paths without the leading slash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InstallScheme {
-    /// Pure Python packages.
-    pub purelib: String,
-    /// Packages with compiled parts.
-    pub platlib: String,
-    /// Scripts.
-    pub scripts: String,
-    /// C headers; the distribution's name is appended.
-    pub headers: String,
-    /// Data files: `sys.prefix`.
-    pub data: String,
-    /// What stands after `#!` in scripts.
-    pub interpreter: String,
-}
-
-impl InstallScheme {
-    /// The scheme of a CPython under `prefix` that calls its package directory
-    /// `packages` (`site-packages`, or Debian's `dist-packages`).
-    pub fn under(
-        prefix: &str,
-        (major, minor): (u8, u8),
-        packages: &str,
-        interpreter: &str,
-    ) -> Self {
-        let site = format!("{prefix}/lib/python{major}.{minor}/{packages}");
-        Self {
-            purelib: site.clone(),
-            platlib: site,
-            scripts: format!("{prefix}/bin"),
-            headers: format!("{prefix}/include/python{major}.{minor}"),
-            data: prefix.to_owned(),
-            interpreter: interpreter.to_owned(),
-        }
-    }
-
-    /// A scheme that is no interpreter's: for a directory of its own.
-    pub fn relative() -> Self {
-        Self {
-            purelib: "site-packages".to_owned(),
-            platlib: "site-packages".to_owned(),
-            scripts: "bin".to_owned(),
-            headers: "include".to_owned(),
-            data: "data".to_owned(),
-            interpreter: "/usr/bin/env python3".to_owned(),
-        }
-    }
-}
 
 /// Where a file's bytes come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,174 +48,11 @@ pub struct Installation {
     pub files: Vec<InstalledFile>,
 }
 
-/// A line of RECORD.
-struct Recorded {
-    hash: Option<Sha256Digest>,
-}
-
-fn refused<T>(problem: impl Into<String>) -> Result<T, ArchiveError> {
-    Err(ArchiveError::Refused(problem.into()))
-}
-
-/// Splits one CSV record; RECORD is written by Python's `csv` module.
-fn csv_fields(line: &str) -> Vec<String> {
-    let mut fields = vec![String::new()];
-    let mut quoted = false;
-    let mut characters = line.chars().peekable();
-    while let Some(character) = characters.next() {
-        let Some(field) = fields.last_mut() else {
-            break;
-        };
-        match character {
-            '"' if quoted && characters.peek() == Some(&'"') => {
-                characters.next();
-                field.push('"');
-            }
-            '"' => quoted = !quoted,
-            ',' if !quoted => fields.push(String::new()),
-            other => field.push(other),
-        }
-    }
-    fields
-}
-
-fn csv_field(text: &str) -> String {
-    if text.contains(['"', ',', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
-}
-
-fn record_hash(digest: &Sha256Digest) -> String {
-    format!("sha256={}", URL_SAFE_NO_PAD.encode(digest.as_bytes()))
-}
-
-fn read_record(text: &str) -> Result<BTreeMap<String, Recorded>, ArchiveError> {
-    let mut recorded = BTreeMap::new();
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        let fields = csv_fields(line);
-        let [path, hash, ..] = fields.as_slice() else {
-            return refused(format!(
-                "its RECORD has a line without a hash column: {line:?}"
-            ));
-        };
-        let hash = match hash.split_once('=') {
-            None if hash.is_empty() => None,
-            Some(("sha256", encoded)) => {
-                let bytes = URL_SAFE_NO_PAD
-                    .decode(encoded.trim_end_matches('='))
-                    .ok()
-                    .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-                let Some(bytes) = bytes else {
-                    return refused(format!("its RECORD has a damaged hash for {path:?}"));
-                };
-                Some(Sha256Digest::from_bytes(bytes))
-            }
-            _ => {
-                return refused(format!(
-                    "its RECORD has a hash that is not SHA-256 for {path:?}"
-                ));
-            }
-        };
-        recorded.insert(path.clone(), Recorded { hash });
-    }
-    Ok(recorded)
-}
-
-/// One console or gui script of `entry_points.txt`.
-struct EntryPoint {
-    name: String,
-    module: String,
-    function: String,
-}
-
-fn is_dotted_identifier(text: &str) -> bool {
-    text.split('.').all(|part| {
-        let mut characters = part.chars();
-        characters
-            .next()
-            .is_some_and(|c| c.is_alphabetic() || c == '_')
-            && characters.all(|c| c.is_alphanumeric() || c == '_')
-    })
-}
-
-fn parse_entry_point(name: &str, value: &str) -> Result<EntryPoint, String> {
-    let invalid = || format!("the script {name:?} = {value:?} is not valid");
-    // Extras in brackets are allowed and mean nothing to a script.
-    let object = value.split('[').next().unwrap_or_default().trim();
-    let (module, function) = object.split_once(':').ok_or_else(invalid)?;
-    let (module, function) = (module.trim(), function.trim());
-    if name.contains('/')
-        || check_path(name).is_err()
-        || !is_dotted_identifier(module)
-        || !is_dotted_identifier(function)
-    {
-        return Err(invalid());
-    }
-    Ok(EntryPoint {
-        name: name.to_owned(),
-        module: module.to_owned(),
-        function: function.to_owned(),
-    })
-}
-
-fn read_entry_points(text: &str) -> Result<Vec<EntryPoint>, String> {
-    let mut points = Vec::new();
-    let mut in_scripts = false;
-    for line in text.lines().map(str::trim) {
-        if line.is_empty() || line.starts_with(['#', ';']) {
-            continue;
-        }
-        if let Some(section) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-            in_scripts = matches!(section.trim(), "console_scripts" | "gui_scripts");
-        } else if in_scripts {
-            let Some((name, value)) = line.split_once('=') else {
-                return Err(format!("entry_points.txt has the line {line:?}"));
-            };
-            points.push(parse_entry_point(name.trim(), value.trim())?);
-        }
-    }
-    Ok(points)
-}
-
-/// The script that runs an entry point, as pip (distlib) writes it.
-fn entry_point_script(interpreter: &str, point: &EntryPoint) -> Vec<u8> {
-    let import = point.function.split('.').next().unwrap_or_default();
-    format!(
-        "#!{interpreter}\n# -*- coding: utf-8 -*-\nimport re\nimport sys\nfrom {} import {import}\n\
-         if __name__ == '__main__':\n    sys.argv[0] = re.sub(r'(-script\\.pyw|\\.exe)?$', '', sys.argv[0])\n    \
-         sys.exit({}())\n",
-        point.module, point.function
-    )
-    .into_bytes()
-}
-
-/// The script that `setup(entry_points=…)` or a wheel's `entry_points.txt`
-/// makes for `name = value`.
-///
-/// # Errors
-/// A text that names no function, or a name that is no file name.
-pub fn script_for(interpreter: &str, name: &str, value: &str) -> Result<Vec<u8>, String> {
-    parse_entry_point(name, value).map(|point| entry_point_script(interpreter, &point))
-}
-
 fn header_value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;
         key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
     })
-}
-
-/// `path` as seen from the directory `from`, as RECORD names files outside of site-packages.
-pub fn relative_path(path: &str, from: &str) -> String {
-    let from: Vec<&str> = from.split('/').filter(|part| !part.is_empty()).collect();
-    let to: Vec<&str> = path.split('/').collect();
-    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
-    let up = std::iter::repeat_n("..", from.len() - common);
-    up.chain(to.into_iter().skip(common))
-        .collect::<Vec<_>>()
-        .join("/")
 }
 
 fn join(directory: &str, path: &str) -> String {
@@ -282,29 +67,6 @@ fn join(directory: &str, path: &str) -> String {
 pub fn parents(path: &str) -> impl Iterator<Item = &str> {
     path.match_indices('/')
         .filter_map(|(slash, _)| path.get(..slash))
-}
-
-/// The text of RECORD for `files` (path, hash, size), in the order given.
-/// `record_path` is RECORD's own; all paths are relative to the scheme's root.
-pub fn write_record<'a>(
-    files: impl Iterator<Item = (&'a str, Option<Sha256Digest>, u64)>,
-    site: &str,
-    record_path: &str,
-) -> Vec<u8> {
-    let mut lines: BTreeSet<String> = files
-        .map(|(path, hash, size)| {
-            let path = csv_field(&relative_path(path, site));
-            match hash {
-                Some(hash) => format!("{path},{},{size}\n", record_hash(&hash)),
-                None => format!("{path},,\n"),
-            }
-        })
-        .collect();
-    lines.insert(format!(
-        "{},,\n",
-        csv_field(&relative_path(record_path, site))
-    ));
-    lines.into_iter().collect::<String>().into_bytes()
 }
 
 /// The `.dist-info` directory and what its files say.

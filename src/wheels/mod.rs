@@ -11,27 +11,32 @@ use forebay_store::{ObjectDigest, ObjectFile, Sha256Digest, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 mod archive;
+mod entry_points;
+mod inflate;
 mod install;
 mod layout;
 mod name;
 mod pip;
+mod record;
 mod requirements;
 mod resolve;
+mod scheme;
 mod target;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use archive::{Archive, ArchiveError, Entry, EntryReader, Method, ReadAt};
-pub use install::{
-    Content, InstallScheme, Installation, InstalledFile, parents, relative_path, script_for,
-    write_record,
-};
+pub use archive::{Archive, ArchiveError, Entry, Method, ReadAt};
+pub use entry_points::script_for;
+pub use inflate::EntryReader;
+pub use install::{Content, Installation, InstalledFile, parents};
 pub use layout::lay_out;
 pub use name::{DistributionName, WheelFileName};
+pub use record::{relative_path, write_record};
 pub use requirements::{Requirements, strip_credentials};
 pub use resolve::{ResolveRequest, resolve};
+pub use scheme::InstallScheme;
 pub use target::{Platform, TargetPython, UnknownPlatform};
 
 /// A wheel that is in the store.
