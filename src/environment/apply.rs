@@ -22,14 +22,14 @@ use futures_util::{StreamExt as _, stream};
 use super::head::{Direction, LiveGeneration, listing_digest};
 use super::key::DAGS_PREFIX;
 use super::lease::Lease;
-use super::plan::{Draft, ImageSource, Plan};
+use super::plan::{Draft, Plan};
 use super::record::{GenerationRecord, RecordReference, RecordedDag, RecordedImage};
 use super::transition::{Transition, Upload};
 use super::{Environment, EnvironmentError, Live};
 use crate::bucket::{BucketError, Listing, ObjectKey, StorageGeneration, WriteCondition};
 use crate::oci::Sha256Digest;
 use crate::progress::{Event, Phase, Unit};
-use crate::registry::{FetchedManifest, ImageToPush, ManifestName, PushReport, push};
+use crate::registry::PushReport;
 use forebay_store::ObjectDigest;
 
 /// How many objects are written at the same time.
@@ -103,47 +103,6 @@ impl Environment {
             uploaded,
             deleted,
         })
-    }
-
-    /// Step 1. Also gives the manifests that need this generation's tag.
-    async fn provide_images(
-        &self,
-        live: &Live,
-        base: Option<&GenerationRecord>,
-        draft: &Draft,
-    ) -> Result<(Option<PushReport>, Vec<FetchedManifest>), EnvironmentError> {
-        let is_new = draft.untagged().contains(&draft.image);
-        match &draft.source {
-            ImageSource::Push(image, version_tag) => {
-                let tagged = !is_new && base.is_some_and(|base| base.version == draft.version);
-                let report = if tagged {
-                    None
-                } else {
-                    let previous = known_manifest(live, &draft.image);
-                    let tags = std::slice::from_ref(version_tag);
-                    let registry = self.registry.as_ref();
-                    let progress = self.progress.as_ref();
-                    Some(push(registry, image, tags, previous.as_ref(), progress).await?)
-                };
-                Ok((report, manifest_if(is_new, image)))
-            }
-            ImageSource::Existing if is_new => {
-                let name = ManifestName::Digest(draft.image);
-                let manifest = self.registry.manifest(&name).await?;
-                let manifest = manifest.ok_or_else(|| self.image_missing(&draft.image))?;
-                Ok((None, vec![manifest]))
-            }
-            ImageSource::Existing => match live.image_is_present(&draft.image) {
-                Some(true) => Ok((None, Vec::new())),
-                _ if self.has_image(&draft.image).await? => Ok((None, Vec::new())),
-                _ => Err(self.image_missing(&draft.image)),
-            },
-            ImageSource::Proven(manifests) => Ok((None, manifests.clone())),
-        }
-    }
-
-    pub(super) fn image_missing(&self, digest: &Sha256Digest) -> EnvironmentError {
-        EnvironmentError::image_missing(&self.registry.repository().to_string(), digest)
     }
 
     /// Step 2. What an earlier generation already has there is not written again.
@@ -269,26 +228,6 @@ impl Environment {
             images,
             dags: draft.dags.clone(),
         })
-    }
-
-    /// Step 4.
-    async fn retain_images(
-        &self,
-        record: &GenerationRecord,
-        manifests: &[FetchedManifest],
-    ) -> Result<(), EnvironmentError> {
-        for manifest in manifests {
-            let descriptor = &manifest.descriptor;
-            let mut images = record.images.iter();
-            if let Some(image) = images.find(|image| image.digest == descriptor.digest) {
-                let name = ManifestName::Tag(image.tag()?);
-                let bytes = manifest.bytes.clone();
-                self.registry
-                    .put_manifest(&name, &descriptor.media_type, bytes)
-                    .await?;
-            }
-        }
-        Ok(())
     }
 
     /// Steps 6 to 8, under a lease. Gives the numbers of files written and deleted.
@@ -431,20 +370,4 @@ impl Environment {
             }),
         }
     }
-}
-
-/// A manifest that is known to be in the registry: the image's own, or the live one.
-fn known_manifest(live: &Live, image: &Sha256Digest) -> Option<Sha256Digest> {
-    match live.image_is_present(image) {
-        Some(true) => Some(*image),
-        _ => live
-            .generation()
-            .map(|live| live.image)
-            .filter(|live| live != image),
-    }
-}
-
-fn manifest_if(wanted: bool, image: &ImageToPush) -> Vec<FetchedManifest> {
-    let manifest = wanted.then(|| image.manifest.clone());
-    manifest.into_iter().collect()
 }

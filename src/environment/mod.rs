@@ -12,6 +12,7 @@ mod drift;
 mod error;
 mod head;
 mod history;
+mod images;
 mod key;
 mod lease;
 mod local;

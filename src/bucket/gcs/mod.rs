@@ -2,6 +2,7 @@
 //! libraries speak, has no precondition on deletes and no checksums in
 //! listings; both are what ownership rests on.
 
+mod endpoint;
 mod send;
 mod wire;
 
@@ -14,6 +15,7 @@ use http::header::LAST_MODIFIED;
 use http::{Method, StatusCode};
 use url::Url;
 
+pub use self::endpoint::Endpoint;
 use self::send::Call;
 use self::wire::{ListPage, OBJECT_FIELDS, ObjectResource};
 use super::{
@@ -22,67 +24,6 @@ use super::{
 };
 use crate::credentials::TokenSource;
 use crate::http::HttpClient;
-
-/// The address of the service, or of an emulator.
-#[derive(Debug, Clone)]
-pub struct Endpoint {
-    base: Url,
-    emulator: bool,
-}
-
-impl Endpoint {
-    const SERVICE: &'static str = "https://storage.googleapis.com";
-
-    /// The service itself, or what `STORAGE_EMULATOR_HOST` names.
-    ///
-    /// # Errors
-    /// See [`Endpoint::emulator`].
-    pub fn from_environment() -> Result<Self, BucketError> {
-        match std::env::var("STORAGE_EMULATOR_HOST") {
-            Ok(address) if !address.is_empty() => Self::emulator(&address),
-            _ => Self::parse(Self::SERVICE, false),
-        }
-    }
-
-    /// The service behind another address, such as a private endpoint. Tokens are sent there.
-    ///
-    /// # Errors
-    /// See [`Endpoint::emulator`].
-    pub fn service_at(url: &str) -> Result<Self, BucketError> {
-        Self::parse(url, false)
-    }
-
-    /// An emulator at `HOST:PORT` or at a URL. It never sees a token.
-    ///
-    /// # Errors
-    /// [`BucketError::EmulatorAddress`] if `address` is neither.
-    pub fn emulator(address: &str) -> Result<Self, BucketError> {
-        if address.contains("://") {
-            Self::parse(address, true)
-        } else {
-            Self::parse(&format!("http://{address}"), true)
-        }
-    }
-
-    fn parse(text: &str, emulator: bool) -> Result<Self, BucketError> {
-        let invalid = || BucketError::EmulatorAddress {
-            value: text.to_owned(),
-        };
-        let base = Url::parse(text).map_err(|_| invalid())?;
-        if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
-            return Err(invalid());
-        }
-        Ok(Self { base, emulator })
-    }
-
-    /// `path` must start with a slash and be escaped.
-    fn url(&self, path: &str) -> Url {
-        let mut url = self.base.clone();
-        let base = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&format!("{base}{path}"));
-        url
-    }
-}
 
 /// A bucket of Google Cloud Storage.
 ///
@@ -116,7 +57,7 @@ impl GcsBucket {
             location: BucketLocation::GoogleCloudStorage {
                 name: name.to_owned(),
             },
-            tokens: tokens.filter(|_| !endpoint.emulator),
+            tokens: tokens.filter(|_| !endpoint.is_emulator()),
             endpoint,
             http,
         }
@@ -411,26 +352,4 @@ impl Bucket for GcsBucket {
 
 fn mentions_bucket(body: &[u8]) -> bool {
     String::from_utf8_lossy(body).contains("bucket does not exist")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_emulators_address_comes_with_or_without_a_scheme() {
-        for address in [
-            "127.0.0.1:4443",
-            "http://127.0.0.1:4443",
-            "http://127.0.0.1:4443/",
-        ] {
-            let url = Endpoint::emulator(address)
-                .unwrap()
-                .url("/storage/v1/b/x/o/a%2Fb");
-            assert_eq!(url.as_str(), "http://127.0.0.1:4443/storage/v1/b/x/o/a%2Fb");
-        }
-        for address in ["", "ftp://x", "http://", "a b"] {
-            assert!(Endpoint::emulator(address).is_err(), "{address:?}");
-        }
-    }
 }
