@@ -84,7 +84,12 @@ fn run(
 ) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
     let target = workspace.target(arguments.config.target_of_build(&arguments.repository))?;
-    let services = Services::new(&target, &arguments.authentication, &arguments.repository)?;
+    let services = Services::new(
+        &target,
+        &arguments.authentication,
+        &arguments.repository,
+        workspace.progress().as_ref(),
+    )?;
     let open = services.opener();
     let build = Build::new(&workspace, &target, &open)?;
     let (image, files) = context.block_on(async {
