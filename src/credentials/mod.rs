@@ -7,6 +7,7 @@ mod cached;
 mod docker_config;
 mod docker_helper;
 mod gcloud;
+mod library;
 mod metadata;
 mod programs;
 mod registry;
