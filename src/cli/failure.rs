@@ -5,7 +5,7 @@ use crate::bucket::BucketError;
 use crate::build::BuildError;
 use crate::credentials::CredentialError;
 use crate::environment::EnvironmentError;
-use crate::http::HttpClientError;
+use crate::http::{HttpClientError, SendError};
 use crate::project::ConfigError;
 use crate::registry::RegistryError;
 use crate::ui::{CommandError, Exit};
@@ -94,6 +94,12 @@ fn registry_exit(error: &RegistryError) -> Exit {
 
 fn registry_next(failure: CommandError, error: &RegistryError) -> CommandError {
     match error {
+        RegistryError::Unreachable { source, .. }
+            if matches!(source.downcast_ref(), Some(SendError::Tls(_))) =>
+        {
+            // It says itself what to do.
+            failure
+        }
         RegistryError::Unreachable { .. } => failure.next(
             "check that the registry runs and docker_repository is right, then run the command again; what was sent is not sent twice",
         ),

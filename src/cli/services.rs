@@ -76,6 +76,7 @@ impl Services {
         let options = OpenOptions {
             access,
             plain_http_hosts: self.plain_http_hosts.clone(),
+            certificate_folders: registry::certificate_folders_of_process(),
         };
         registry::open(repository, &self.http, &self.credentials, &options)
     }
