@@ -3,6 +3,7 @@
 //! The order of a push is part of the design: blobs first, in parallel; the
 //! manifest last, so that a manifest that can be read proves its blobs.
 
+mod archive;
 mod certificates;
 mod layout;
 mod open;
@@ -10,6 +11,7 @@ mod push;
 mod remote;
 mod verified;
 
+pub use archive::write_archive;
 pub use certificates::certificate_folders_of_process;
 pub use open::{Access, OpenOptions, open};
 pub use push::{ImageToPush, PushReport, push};
