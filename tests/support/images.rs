@@ -51,6 +51,17 @@ pub(crate) fn image_of(layers: Vec<BytesBlob>) -> ImageToPush {
 }
 
 fn with_config(layers: Vec<BytesBlob>, config: &serde_json::Value) -> ImageToPush {
+    let layers = layers
+        .into_iter()
+        .map(|l| Arc::new(l) as Arc<dyn BlobSource>);
+    image_with(layers.collect(), config)
+}
+
+/// An image of these layers and this configuration.
+pub(crate) fn image_with(
+    layers: Vec<Arc<dyn BlobSource>>,
+    config: &serde_json::Value,
+) -> ImageToPush {
     let config = BytesBlob::new(
         MediaType::new(MediaType::OCI_CONFIG),
         serde_json::to_vec(config).unwrap(),
@@ -64,11 +75,7 @@ fn with_config(layers: Vec<BytesBlob>, config: &serde_json::Value) -> ImageToPus
     };
     let bytes = serde_json::to_vec(&manifest).unwrap();
     let mut blobs: Vec<Arc<dyn BlobSource>> = vec![Arc::new(config)];
-    blobs.extend(
-        layers
-            .into_iter()
-            .map(|l| Arc::new(l) as Arc<dyn BlobSource>),
-    );
+    blobs.extend(layers);
     ImageToPush {
         manifest: FetchedManifest {
             descriptor: Descriptor::of(MediaType::new(MediaType::OCI_MANIFEST), &bytes),
