@@ -9,10 +9,10 @@ use crate::image::{
     BaseImage, BaseName, BaseRequest, BuildContext, BuiltImage, Dockerfile, ImageError, ImagePlan,
     ImageRequest, ProjectSource, base_of, build, plan_project, read_dockerfile,
 };
-use crate::oci::ImageReference;
+use crate::oci::{ImageReference, Repository};
 use crate::progress::Event;
 use crate::project::{ProjectSpec, TestFramework, Version};
-use crate::registry::{ImageToPush, Registry};
+use crate::registry::{ImageToPush, Registry, RegistryError, write_archive};
 use crate::wheels::{Platform, ResolveRequest, WheelSet, resolve};
 
 /// What Composer's pods run on. A fixed choice, so that every machine builds the same image.
@@ -77,6 +77,29 @@ impl Build<'_> {
             None => None,
         };
         Ok(image.to_push(self.workspace.store(), base))
+    }
+
+    /// Writes the image to `.image/image-VERSION.tar`, as BigFlow names it, and gives the
+    /// path. Layers of the base are downloaded for it.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn export_image(&self, image: &BuiltImage) -> Result<PathBuf, BuildError> {
+        let name = format!("image-{}.tar", self.version);
+        let path = self.workspace.project().directory.join(".image").join(name);
+        let names = match self.target.repository() {
+            Ok(Repository::Registry { .. }) => vec![self.image_by_tag()?],
+            // No loader knows a layout's path as a name.
+            _ => Vec::new(),
+        };
+        let (image, file) = (self.to_push(image)?, path.clone());
+        tokio::task::spawn_blocking(move || write_archive(&image, &names, &file))
+            .await
+            .map_err(|error| RegistryError::Io {
+                action: format!("cannot write {}", path.display()),
+                source: std::io::Error::other(error),
+            })??;
+        Ok(path)
     }
 
     /// The wheels of the image's requirements.

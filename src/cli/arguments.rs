@@ -142,26 +142,45 @@ pub(super) struct AuthenticationArguments {
     )]
     pub(super) auth_method: AuthMethodArgument,
 
-    /// The full URL that gives the token, for --auth-method vault (also -ve) [default: the environment's vault_endpoint]
-    #[arg(long, value_name = "URL", help_heading = "Login")]
+    /// What gives the token, for --auth-method vault: a full URL, or a path under $VAULT_ADDR (also -ve) [default: the environment's vault_endpoint]
+    #[arg(long, value_name = "URL|PATH", help_heading = "Login")]
     pub(super) vault_endpoint: Option<String>,
 
-    /// Whether Vault's certificate is verified: true, false, or a file with the authority to trust (also -vev)
+    /// Whether Vault's certificate is verified: true, false, or a PEM file or folder with the authorities to trust (also -vev) [default: the environment's vault_endpoint_verify, $VAULT_CACERT, $VAULT_CAPATH, else true]
     #[arg(long, value_name = "true|false|PATH", help_heading = "Login")]
     pub(super) vault_endpoint_verify: Option<String>,
 
-    /// The Vault token, for --auth-method vault (also -vs) [default: the environment's vault_secret]; a process list shows it, $bf_vault_secret does not
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        hide_env_values = true,
-        help_heading = "Login"
-    )]
+    /// The Vault token, for --auth-method vault (also -vs) [default: the environment's vault_secret, $VAULT_TOKEN, else ~/.vault-token]; a process list shows it, $bf_vault_secret does not
+    #[arg(long, value_name = "TOKEN", hide_env_values = true, help_heading = "Login")]
     pub(super) vault_secret: Option<String>,
+
+    /// Log in to Vault with this AppRole; its secret id is in $VAULT_SECRET_ID or --vault-secret-id-file [default: $VAULT_ROLE_ID]
+    #[arg(long, value_name = "ID")]
+    pub(super) vault_role_id: Option<String>,
+
+    /// The AppRole's secret id [default: $VAULT_SECRET_ID_FILE]
+    #[arg(long, value_name = "PATH")]
+    pub(super) vault_secret_id_file: Option<PathBuf>,
+
+    /// Log in to Vault with the JSON web token of a CI service [default: $VAULT_JWT_FILE]
+    #[arg(long, value_name = "PATH", conflicts_with = "vault_role_id")]
+    pub(super) vault_jwt_file: Option<PathBuf>,
+
+    /// The role of --vault-jwt-file [default: $VAULT_ROLE, else the login method's own]
+    #[arg(long, value_name = "ROLE")]
+    pub(super) vault_role: Option<String>,
+
+    /// Where Vault's login method is mounted [default: $VAULT_AUTH_MOUNT, else approle or jwt]
+    #[arg(long, value_name = "PATH")]
+    pub(super) vault_auth_mount: Option<String>,
 
     /// Read the Google access token from a file
     #[arg(long, value_name = "PATH", help_heading = "Login")]
     pub(super) access_token_file: Option<PathBuf>,
+
+    /// Also trust the certificate authorities of this PEM file, or of the files of this folder; $SSL_CERT_FILE and Docker's certs.d/HOST work too
+    #[arg(long, value_name = "PATH")]
+    pub(super) ca_file: Vec<PathBuf>,
 }
 
 /// What goes into the DAG files.

@@ -1,6 +1,7 @@
 //! `forebay build`, `forebay build-dags` and `forebay build-image`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
@@ -27,7 +28,28 @@ pub(super) struct BuildArguments {
     authentication: AuthenticationArguments,
 }
 
-/// Flags of `build` and `build-dags`.
+/// Whether the image becomes a file.
+#[derive(Debug, Clone, Copy, Args)]
+struct ExportArguments {
+    /// Write the image to .image/image-VERSION.tar for `docker load`; BigFlow does that unless told not to, here nothing needs the file, and for it the base's layers are downloaded
+    #[arg(long, overrides_with = "no_export_image_tar")]
+    export_image_tar: bool,
+
+    /// Write no such file; this is the default
+    #[arg(long)]
+    no_export_image_tar: bool,
+}
+
+/// Flags of `build`.
+#[derive(Debug, Args)]
+pub(super) struct All {
+    #[command(flatten)]
+    with_dags: WithDags,
+    #[command(flatten)]
+    export: ExportArguments,
+}
+
+/// Flags of `build-dags`.
 #[derive(Debug, Args)]
 pub(super) struct WithDags {
     #[command(flatten)]
@@ -41,13 +63,26 @@ pub(super) struct WithDags {
 pub(super) struct ImageAlone {
     #[command(flatten)]
     build: BuildArguments,
+    #[command(flatten)]
+    export: ExportArguments,
 }
 
 /// What is wanted.
 enum Wanted<'a> {
-    Everything(&'a DagArguments),
+    Everything(&'a DagArguments, ExportArguments),
     Dags(&'a DagArguments),
-    Image,
+    Image(ExportArguments),
+}
+
+impl Wanted<'_> {
+    fn exports(&self) -> bool {
+        match self {
+            Self::Everything(_, export) | Self::Image(export) => {
+                export.export_image_tar && !export.no_export_image_tar
+            }
+            Self::Dags(_) => false,
+        }
+    }
 }
 
 /// What `--json` prints (`schema/build.schema.json`).
@@ -57,16 +92,16 @@ struct Document {
     version: String,
     /// Null if the DAG files name it by tag and nobody asked for it.
     image: Option<Sha256Digest>,
+    /// The file that `--export-image-tar` wrote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_tar: Option<PathBuf>,
     /// Names of files to the BLAKE3 of their bytes.
     dags: BTreeMap<String, ObjectDigest>,
 }
 
-pub(super) fn everything(context: &Context, arguments: &WithDags) -> Result<Exit, CommandError> {
-    run(
-        context,
-        &arguments.build,
-        &Wanted::Everything(&arguments.dags),
-    )
+pub(super) fn everything(context: &Context, arguments: &All) -> Result<Exit, CommandError> {
+    let WithDags { build, dags } = &arguments.with_dags;
+    run(context, build, &Wanted::Everything(dags, arguments.export))
 }
 
 pub(super) fn dags(context: &Context, arguments: &WithDags) -> Result<Exit, CommandError> {
@@ -74,7 +109,7 @@ pub(super) fn dags(context: &Context, arguments: &WithDags) -> Result<Exit, Comm
 }
 
 pub(super) fn image(context: &Context, arguments: &ImageAlone) -> Result<Exit, CommandError> {
-    run(context, &arguments.build, &Wanted::Image)
+    run(context, &arguments.build, &Wanted::Image(arguments.export))
 }
 
 fn run(
@@ -84,30 +119,41 @@ fn run(
 ) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
     let target = workspace.target(arguments.config.target_of_build(&arguments.repository))?;
-    let services = Services::new(&target, &arguments.authentication, &arguments.repository)?;
+    let services = Services::new(
+        &target,
+        &arguments.authentication,
+        &arguments.repository,
+        workspace.progress().as_ref(),
+    )?;
     let open = services.opener();
     let build = Build::new(&workspace, &target, &open)?;
-    let (image, files) = context.block_on(async {
+    let (image, image_tar, files) = context.block_on(async {
         let needs_image = match wanted {
-            Wanted::Everything(_) | Wanted::Image => true,
+            Wanted::Everything(..) | Wanted::Image(_) => true,
             Wanted::Dags(arguments) => {
                 arguments.options().image_naming(&workspace) == ImageNaming::Digest
             }
         };
-        let image = match needs_image {
-            true => Some(*build.image().await?.digest()),
-            false => None,
+        let mut image_tar = None;
+        let image = if needs_image {
+            let image = build.image().await?;
+            if wanted.exports() {
+                image_tar = Some(build.export_image(&image).await?);
+            }
+            Some(*image.digest())
+        } else {
+            None
         };
-        let (Wanted::Everything(arguments) | Wanted::Dags(arguments)) = wanted else {
-            return Ok((image, Vec::new()));
+        let (Wanted::Everything(arguments, _) | Wanted::Dags(arguments)) = wanted else {
+            return Ok((image, image_tar, Vec::new()));
         };
         let options = arguments.options();
         let named = image
             .as_ref()
             .filter(|_| options.image_naming(&workspace) == ImageNaming::Digest);
-        Ok((image, build.dag_files(&options, named).await?))
+        Ok((image, image_tar, build.dag_files(&options, named).await?))
     })?;
-    if !matches!(wanted, Wanted::Image) {
+    if !matches!(wanted, Wanted::Image(_)) {
         let folder = workspace.project().directory.join(".dags");
         write_folder(&folder, &files, &build.image_by_tag()?).map_err(BuildError::from)?;
     }
@@ -115,6 +161,7 @@ fn run(
         environment: target.environment.to_string(),
         version: build.version().to_string(),
         image,
+        image_tar,
         dags: files.iter().map(named_digest).collect(),
     };
     context.printer.result(&document, || text(&document))?;
@@ -129,6 +176,9 @@ fn text(document: &Document) -> String {
     let mut text = format!("version {}\n", document.version);
     if let Some(image) = &document.image {
         text.push_str(&format!("image   {image}\n"));
+    }
+    if let Some(path) = &document.image_tar {
+        text.push_str(&format!("file    {}\n", path.display()));
     }
     if !document.dags.is_empty() {
         text.push_str(&format!(

@@ -39,7 +39,12 @@ pub(super) async fn prepare(
             .config
             .target(&arguments.repository, &arguments.bucket),
     )?;
-    let services = Services::new(&target, &arguments.authentication, &arguments.repository)?;
+    let services = Services::new(
+        &target,
+        &arguments.authentication,
+        &arguments.repository,
+        workspace.progress().as_ref(),
+    )?;
     let permissions = Permissions {
         restore_drift: arguments.restore_drift,
         allow_older: arguments.allow_older,

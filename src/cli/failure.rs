@@ -5,7 +5,7 @@ use crate::bucket::BucketError;
 use crate::build::BuildError;
 use crate::credentials::CredentialError;
 use crate::environment::EnvironmentError;
-use crate::http::HttpClientError;
+use crate::http::{HttpClientError, SendError};
 use crate::image::ImageError;
 use crate::project::{ConfigError, ProjectError};
 use crate::registry::RegistryError;
@@ -118,6 +118,12 @@ fn registry_exit(error: &RegistryError) -> Exit {
 
 fn registry_next(failure: CommandError, error: &RegistryError) -> CommandError {
     match error {
+        RegistryError::Unreachable { source, .. }
+            if matches!(source.downcast_ref(), Some(SendError::Tls(_))) =>
+        {
+            // It says itself what to do.
+            failure
+        }
         RegistryError::Unreachable { .. } => failure.next(
             "check that the registry runs and docker_repository is right, then run the command again; what was sent is not sent twice",
         ),

@@ -58,7 +58,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
             .config
             .target(&arguments.repository, &arguments.bucket),
     )?;
-    let services = Services::new(&target, &arguments.authentication, &arguments.repository)?;
+    let services = Services::new(
+        &target,
+        &arguments.authentication,
+        &arguments.repository,
+        workspace.progress().as_ref(),
+    )?;
     let environment = services.environment(&workspace, &target, Permissions::default())?;
     let limit = Some(arguments.limit);
     let history = context.block_on(async { Ok(environment.history(limit).await?) })?;

@@ -56,7 +56,12 @@ pub(super) fn run(context: &Context, command: &Command) -> Result<Exit, CommandE
     let (Command::Plan(arguments) | Command::Lock(arguments)) = command;
     let workspace = context.workspace()?;
     let target = workspace.target(arguments.config.target_of_build(&arguments.repository))?;
-    let services = Services::new(&target, &arguments.authentication, &arguments.repository)?;
+    let services = Services::new(
+        &target,
+        &arguments.authentication,
+        &arguments.repository,
+        workspace.progress().as_ref(),
+    )?;
     let open = services.opener();
     let build = Build::new(&workspace, &target, &open)?;
     match command {

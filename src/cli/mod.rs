@@ -48,7 +48,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Build the DAG files and the image
-    Build(build::WithDags),
+    Build(build::All),
     /// Build the DAG files into .dags/
     BuildDags(build::WithDags),
     /// Build the image

@@ -45,7 +45,12 @@ pub(super) fn run(
             .config
             .target(&arguments.repository, &arguments.bucket),
     )?;
-    let services = Services::new(&target, &arguments.authentication, &arguments.repository)?;
+    let services = Services::new(
+        &target,
+        &arguments.authentication,
+        &arguments.repository,
+        workspace.progress().as_ref(),
+    )?;
     let environment = services.environment(&workspace, &target, Permissions::default())?;
     let settled = context.block_on(async {
         Ok(match direction {

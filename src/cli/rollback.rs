@@ -49,7 +49,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
             .config
             .target(&arguments.repository, &arguments.bucket),
     )?;
-    let services = Services::new(&target, &arguments.authentication, &arguments.repository)?;
+    let services = Services::new(
+        &target,
+        &arguments.authentication,
+        &arguments.repository,
+        workspace.progress().as_ref(),
+    )?;
     let permissions = Permissions {
         restore_drift: arguments.restore_drift,
         ..Permissions::default()

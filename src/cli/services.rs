@@ -7,10 +7,13 @@ use super::arguments::{AuthMethodArgument, AuthenticationArguments, RepositoryAr
 use crate::bucket;
 use crate::build::{Target, Workspace};
 use crate::clock::SystemClock;
-use crate::credentials::{AuthMethod, RegistryCredentials, Secret, TokenSource, token_source};
+use crate::credentials::{
+    AuthMethod, RegistryCredentials, Secret, TokenSource, VaultOptions, VaultSettings, token_source,
+};
 use crate::environment::{Environment, EnvironmentKey, Options};
 use crate::http::{HttpClient, HttpOptions, TlsVerification};
 use crate::oci::Repository;
+use crate::progress::{Event, Progress};
 use crate::registry::{self, Access, OpenOptions, Registry, RegistryError};
 use crate::ui::{CommandError, Exit};
 
@@ -37,9 +40,14 @@ impl Services {
         target: &Target,
         authentication: &AuthenticationArguments,
         repository: &RepositoryArguments,
+        progress: &dyn Progress,
     ) -> Result<Self, CommandError> {
-        let http = HttpClient::new(&HttpOptions::default())?;
+        let http = HttpClient::new(&HttpOptions {
+            extra_certificates: authentication.ca_file.clone(),
+            ..HttpOptions::default()
+        })?;
         let method = auth_method(target, authentication)?;
+        warn_of_unverified_vault(&method, progress);
         let tokens = token_source(&method, &http)?;
         let credentials = Arc::new(RegistryCredentials::of_process(
             &method,
@@ -68,6 +76,7 @@ impl Services {
         let options = OpenOptions {
             access,
             plain_http_hosts: self.plain_http_hosts.clone(),
+            certificate_folders: registry::certificate_folders_of_process(),
         };
         registry::open(repository, &self.http, &self.credentials, &options)
     }
@@ -117,31 +126,44 @@ fn auth_method(
     match arguments.auth_method {
         AuthMethodArgument::LocalAccount => Ok(AuthMethod::LocalAccount),
         AuthMethodArgument::Vault => {
-            let setting = |given: &Option<String>, key: &'static str| {
-                let configured = target.text(key).map_err(crate::build::BuildError::from)?;
-                given
-                    .clone()
-                    .or_else(|| configured.map(str::to_owned))
-                    .ok_or_else(|| missing_vault_setting(key))
+            let configured = |key| -> Result<Option<String>, CommandError> {
+                let text = target.text(key).map_err(crate::build::BuildError::from)?;
+                Ok(text.map(str::to_owned))
             };
-            Ok(AuthMethod::Vault {
-                endpoint: setting(&arguments.vault_endpoint, "vault_endpoint")?,
-                secret: Secret::new(setting(&arguments.vault_secret, "vault_secret")?),
-                verify: match arguments.vault_endpoint_verify.as_deref() {
-                    None | Some("true") => TlsVerification::System,
-                    Some("false") => TlsVerification::Off,
-                    Some(path) => TlsVerification::Authority(path.into()),
-                },
-            })
+            let given = |flag: &Option<String>, key| match flag {
+                Some(text) => Ok(Some(text.clone())),
+                None => configured(key),
+            };
+            let options = VaultOptions {
+                endpoint: given(&arguments.vault_endpoint, "vault_endpoint")?,
+                verify: given(&arguments.vault_endpoint_verify, "vault_endpoint_verify")?,
+                secret: arguments.vault_secret.clone().map(Secret::new),
+                configured_secret: configured("vault_secret")?.map(Secret::new),
+                role_id: arguments.vault_role_id.clone(),
+                secret_id_file: arguments.vault_secret_id_file.clone(),
+                jwt_file: arguments.vault_jwt_file.clone(),
+                role: arguments.vault_role.clone(),
+                auth_mount: arguments.vault_auth_mount.clone(),
+            };
+            let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+            let settings = VaultSettings::resolve(options, &variable)
+                .map_err(|error| CommandError::from_error(Exit::Usage, &error))?;
+            Ok(AuthMethod::Vault(Box::new(settings)))
         }
     }
 }
 
-fn missing_vault_setting(key: &str) -> CommandError {
-    CommandError::new(Exit::Usage, format!("--auth-method vault needs {key}")).next(format!(
-        "set bf_{key}, write {key} into the environment's properties, or give --{}",
-        key.replace('_', "-")
-    ))
+/// Said at every command, until it is mended.
+fn warn_of_unverified_vault(method: &AuthMethod, progress: &dyn Progress) {
+    if let AuthMethod::Vault(settings) = method
+        && settings.verify == TlsVerification::Off
+    {
+        progress.report(Event::Warning(format!(
+            "the certificate of Vault at {} is NOT verified: whoever sits on the line can read the Vault token and the Google token; \
+             name the authority instead, with --vault-endpoint-verify PATH or VAULT_CACERT",
+            settings.endpoint.host_str().unwrap_or_default()
+        )));
+    }
 }
 
 fn lease() -> Result<Duration, CommandError> {

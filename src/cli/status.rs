@@ -67,7 +67,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
             .config
             .target(&arguments.repository, &arguments.bucket),
     )?;
-    let services = Services::new(&target, &arguments.authentication, &arguments.repository)?;
+    let services = Services::new(
+        &target,
+        &arguments.authentication,
+        &arguments.repository,
+        workspace.progress().as_ref(),
+    )?;
     let environment = services.environment(&workspace, &target, Permissions::default())?;
     let status = context.block_on(async { Ok(environment.status().await?) })?;
     let document = document(target.environment.as_str(), &status);

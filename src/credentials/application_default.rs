@@ -3,18 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use google_cloud_auth::credentials::{
-    AccessTokenCredentials, external_account, impersonated, mds, user_account,
-};
-use google_cloud_auth::errors::CredentialsError;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::cached::Cached;
 use super::gcloud::Gcloud;
+use super::library::LibraryCredential;
 use super::service_account::ServiceAccountKey;
 use super::{CredentialError, Secret, TokenSource, metadata, programs};
 use crate::http::HttpClient;
@@ -22,7 +18,6 @@ use crate::http::HttpClient;
 /// Bucket and registry with one token.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// The longest that Google's token servers may take.
-const TIMEOUT: Duration = Duration::from_secs(60);
 const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 
 /// Where to look; what a process finds in its environment.
@@ -74,8 +69,17 @@ pub(super) struct LocalAccount {
 
 enum Chosen {
     /// Keeps and renews its tokens by itself.
-    Library(AccessTokenCredentials),
+    Library(Box<LibraryCredential>),
     Ours(Box<dyn TokenSource>),
+}
+
+impl Chosen {
+    fn describe(&self) -> String {
+        match self {
+            Self::Library(credential) => credential.describe().to_owned(),
+            Self::Ours(source) => source.describe(),
+        }
+    }
 }
 
 impl LocalAccount {
@@ -92,7 +96,7 @@ impl LocalAccount {
         }
     }
 
-    async fn choose(&self) -> Result<(Chosen, String), CredentialError> {
+    async fn choose(&self) -> Result<Chosen, CredentialError> {
         if let Some(path) = &self.places.named_file {
             let origin = format!("{VARIABLE}={}", path.display());
             return match from_file(path, &origin, &self.http).await? {
@@ -110,19 +114,12 @@ impl LocalAccount {
         }
         let metadata_host = self.places.metadata_host.as_deref();
         if metadata::is_available(&self.http, metadata_host).await {
-            let credentials = (mds::Builder::default().with_scopes([SCOPE]))
-                .build_access_token_credentials()
-                .map_err(|_| CredentialError::Misconfigured {
-                    source_name: "the metadata server".to_owned(),
-                    problem: "it cannot be used".to_owned(),
-                })?;
-            let description = "the service account of this machine (metadata server)".to_owned();
-            return Ok((Chosen::Library(credentials), description));
+            let machine = LibraryCredential::of_machine(SCOPE)?;
+            return Ok(Chosen::Library(Box::new(machine)));
         }
         if let Some(executable) = &self.places.gcloud {
             let gcloud = Cached::new(Gcloud::new(executable.clone()));
-            let description = gcloud.describe();
-            return Ok((Chosen::Ours(Box::new(gcloud)), description));
+            return Ok(Chosen::Ours(Box::new(gcloud)));
         }
         let well_known = (self.places.well_known_file.as_deref()).map_or_else(
             || "gcloud's folder".to_owned(),
@@ -144,7 +141,7 @@ async fn from_file(
     path: &Path,
     origin: &str,
     http: &HttpClient,
-) -> Result<Option<(Chosen, String)>, CredentialError> {
+) -> Result<Option<Chosen>, CredentialError> {
     let misconfigured = |problem: String| CredentialError::Misconfigured {
         source_name: origin.to_owned(),
         problem,
@@ -157,59 +154,19 @@ async fn from_file(
     // The parser's message could quote a key.
     let json: Value = serde_json::from_slice(&bytes)
         .map_err(|_| misconfigured("the file is not JSON".to_owned()))?;
-    let text = |key: &str| json.get(key).and_then(Value::as_str).map(str::to_owned);
-    let kind = text("type").unwrap_or_default();
-    let built = match kind.as_str() {
-        "service_account" => {
-            let key = ServiceAccountKey::new(json, origin, SCOPE, http)
-                .map_err(|problem| misconfigured(problem.to_owned()))?;
-            let source = Cached::new(key);
-            let description = source.describe();
-            return Ok(Some((Chosen::Ours(Box::new(source)), description)));
-        }
-        "authorized_user" => user_account::Builder::new(json)
-            .with_scopes([SCOPE])
-            .build_access_token_credentials(),
-        "external_account" => external_account::Builder::new(json)
-            .with_scopes([SCOPE])
-            .build_access_token_credentials(),
-        "impersonated_service_account" => impersonated::Builder::new(json)
-            .with_scopes([SCOPE])
-            .build_access_token_credentials(),
-        other => {
-            return Err(misconfigured(format!(
-                "credentials of the type {other:?} are not supported"
-            )));
-        }
-    };
-    let credentials = built.map_err(|error| {
-        let problem = if error.is_missing_field() {
-            "a member is missing"
-        } else {
-            "it is not valid"
-        };
-        misconfigured(format!("as a credential of the type {kind}, {problem}"))
-    })?;
-    let description = format!("the {} ({origin})", kind.replace('_', " "));
-    Ok(Some((Chosen::Library(credentials), description)))
-}
-
-/// What went wrong, without the library's message: it quotes the token server's answer.
-fn explain(error: &CredentialsError) -> String {
-    if error.to_string().contains("invalid_grant") {
-        return "the login has run out or was revoked; log in again".to_owned();
+    let kind = json.get("type").and_then(Value::as_str);
+    let kind = kind.unwrap_or_default().to_owned();
+    if kind == "service_account" {
+        let key = ServiceAccountKey::new(json, origin, SCOPE, http)
+            .map_err(|problem| misconfigured(problem.to_owned()))?;
+        return Ok(Some(Chosen::Ours(Box::new(Cached::new(key)))));
     }
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(current) = cause {
-        if let Some(transport) = current.downcast_ref::<reqwest::Error>() {
-            return match transport.status() {
-                Some(status) => format!("the token server answered {status}"),
-                None => "the token server cannot be reached".to_owned(),
-            };
-        }
-        cause = current.source();
+    match LibraryCredential::from_file(&kind, json, origin, SCOPE)? {
+        Some(credential) => Ok(Some(Chosen::Library(Box::new(credential)))),
+        None => Err(misconfigured(format!(
+            "credentials of the type {kind:?} are not supported"
+        ))),
     }
-    "the credential was refused".to_owned()
 }
 
 #[async_trait]
@@ -224,25 +181,14 @@ impl TokenSource for LocalAccount {
         let chosen = match slot.take() {
             Some(chosen) => chosen,
             None => {
-                let (chosen, description) = self.choose().await?;
-                let _ = self.description.set(description);
+                let chosen = self.choose().await?;
+                let _ = self.description.set(chosen.describe());
                 chosen
             }
         };
-        let chosen = slot.insert(chosen);
-        match chosen {
+        match slot.insert(chosen) {
             Chosen::Ours(source) => source.token().await,
-            Chosen::Library(credentials) => {
-                let refused = |problem: String| CredentialError::Refused {
-                    source_name: self.describe(),
-                    problem,
-                };
-                let token = tokio::time::timeout(TIMEOUT, credentials.access_token())
-                    .await
-                    .map_err(|_| refused("the token server does not answer".to_owned()))?
-                    .map_err(|error| refused(explain(&error)))?;
-                Ok(Some(Secret::new(token.token)))
-            }
+            Chosen::Library(credential) => credential.token().await.map(Some),
         }
     }
 

@@ -7,6 +7,7 @@ mod cached;
 mod docker_config;
 mod docker_helper;
 mod gcloud;
+mod library;
 mod metadata;
 mod programs;
 mod registry;
@@ -18,13 +19,14 @@ mod vault;
 
 pub use registry::{Login, LoginKind, RegistryCredentials};
 pub use secret::Secret;
+pub use vault::{SecretText, VaultLogin, VaultOptions, VaultSettings};
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::http::{HttpClient, TlsVerification};
+use crate::http::HttpClient;
 
 /// Where the tokens for Google's services come from.
 #[derive(Debug, Clone)]
@@ -33,14 +35,7 @@ pub enum AuthMethod {
     /// server, gcloud, in this order. BigFlow's `local_account`.
     LocalAccount,
     /// Google's secrets engine of a Vault server. BigFlow's `vault`.
-    Vault {
-        /// The full address that is read, path included.
-        endpoint: String,
-        /// What is sent as `X-Vault-Token`.
-        secret: Secret,
-        /// How the server's certificate is judged.
-        verify: TlsVerification,
-    },
+    Vault(Box<VaultSettings>),
     /// A file with an access token, read again for every use.
     AccessTokenFile(PathBuf),
     /// No token at all: emulators.
@@ -59,14 +54,8 @@ pub fn token_source(
         AuthMethod::LocalAccount => Arc::new(application_default::LocalAccount::from_process(
             http.clone(),
         )),
-        AuthMethod::Vault {
-            endpoint,
-            secret,
-            verify,
-        } => Arc::new(cached::Cached::new(vault::Vault::new(
-            endpoint,
-            secret.clone(),
-            verify,
+        AuthMethod::Vault(settings) => Arc::new(cached::Cached::new(vault::Vault::new(
+            (**settings).clone(),
             http,
         )?)),
         AuthMethod::AccessTokenFile(path) => {

@@ -62,7 +62,7 @@ impl RegistryCredentials {
     pub fn of_process(method: &AuthMethod, google: Arc<dyn TokenSource>) -> Self {
         let google_first = matches!(
             method,
-            AuthMethod::Vault { .. } | AuthMethod::AccessTokenFile(_)
+            AuthMethod::Vault(_) | AuthMethod::AccessTokenFile(_)
         );
         Self::new(files_of_process(), google, google_first)
     }

@@ -3,7 +3,9 @@
 mod client;
 mod retry;
 mod send;
+mod tls;
 
-pub use client::{HttpClient, HttpClientError, HttpOptions, TlsVerification};
+pub use client::{ClientCertificate, HttpClient, HttpClientError, HttpOptions, TlsVerification};
 pub use retry::{RetryPolicy, is_transient_error, is_transient_status, retry_after};
 pub use send::{SendError, read_body};
+pub use tls::TlsProblem;

@@ -48,9 +48,10 @@ pub fn is_transient_status(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 499) || status.is_server_error()
 }
 
-/// Whether a request that got no answer may get one later.
+/// Whether a request that got no answer may get one later. A certificate that
+/// is not trusted now will not be trusted in a second either.
 pub fn is_transient_error(error: &reqwest::Error) -> bool {
-    !error.is_builder() && !error.is_redirect()
+    !error.is_builder() && !error.is_redirect() && super::TlsProblem::among(error).is_none()
 }
 
 /// What `Retry-After` asks for. Besides whole seconds this accepts fractions

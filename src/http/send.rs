@@ -1,8 +1,10 @@
 //! Sending what can be sent again, and reading what must not be endless.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 
-use super::{HttpClient, is_transient_error, is_transient_status, retry_after};
+use super::{HttpClient, TlsProblem, is_transient_error, is_transient_status, retry_after};
 
 /// Why a request got no answer. It never shows the address, whose query may hold a secret.
 #[derive(Debug, thiserror::Error)]
@@ -10,14 +12,20 @@ pub enum SendError {
     /// The connection could not be made, or broke.
     #[error("{}", innermost(.0))]
     Transport(reqwest::Error),
-    /// Nothing came for [`HttpClient::STALL_TIMEOUT`].
-    #[error("no answer within {} seconds", HttpClient::STALL_TIMEOUT.as_secs())]
-    Stalled,
+    /// No secure connection can be made.
+    #[error(transparent)]
+    Tls(TlsProblem),
+    /// Nothing came for [`HttpOptions::stall_timeout`](super::HttpOptions::stall_timeout).
+    #[error("no answer within {} seconds", .0.as_secs_f32())]
+    Stalled(Duration),
 }
 
 impl From<reqwest::Error> for SendError {
     fn from(error: reqwest::Error) -> Self {
-        Self::Transport(error.without_url())
+        match TlsProblem::among(&error) {
+            Some(problem) => Self::Tls(problem),
+            None => Self::Transport(error.without_url()),
+        }
     }
 }
 
@@ -26,7 +34,8 @@ impl SendError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Transport(error) => is_transient_error(error),
-            Self::Stalled => true,
+            Self::Tls(_) => false,
+            Self::Stalled(_) => true,
         }
     }
 }
@@ -52,6 +61,7 @@ impl HttpClient {
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, SendError> {
+        let limit = self.stall_timeout();
         let mut request = Some(request);
         let mut failures = 0;
         loop {
@@ -59,17 +69,17 @@ impl HttpClient {
                 .as_ref()
                 .and_then(reqwest::RequestBuilder::try_clone);
             let Some(attempt) = std::mem::replace(&mut request, next) else {
-                return Err(SendError::Stalled);
+                return Err(SendError::Stalled(limit));
             };
             failures += 1;
             let last = failures >= self.retry().attempts || request.is_none();
-            let wish = match tokio::time::timeout(Self::STALL_TIMEOUT, attempt.send()).await {
+            let wish = match tokio::time::timeout(limit, attempt.send()).await {
                 Ok(Ok(response)) if last || !is_transient_status(response.status()) => {
                     return Ok(response);
                 }
                 Ok(Ok(response)) => retry_after(response.headers()),
                 Ok(Err(error)) if last || !is_transient_error(&error) => return Err(error.into()),
-                Err(_) if last => return Err(SendError::Stalled),
+                Err(_) if last => return Err(SendError::Stalled(limit)),
                 Ok(Err(_)) | Err(_) => None,
             };
             self.pause(failures, wish).await;
@@ -77,7 +87,7 @@ impl HttpClient {
     }
 
     /// Waits before the attempt that follows `failures` failed ones.
-    pub async fn pause(&self, failures: u32, server_wish: Option<std::time::Duration>) {
+    pub async fn pause(&self, failures: u32, server_wish: Option<Duration>) {
         tokio::time::sleep(self.retry().delay(failures, server_wish)).await;
     }
 }

@@ -3,12 +3,16 @@
 //! The order of a push is part of the design: blobs first, in parallel; the
 //! manifest last, so that a manifest that can be read proves its blobs.
 
+mod archive;
+mod certificates;
 mod layout;
 mod open;
 mod push;
 mod remote;
 mod verified;
 
+pub use archive::write_archive;
+pub use certificates::certificate_folders_of_process;
 pub use open::{Access, OpenOptions, open};
 pub use push::{ImageToPush, PushReport, push};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forebay::credentials::{AuthMethod, RegistryCredentials, token_source};
 use forebay::http::{HttpClient, HttpOptions, RetryPolicy};
-use forebay::registry::{OpenOptions, Registry, open};
+use forebay::registry::{OpenOptions, Registry, RegistryError, open};
 
 /// A client that repeats at once.
 pub(crate) fn http() -> HttpClient {
@@ -32,9 +32,17 @@ pub(crate) fn repository_with(
     docker_config: Vec<PathBuf>,
     options: &OpenOptions,
 ) -> Arc<dyn Registry> {
-    let http = http();
-    let google = token_source(&AuthMethod::Anonymous, &http).unwrap();
+    try_repository(name, &http(), docker_config, options).unwrap()
+}
+
+/// The same with a client of one's own.
+pub(crate) fn try_repository(
+    name: &str,
+    http: &HttpClient,
+    docker_config: Vec<PathBuf>,
+    options: &OpenOptions,
+) -> Result<Arc<dyn Registry>, RegistryError> {
+    let google = token_source(&AuthMethod::Anonymous, http).unwrap();
     let credentials = Arc::new(RegistryCredentials::new(docker_config, google, false));
-    let repository = name.parse().unwrap();
-    open(&repository, &http, &credentials, options).unwrap()
+    open(&name.parse().unwrap(), http, &credentials, options)
 }

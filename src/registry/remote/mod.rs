@@ -18,9 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use url::Url;
 
-use super::{
-    Access, BlobOutcome, FetchedManifest, ManifestName, OpenOptions, Registry, RegistryError,
-};
+use super::{Access, BlobOutcome, FetchedManifest, ManifestName, Registry, RegistryError};
 use crate::credentials::RegistryCredentials;
 use crate::http::HttpClient;
 use crate::oci::{BlobSource, Descriptor, MediaType, Repository, Sha256Digest};
@@ -40,15 +38,16 @@ impl RemoteRegistry {
     pub(super) fn new(
         host: &str,
         name: &str,
+        scheme: Scheme,
         http: &HttpClient,
         credentials: Arc<RegistryCredentials>,
-        options: &OpenOptions,
+        access: Access,
     ) -> Result<Self, RegistryError> {
         let target = Target {
             host: host.to_owned(),
             repository: format!("{host}/{name}"),
-            base: address(host, &options.plain_http_hosts)?,
-            access: options.access,
+            base: address(host, scheme)?,
+            access,
         };
         Ok(Self {
             repository: Repository::Registry {
@@ -87,16 +86,35 @@ impl RemoteRegistry {
     }
 }
 
-/// Where a registry is spoken to: HTTPS, except for loopback hosts and those
-/// that the user named.
-fn address(host: &str, plain_http_hosts: &[String]) -> Result<Url, RegistryError> {
+/// How a registry is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    /// HTTPS, except for loopback hosts and those that the user named.
+    pub(super) fn of(host: &str, plain_http_hosts: &[String]) -> Self {
+        if is_loopback(host) || plain_http_hosts.iter().any(|plain| plain == host) {
+            Self::Http
+        } else {
+            Self::Https
+        }
+    }
+}
+
+/// Where a registry is spoken to.
+fn address(host: &str, scheme: Scheme) -> Result<Url, RegistryError> {
     // Docker Hub's name is not its address.
     let api_host = match host {
         "docker.io" | "index.docker.io" => "registry-1.docker.io",
         other => other,
     };
-    let plain = is_loopback(host) || plain_http_hosts.iter().any(|plain| plain == host);
-    let scheme = if plain { "http" } else { "https" };
+    let scheme = match scheme {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    };
     Url::parse(&format!("{scheme}://{api_host}/")).map_err(|error| RegistryError::Malformed {
         what: format!("the registry's host {host:?}"),
         problem: error.to_string(),
@@ -165,7 +183,7 @@ mod tests {
     #[test]
     fn only_loopback_and_named_hosts_are_spoken_to_in_the_clear() {
         for host in ["127.0.0.1:5000", "127.1.2.3", "localhost:80", "[::1]:5000"] {
-            assert_eq!(address(host, &[]).unwrap().scheme(), "http", "{host}");
+            assert_eq!(Scheme::of(host, &[]), Scheme::Http, "{host}");
         }
         for host in [
             "registry.test",
@@ -174,20 +192,17 @@ mod tests {
             "[2001:db8::1]:5000",
             "10.0.0.1",
         ] {
-            assert_eq!(address(host, &[]).unwrap().scheme(), "https", "{host}");
+            assert_eq!(Scheme::of(host, &[]), Scheme::Https, "{host}");
         }
         let named = ["registry.test:5000".to_owned()];
-        assert_eq!(
-            address("registry.test:5000", &named).unwrap().scheme(),
-            "http"
-        );
-        assert_eq!(address("registry.test", &named).unwrap().scheme(), "https");
+        assert_eq!(Scheme::of("registry.test:5000", &named), Scheme::Http);
+        assert_eq!(Scheme::of("registry.test", &named), Scheme::Https);
     }
 
     #[test]
     fn docker_hub_has_another_address() {
         assert_eq!(
-            address("docker.io", &[]).unwrap().as_str(),
+            address("docker.io", Scheme::Https).unwrap().as_str(),
             "https://registry-1.docker.io/"
         );
     }

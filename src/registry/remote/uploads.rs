@@ -11,11 +11,11 @@ use super::RemoteRegistry;
 use super::answer::Problem;
 use super::auth::Ticket;
 use super::body::{Sending, upload_body};
-use crate::http::{HttpClient, SendError, is_transient_status, retry_after};
+use crate::http::{SendError, is_transient_status, retry_after};
 use crate::oci::{BlobSource, Descriptor, Repository};
 use crate::registry::{BlobOutcome, RegistryError};
 
-/// How many times [`HttpClient::STALL_TIMEOUT`] a registry may take to digest
+/// How many stall timeouts a registry may take to digest
 /// a blob whose last byte was sent.
 const PATIENCE_AFTER_LAST_BYTE: u32 = 5;
 
@@ -154,7 +154,13 @@ impl RemoteRegistry {
             .header(CONTENT_TYPE, "application/octet-stream")
             .header(CONTENT_LENGTH, descriptor.size)
             .body(body);
-        let answer = watched(request, &sending, descriptor.size).await;
+        let answer = watched(
+            request,
+            &sending,
+            descriptor.size,
+            self.transport.http.stall_timeout(),
+        )
+        .await;
         if let Some(error) = sending.source_failure() {
             self.cancel(session.clone()).await;
             return Err(source_error(descriptor, error));
@@ -220,7 +226,7 @@ impl RemoteRegistry {
         }
         if let Ok(request) = self.transport.streaming(Method::DELETE, session) {
             let sending = request.headers(headers).send();
-            let _ = tokio::time::timeout(HttpClient::STALL_TIMEOUT, sending).await;
+            let _ = tokio::time::timeout(self.transport.http.stall_timeout(), sending).await;
         }
     }
 }
@@ -231,11 +237,12 @@ enum Mount {
     Refused(Option<Url>),
 }
 
-/// The answer, unless the connection takes nothing for [`HttpClient::STALL_TIMEOUT`].
+/// The answer, unless the connection takes nothing for `limit`.
 async fn watched(
     request: reqwest::RequestBuilder,
     sending: &Sending,
     size: u64,
+    limit: Duration,
 ) -> Result<reqwest::Response, SendError> {
     let answer = request.send();
     tokio::pin!(answer);
@@ -243,13 +250,13 @@ async fn watched(
     loop {
         tokio::select! {
             answer = &mut answer => return Ok(answer?),
-            () = tokio::time::sleep(HttpClient::STALL_TIMEOUT) => {
+            () = tokio::time::sleep(limit) => {
                 let taken = sending.taken();
                 idle = if taken > seen { 0 } else { idle + 1 };
                 seen = taken;
                 let patience = if taken < size { 1 } else { PATIENCE_AFTER_LAST_BYTE };
                 if idle >= patience {
-                    return Err(SendError::Stalled);
+                    return Err(SendError::Stalled(limit));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Tokens for Google's services, from servers, files and programs of the tests' own.
+//! Tokens from Vault: each answer that it may give, from a server of the tests' own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/open.rs"]
@@ -10,25 +10,32 @@ mod strict_registry;
 
 use std::sync::Arc;
 
-use forebay::credentials::{AuthMethod, CredentialError, Secret, TokenSource, token_source};
-use forebay::http::TlsVerification;
+use forebay::credentials::{
+    AuthMethod, CredentialError, Secret, TokenSource, VaultOptions, VaultSettings, token_source,
+};
 use strict_registry::{Received, Reply, StrictRegistry, answer};
 
 const PATH: &str = "/v1/gcp/roleset/deployer/token";
 
+fn source(options: VaultOptions) -> Result<Arc<dyn TokenSource>, CredentialError> {
+    let settings = VaultSettings::resolve(options, &|_| None)?;
+    token_source(&AuthMethod::Vault(Box::new(settings)), &open::http())
+}
+
 fn vault(server: &StrictRegistry, secret: &str) -> Arc<dyn TokenSource> {
-    let method = AuthMethod::Vault {
-        endpoint: format!("http://{}{PATH}", server.address()),
-        secret: Secret::new(secret),
-        verify: TlsVerification::System,
-    };
-    token_source(&method, &open::http()).unwrap()
+    source(VaultOptions {
+        endpoint: Some(format!("http://{}{PATH}", server.address())),
+        secret: Some(Secret::new(secret)),
+        ..VaultOptions::default()
+    })
+    .unwrap()
 }
 
 async fn vault_server(reply: impl Fn(usize) -> Reply + Send + 'static) -> StrictRegistry {
     let mut asked = 0;
     StrictRegistry::start_with(move |request: &Received| {
-        assert!(request.is("GET", PATH));
+        let lookup = "/v1/auth/token/lookup-self";
+        assert!(request.is("GET", PATH) || request.is("GET", lookup));
         if request.header("x-vault-token") != Some("s.right") {
             let body = r#"{"errors":["permission denied"],"token":"s.wrong"}"#;
             return Some(answer(403, &[], body));
@@ -106,7 +113,7 @@ async fn a_busy_vault_is_asked_again() {
 async fn vaults_refusal_names_the_place_and_shows_no_secret() {
     let server = vault_server(|_| answer(200, &[], r#"{"auth":{"client_token":"s.leak"}}"#)).await;
     for (secret, expected) in [
-        ("s.wrong", "the Vault secret is wrong"),
+        ("s.wrong", "the Vault token of --vault-secret is wrong"),
         ("s.right", "no data.token"),
     ] {
         let source = vault(&server, secret);
@@ -126,22 +133,23 @@ async fn vaults_refusal_names_the_place_and_shows_no_secret() {
 
 #[test]
 fn a_vault_that_cannot_be_is_refused_at_once() {
-    let source = |endpoint: &str, secret: &str, verify| {
-        let method = AuthMethod::Vault {
-            endpoint: endpoint.to_owned(),
-            secret: Secret::new(secret),
-            verify,
-        };
-        token_source(&method, &open::http()).map(|source| source.describe())
+    let described = |endpoint: &str, secret: &str, verify: &str| {
+        source(VaultOptions {
+            endpoint: Some(endpoint.to_owned()),
+            secret: Some(Secret::new(secret)),
+            verify: Some(verify.to_owned()),
+            ..VaultOptions::default()
+        })
+        .map(|source| source.describe())
     };
-    let missing = TlsVerification::Authority("/nonexistent/ca.pem".into());
     let url = "https://user:password@vault.test/v1/gcp/token/x?secret=y";
     for (endpoint, secret, verify, expected) in [
-        ("vault.test", "s", TlsVerification::System, "full address"),
-        (url, " ", TlsVerification::System, "--vault-secret"),
-        (url, "s", missing, "/nonexistent/ca.pem"),
+        ("vault.test", "s", "true", "full address"),
+        (url, " ", "true", "--vault-secret"),
+        (url, "s", "/nonexistent/ca.pem", "/nonexistent/ca.pem"),
+        (url, "s", "", "vault_endpoint_verify"),
     ] {
-        match source(endpoint, secret, verify) {
+        match described(endpoint, secret, verify) {
             Err(CredentialError::Misconfigured { problem, .. }) => {
                 assert!(problem.contains(expected), "{problem}");
             }
@@ -149,7 +157,7 @@ fn a_vault_that_cannot_be_is_refused_at_once() {
         }
     }
     assert_eq!(
-        source(url, "s", TlsVerification::Off).unwrap(),
+        described(url, "s", "false").unwrap(),
         "Vault at https://vault.test/v1/gcp/token/x"
     );
 }
