@@ -17,8 +17,9 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
+use crate::durable::StagedFile;
 use crate::index::Additions;
 use crate::object::{Located, ObjectInfo, Place};
 use crate::pack::{Entry, EntryKind, Pack, PackWriter, SealedPack};
@@ -45,7 +46,7 @@ const MAX_UNSYNCED: usize = 64;
 pub struct Batch<'store> {
     store: &'store Store,
     pack: Option<PackWriter>,
-    unsynced: Vec<(ObjectInfo, NamedTempFile)>,
+    unsynced: Vec<(ObjectInfo, StagedFile)>,
     synced: Vec<(ObjectInfo, TempPath)>,
     /// What is staged, or was found intact in the store.
     known: HashMap<ObjectDigest, ObjectInfo>,
@@ -81,7 +82,7 @@ impl<'store> Batch<'store> {
             self.known.insert(info.digest, info);
         } else {
             let mut staged = self.store.inner().staged_file()?;
-            durable::write(&mut staged, bytes)?;
+            staged.append(bytes)?;
             self.stage(info, staged)?;
         }
         Ok(info)
@@ -160,10 +161,11 @@ impl<'store> Batch<'store> {
         self.sync_staged()?;
 
         let layout = &self.store.inner().layout;
+        let file_system = self.store.inner().file_system.as_ref();
         let mut directories = BTreeSet::new();
         for (info, path) in std::mem::take(&mut self.synced) {
             let directory = layout.object_directory(&info.digest);
-            durable::create_directory(&directory)?;
+            durable::create_directory(file_system, &directory)?;
             directories.insert(directory);
             self.publish_file(&info, path)?;
             additions.files.push(info);
@@ -184,7 +186,7 @@ impl<'store> Batch<'store> {
             self.publish_pack(pack)?;
         }
         for directory in &directories {
-            durable::sync_directory(directory)?;
+            durable::sync_directory(file_system, directory)?;
         }
 
         if directories.is_empty() {
@@ -255,7 +257,7 @@ impl<'store> Batch<'store> {
         let mut staged = self.store.inner().staged_file()?;
         let mut digesting = Digesting::new();
         digesting.update(start);
-        durable::write(&mut staged, start)?;
+        staged.append(start)?;
         let mut buffer = vec![0; 256 * 1024];
         loop {
             let part = match reader.read(&mut buffer) {
@@ -265,7 +267,7 @@ impl<'store> Batch<'store> {
                 Err(error) => return Err(StoreError::Input { source: error }),
             };
             digesting.update(part);
-            durable::write(&mut staged, part)?;
+            staged.append(part)?;
         }
         let info = ObjectInfo::from(digesting);
         if !self.has(&info)? {
@@ -274,7 +276,7 @@ impl<'store> Batch<'store> {
         Ok(info)
     }
 
-    fn stage(&mut self, info: ObjectInfo, staged: NamedTempFile) -> Result<(), StoreError> {
+    fn stage(&mut self, info: ObjectInfo, staged: StagedFile) -> Result<(), StoreError> {
         if self.unsynced.len() >= MAX_UNSYNCED {
             self.sync_staged()?;
         }
@@ -285,8 +287,7 @@ impl<'store> Batch<'store> {
 
     fn sync_staged(&mut self) -> Result<(), StoreError> {
         for (info, staged) in self.unsynced.drain(..) {
-            durable::seal(staged.as_file(), staged.path())?;
-            self.synced.push((info, staged.into_temp_path()));
+            self.synced.push((info, staged.seal()?));
         }
         Ok(())
     }
@@ -294,7 +295,8 @@ impl<'store> Batch<'store> {
     fn publish_file(&self, info: &ObjectInfo, mut staged: TempPath) -> Result<(), StoreError> {
         let store = self.store.inner();
         let target = store.layout.object(&info.digest);
-        while let Some(refused) = durable::publish(staged, &target)? {
+        let file_system = store.file_system.as_ref();
+        while let Some(refused) = durable::publish(file_system, staged, &target)? {
             // Left by a batch that was killed, or just published by another.
             let present = Located {
                 info: *info,
@@ -311,8 +313,9 @@ impl<'store> Batch<'store> {
     fn publish_pack(&self, pack: SealedPack) -> Result<(), StoreError> {
         let layout = &self.store.inner().layout;
         let target = layout.pack(&pack.name);
+        let file_system = self.store.inner().file_system.as_ref();
         let mut staged = pack.path;
-        while let Some(refused) = durable::publish(staged, &target)? {
+        while let Some(refused) = durable::publish(file_system, staged, &target)? {
             // Its name covers every byte, so an intact one is the same.
             if is_intact_pack(&target, &pack.entries)? {
                 return Ok(());

@@ -18,6 +18,9 @@ mod batch;
 mod digest;
 mod durable;
 mod error;
+#[cfg(test)]
+mod faults;
+mod file_system;
 mod index;
 mod layout;
 mod object;

@@ -10,10 +10,11 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-
-use tempfile::NamedTempFile;
+use std::sync::Arc;
 
 use crate::StoreError;
+use crate::durable::StagedFile;
+use crate::file_system::FileSystem;
 
 /// One handle's staging directory; removed when dropped.
 #[derive(Debug)]
@@ -50,9 +51,8 @@ impl Staging {
     }
 
     /// A new file in it, which vanishes unless it is published.
-    pub(crate) fn file(&self) -> Result<NamedTempFile, StoreError> {
-        NamedTempFile::new_in(&self.directory)
-            .map_err(StoreError::io("create a file in", &self.directory))
+    pub(crate) fn file(&self, file_system: &Arc<dyn FileSystem>) -> Result<StagedFile, StoreError> {
+        StagedFile::create(&self.directory, Arc::clone(file_system))
     }
 }
 
@@ -118,7 +118,8 @@ mod tests {
     fn what_a_dead_process_left_is_reclaimed_and_what_a_live_one_has_is_not() {
         let parent = tempfile::tempdir().unwrap();
         let live = Staging::create(parent.path()).unwrap();
-        let mut staged = live.file().unwrap();
+        let real: Arc<dyn FileSystem> = Arc::new(crate::file_system::RealFileSystem);
+        let mut staged = live.file(&real).unwrap();
         staged.write_all(b"live").unwrap();
         // A process that was killed: both are there, nobody holds the lock.
         fs::create_dir(parent.path().join("dead")).unwrap();

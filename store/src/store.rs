@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tempfile::NamedTempFile;
-
+use crate::durable::StagedFile;
+use crate::file_system::{FileSystem, RealFileSystem};
 use crate::index::Index;
 use crate::layout::Layout;
 use crate::object::{Located, ObjectFile, ObjectInfo, ObjectReader};
@@ -35,6 +35,7 @@ pub struct Store {
 pub(crate) struct Inner {
     pub(crate) layout: Layout,
     pub(crate) index: Index,
+    pub(crate) file_system: Arc<dyn FileSystem>,
     /// Created by the first write.
     staging: Mutex<Option<Staging>>,
     /// Held shared: as long as it is, nobody replaces the index file.
@@ -51,6 +52,14 @@ impl Store {
     /// [`StoreError::InUse`] if it must be rebuilt while others use the store,
     /// [`StoreError::Io`] and [`StoreError::Index`] from the system.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
+        Self::open_with(root, Arc::new(RealFileSystem))
+    }
+
+    /// [`Store::open`] on another file system.
+    pub(crate) fn open_with(
+        root: &Path,
+        file_system: Arc<dyn FileSystem>,
+    ) -> Result<Self, StoreError> {
         let root = std::path::absolute(root).map_err(StoreError::io("open", root))?;
         let layout = Layout::new(root);
         let (index, lock) = open_index(&layout)?;
@@ -59,6 +68,7 @@ impl Store {
             inner: Arc::new(Inner {
                 layout,
                 index,
+                file_system,
                 staging: Mutex::new(None),
                 _lock: lock,
             }),
@@ -192,11 +202,13 @@ impl Store {
 
 impl Inner {
     /// A new file in the store's file system, which vanishes unless it is published.
-    pub(crate) fn staged_file(&self) -> Result<NamedTempFile, StoreError> {
+    pub(crate) fn staged_file(&self) -> Result<StagedFile, StoreError> {
         let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *staging {
-            Some(staging) => staging.file(),
-            none => none.insert(Staging::create(&self.layout.staging())?).file(),
+            Some(staging) => staging.file(&self.file_system),
+            none => none
+                .insert(Staging::create(&self.layout.staging())?)
+                .file(&self.file_system),
         }
     }
 }
@@ -254,11 +266,11 @@ fn open_lock(layout: &Layout, lock_path: &Path) -> Result<File, StoreError> {
 /// Makes the directories and the index. The caller holds the lock exclusively.
 fn create_index(layout: &Layout) -> Result<(), StoreError> {
     for directory in layout.directories() {
-        durable::create_directory(&directory)?;
+        durable::create_directory(&RealFileSystem, &directory)?;
     }
-    durable::sync_directory(layout.root())?;
+    durable::sync_directory(&RealFileSystem, layout.root())?;
     if let Some(parent) = layout.root().parent() {
-        durable::sync_directory(parent)?;
+        durable::sync_directory(&RealFileSystem, parent)?;
     }
     move_index_aside(layout)?;
     let mut survey = Survey::default();

@@ -18,6 +18,7 @@ use rusqlite::{
 
 pub(crate) use rows::Additions;
 
+use crate::file_system::RealFileSystem;
 use crate::object::{Located, Place};
 use crate::{
     ObjectDigest, Realisation, RecipeKey, Root, RootName, Sha256Digest, StoreError, durable,
@@ -98,7 +99,9 @@ impl Index {
             path: path.to_owned(),
             source,
         })?;
-        path.parent().map_or(Ok(()), durable::sync_directory)
+        path.parent().map_or(Ok(()), |parent| {
+            durable::sync_directory(&RealFileSystem, parent)
+        })
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -152,6 +155,19 @@ impl Index {
                 )?
                 .query_row([digest.as_bytes()], rows::located)
                 .optional()
+        })
+    }
+
+    /// Where every object is.
+    pub(crate) fn all_objects(&self) -> Result<Vec<Located>, StoreError> {
+        self.query(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT digest, sha256, size, packs.name, offset FROM objects
+                     LEFT JOIN packs ON packs.id = objects.pack ORDER BY objects.pack, offset, digest",
+                )?
+                .query_map([], rows::located)?
+                .collect()
         })
     }
 
