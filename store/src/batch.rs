@@ -3,7 +3,7 @@
 //! The order of a commit:
 //!
 //! 1. the pack is finished; pack and large files are made read-only and synced,
-//!    all of them still in `staging/`;
+//!    all of them still in `staging/`; the lease names every object of the batch;
 //! 2. each gets its final name by a rename that replaces nothing;
 //! 3. the directories that got names are synced;
 //! 4. one transaction adds the rows.
@@ -157,8 +157,16 @@ impl<'store> Batch<'store> {
                 .append(EntryKind::Record, ObjectInfo::of(&json), &json)?;
         }
 
+        if self.pack.is_none() && self.unsynced.is_empty() && self.synced.is_empty() {
+            return Ok(());
+        }
         let pack = self.pack.take().map(PackWriter::seal).transpose()?;
         self.sync_staged()?;
+
+        let named = additions.records.iter().flat_map(Record::objects).copied();
+        let objects: Vec<_> = self.known.keys().copied().chain(named).collect();
+        self.store.inner().hold(objects)?;
+        let _publishing = self.store.inner().publishing()?;
 
         let layout = &self.store.inner().layout;
         let file_system = self.store.inner().file_system.as_ref();
@@ -189,9 +197,6 @@ impl<'store> Batch<'store> {
             durable::sync_directory(file_system, directory)?;
         }
 
-        if directories.is_empty() {
-            return Ok(());
-        }
         self.store.inner().index.add(&additions)
     }
 
@@ -234,7 +239,7 @@ impl<'store> Batch<'store> {
             return Ok(true);
         }
         let store = self.store.inner();
-        let has = match store.index.locate(&info.digest)? {
+        let has = match store.locate(&info.digest)? {
             Some(located) => store.is_intact(located)?,
             None => false,
         };
@@ -332,7 +337,8 @@ impl<'store> Batch<'store> {
     }
 }
 
-fn is_intact_pack(path: &Path, entries: &[Entry]) -> Result<bool, StoreError> {
+/// Whether the pack at `path` has exactly these entries, all of them undamaged.
+pub(crate) fn is_intact_pack(path: &Path, entries: &[Entry]) -> Result<bool, StoreError> {
     let pack = match Pack::open(path) {
         Ok(pack) if pack.entries == entries => pack,
         Ok(_) | Err(StoreError::Pack { .. }) => return Ok(false),

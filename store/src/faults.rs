@@ -265,11 +265,17 @@ pub(crate) fn assert_has(store: &Store, tag: &str) {
 
 /// Every row has intact bytes, and nobody's half-written files are left.
 pub(crate) fn assert_sound(store: &Store) {
+    let staged = fs::read_dir(store.root().join("staging"))
+        .unwrap()
+        .flatten();
+    let others = staged.filter(|entry| {
+        let path = entry.path().with_extension("lock");
+        File::open(path).is_ok_and(|lock| lock.try_lock().is_ok())
+    });
+    assert_eq!(others.count(), 0);
     for located in store.inner().index.all_objects().unwrap() {
         store.read(&located.info.digest).unwrap();
     }
-    let staging = store.root().join("staging");
-    assert_eq!(fs::read_dir(staging).unwrap().count(), 0);
 }
 
 /// A store in which the batch "first" is committed.
@@ -333,6 +339,71 @@ fn a_power_cut_at_any_call_loses_nothing_acknowledged_and_leaves_no_row_without_
             assert_sound(&store);
             assert_has(&store, "first");
             assert_has(&store, "second");
+        }
+    }
+}
+
+/// A store with one live batch, and two dead ones of which one shares nothing.
+fn with_garbage() -> tempfile::TempDir {
+    let directory = with_first();
+    let store = Store::open(directory.path()).unwrap();
+    commit(&store, "dead").unwrap();
+    let mut batch = store.begin().unwrap();
+    batch.remove_root(&"root/dead".parse().unwrap()).unwrap();
+    // Something alive in a pack that is mostly dead.
+    batch.put(&[7; 60_000]).unwrap();
+    let alive = batch.put(b"alive among the dead").unwrap().digest;
+    batch
+        .set_root(&"root/alive".parse().unwrap(), &[alive])
+        .unwrap();
+    batch.commit().unwrap();
+    directory
+}
+
+fn collect(store: &Store) -> Result<usize, StoreError> {
+    let options = crate::CollectOptions {
+        grace: std::time::Duration::ZERO,
+        ..crate::CollectOptions::default()
+    };
+    Ok(store.collect(&options)?.deleted.len())
+}
+
+#[test]
+fn a_collection_that_fails_or_loses_its_power_at_any_call_loses_nothing() {
+    let garbage = with_garbage();
+    let calls = {
+        let directory = tempfile::tempdir().unwrap();
+        copy(garbage.path(), directory.path());
+        let file_system = FaultyFileSystem::new(None);
+        let store = Store::open_with(directory.path(), file_system.clone()).unwrap();
+        assert_eq!(collect(&store).unwrap(), 5);
+        file_system.calls().len()
+    };
+    assert!(calls > 8, "{calls}");
+    for at in 0..=calls {
+        for with_names in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let root = directory.path();
+            copy(garbage.path(), root);
+            let file_system = FaultyFileSystem::new(Some((at, Fault::FromThenOn(EIO))));
+            let store = Store::open_with(root, file_system.clone()).unwrap();
+            let done = collect(&store).is_ok();
+            assert_eq!(done, at == calls);
+            drop(store);
+            file_system.lose_power(root, with_names);
+
+            let store = Store::open(root).unwrap();
+            assert_sound(&store);
+            drop(store);
+            let store = Store::open(root).unwrap();
+            collect(&store).unwrap();
+            assert_has(&store, "first");
+            let alive = ObjectDigest::of(b"alive among the dead");
+            assert_eq!(store.read(&alive).unwrap(), b"alive among the dead");
+            assert_eq!(store.inner().index.all_objects().unwrap().len(), 6);
+            assert!(store.rebuild_index().unwrap().damaged.is_empty());
+            assert_eq!(store.inner().index.all_objects().unwrap().len(), 6);
+            assert_has(&store, "first");
         }
     }
 }

@@ -15,6 +15,7 @@
 //! - Any number of processes may use one store at the same time.
 
 mod batch;
+mod collect;
 mod digest;
 mod durable;
 mod error;
@@ -33,6 +34,7 @@ mod staging;
 mod store;
 
 pub use batch::Batch;
+pub use collect::{CollectOptions, CollectReport, CollectedObject};
 pub use digest::{Digesting, ObjectDigest, ParseDigestError, Sha256Digest};
 pub use error::StoreError;
 pub use object::{ObjectFile, ObjectInfo, ObjectReader};

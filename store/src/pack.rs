@@ -98,17 +98,17 @@ impl PackWriter {
         Ok(writer)
     }
 
-    /// Appends `bytes`, whose digests are `info`.
+    /// Appends `bytes`, whose digests are `info`; where they begin.
     pub(crate) fn append(
         &mut self,
         kind: EntryKind,
         info: ObjectInfo,
         bytes: &[u8],
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let offset = self.offset;
         self.write(bytes)?;
         self.entries.push(Entry { kind, info, offset });
-        Ok(())
+        Ok(offset)
     }
 
     /// Writes index and footer, and makes the file durable.

@@ -2,10 +2,11 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::collect::{self, CollectOptions, CollectReport};
 use crate::durable::StagedFile;
 use crate::file_system::{FileSystem, RealFileSystem};
 use crate::index::Index;
@@ -93,7 +94,10 @@ impl Store {
     /// # Errors
     /// From the index or the file system.
     pub fn info(&self, digest: &ObjectDigest) -> Result<Option<ObjectInfo>, StoreError> {
-        self.present(self.inner.index.locate(digest)?)
+        match self.inner.locate(digest)? {
+            Some(located) if self.inner.is_present(&located)? => Ok(Some(located.info)),
+            _ => Ok(None),
+        }
     }
 
     /// The names and size of the object with that SHA-256; none if it is not in the store.
@@ -101,7 +105,10 @@ impl Store {
     /// # Errors
     /// From the index or the file system.
     pub fn info_by_sha256(&self, digest: &Sha256Digest) -> Result<Option<ObjectInfo>, StoreError> {
-        self.present(self.inner.index.locate_by_sha256(digest)?)
+        match self.inner.index.locate_by_sha256(digest)? {
+            Some(located) => self.info(&located.info.digest),
+            None => Ok(None),
+        }
     }
 
     /// The whole object, verified. For small ones: it is held in memory.
@@ -129,12 +136,9 @@ impl Store {
     /// # Errors
     /// As [`Store::read`]; damage is not found.
     pub fn file(&self, digest: &ObjectDigest) -> Result<ObjectFile, StoreError> {
-        match self.inner.index.locate(digest)? {
+        match self.inner.locate(digest)? {
             Some(located) => self.inner.open_object(located),
-            None => Err(StoreError::NotFound {
-                digest: *digest,
-                root: self.root().to_owned(),
-            }),
+            None => Err(self.inner.not_found(digest)),
         }
     }
 
@@ -192,18 +196,91 @@ impl Store {
         &self.inner
     }
 
-    fn present(&self, located: Option<Located>) -> Result<Option<ObjectInfo>, StoreError> {
-        match located {
-            Some(located) if self.inner.is_present(&located)? => Ok(Some(located.info)),
-            _ => Ok(None),
-        }
+    /// Deletes what no root and no live process needs, or says what it would delete.
+    ///
+    /// Others may use the store meanwhile. Of several collections one works at a time.
+    ///
+    /// # Errors
+    /// From the index or the file system; what is not deleted then is deleted by the next.
+    pub fn collect(&self, options: &CollectOptions) -> Result<CollectReport, StoreError> {
+        collect::collect(&self.inner, options)
+    }
+
+    /// Every object that this handle has put or looked up, and that is protected while the
+    /// handle lives: what a program that has done its work may want to root.
+    pub fn used(&self) -> Vec<ObjectDigest> {
+        let lease = self.inner.lease();
+        let mut used: Vec<_> = lease.iter().flat_map(Staging::held).copied().collect();
+        used.sort_unstable();
+        used
     }
 }
 
 impl Inner {
+    fn lease(&self) -> MutexGuard<'_, Option<Staging>> {
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds objects to this handle's lease; false if all of them were in it.
+    pub(crate) fn hold(
+        &self,
+        digests: impl IntoIterator<Item = ObjectDigest>,
+    ) -> Result<bool, StoreError> {
+        let mut staging = self.lease();
+        match &mut *staging {
+            Some(staging) => staging.hold(digests),
+            none => none
+                .insert(Staging::create(&self.layout.staging())?)
+                .hold(digests),
+        }
+    }
+
+    /// Where the object is; from now on no collection deletes it while this handle lives.
+    ///
+    /// A row that is seen, and not condemned, after the lease was written is safe: whoever
+    /// condemns it later begins after the lease, and reads it before deleting anything.
+    pub(crate) fn locate(&self, digest: &ObjectDigest) -> Result<Option<Located>, StoreError> {
+        let found = self.index.locate(digest)?;
+        if found.is_none() || !self.hold([*digest])? {
+            return Ok(found.map(|(located, _)| located));
+        }
+        match self.index.locate(digest)? {
+            Some((_, true)) => self.index.revive(digest),
+            found => Ok(found.map(|(located, _)| located)),
+        }
+    }
+
+    pub(crate) fn not_found(&self, digest: &ObjectDigest) -> StoreError {
+        StoreError::NotFound {
+            digest: *digest,
+            root: self.layout.root().to_owned(),
+        }
+    }
+
+    /// Held while files have names, but no rows yet.
+    pub(crate) fn publishing(&self) -> Result<File, StoreError> {
+        let gate = lock_file(&self.layout.publish_gate(), File::lock_shared)?;
+        let lock = lock_file(&self.layout.publish_lock(), File::lock_shared)?;
+        drop(gate);
+        Ok(lock)
+    }
+
+    /// Held while files without rows are told from those of unfinished batches: there are none.
+    pub(crate) fn nobody_publishes(&self) -> Result<File, StoreError> {
+        let gate = lock_file(&self.layout.publish_gate(), File::lock)?;
+        let lock = lock_file(&self.layout.publish_lock(), File::lock)?;
+        drop(gate);
+        Ok(lock)
+    }
+
+    /// Held by the one who collects, or makes the index anew.
+    pub(crate) fn collecting(&self) -> Result<File, StoreError> {
+        lock_file(&self.layout.collect_lock(), File::lock)
+    }
+
     /// A new file in the store's file system, which vanishes unless it is published.
     pub(crate) fn staged_file(&self) -> Result<StagedFile, StoreError> {
-        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut staging = self.lease();
         match &mut *staging {
             Some(staging) => staging.file(&self.file_system),
             none => none
@@ -243,6 +320,21 @@ fn open_index(layout: &Layout) -> Result<(Index, File), StoreError> {
             }
         }
     }
+}
+
+/// Opens the file and locks it; the lock goes with the returned handle.
+fn lock_file(
+    path: &Path,
+    lock: impl FnOnce(&File) -> std::io::Result<()>,
+) -> Result<File, StoreError> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(StoreError::io("open", path))?;
+    lock(&file).map_err(StoreError::io("lock", path))?;
+    Ok(file)
 }
 
 fn open_lock(layout: &Layout, lock_path: &Path) -> Result<File, StoreError> {
