@@ -4,6 +4,7 @@
 //! lock                     shared by every open handle, exclusive to whoever replaces the index
 //! publish.lock             shared from a batch's first final name to its rows, exclusive to deleting
 //! publish-gate.lock        passed through on the way to publish.lock, so that nobody starves
+//! verify-progress          how far an interrupted verification came
 //! collect.lock             held by whoever collects or rebuilds the index
 //! index.sqlite             what is where; rebuilt from the rest when it is lost
 //! index.sqlite-damaged     is there if somebody found the index damaged while using it
@@ -43,6 +44,10 @@ impl Layout {
 
     pub(crate) fn publish_gate(&self) -> PathBuf {
         self.root.join("publish-gate.lock")
+    }
+
+    pub(crate) fn verify_progress(&self) -> PathBuf {
+        self.root.join("verify-progress")
     }
 
     pub(crate) fn collect_lock(&self) -> PathBuf {

@@ -111,6 +111,27 @@ impl PackWriter {
         Ok(offset)
     }
 
+    /// Appends what `reader` gives, streaming. The reader proves that it is what `info` says.
+    pub(crate) fn append_from(
+        &mut self,
+        kind: EntryKind,
+        info: ObjectInfo,
+        reader: &mut dyn io::Read,
+    ) -> Result<(), StoreError> {
+        let offset = self.offset;
+        let mut buffer = vec![0; info.size.clamp(1, 256 * 1024) as usize];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => self.write(buffer.get(..read).unwrap_or_default())?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(StoreError::Input { source }),
+            }
+        }
+        self.entries.push(Entry { kind, info, offset });
+        Ok(())
+    }
+
     /// Writes index and footer, and makes the file durable.
     pub(crate) fn seal(mut self) -> Result<SealedPack, StoreError> {
         let (index, name) = encode_index(&self.entries, self.offset);

@@ -16,8 +16,9 @@ use crate::rebuild::{self, Survey};
 use crate::scan::{self, Tree};
 use crate::staging::{self, Staging};
 use crate::{
-    Batch, ObjectDigest, Realisation, RebuildReport, RecipeKey, Root, Sha256Digest, StoreError,
-    durable,
+    ArchiveReport, Artifact, Batch, Explanation, ListedObject, ObjectDigest, Realisation,
+    RebuildReport, RecipeKey, Root, RootName, Sha256Digest, Stats, StoreError, VerifyOptions,
+    VerifyReport, archive, durable, explain, verify,
 };
 
 /// How long an open waits for others to create, rebuild or let go of the index.
@@ -204,6 +205,60 @@ impl Store {
     /// From the index or the file system; what is not deleted then is deleted by the next.
     pub fn collect(&self, options: &CollectOptions) -> Result<CollectReport, StoreError> {
         collect::collect(&self.inner, options)
+    }
+
+    /// Reads everything, in several threads, and says what is wrong. What is corrupt is
+    /// moved aside, as by any read.
+    ///
+    /// # Errors
+    /// From the index or the file system. An interrupted run can be resumed.
+    pub fn verify(&self, options: &VerifyOptions) -> Result<VerifyReport, StoreError> {
+        verify::verify(&self.inner, options)
+    }
+
+    /// Why an object is in the store; none if it is not.
+    ///
+    /// # Errors
+    /// From the index or the file system.
+    pub fn why(&self, digest: &ObjectDigest) -> Result<Option<Explanation>, StoreError> {
+        explain::why(&self.inner, digest)
+    }
+
+    /// Counts and sizes.
+    ///
+    /// # Errors
+    /// From the index or the file system.
+    pub fn stats(&self) -> Result<Stats, StoreError> {
+        explain::stats(&self.inner)
+    }
+
+    /// Shows every object to `each`, sorted by digest.
+    ///
+    /// # Errors
+    /// From the index.
+    pub fn list(&self, each: &mut dyn FnMut(ListedObject)) -> Result<(), StoreError> {
+        explain::list(&self.inner, each)
+    }
+
+    /// Writes an artifact with all it needs to the file `target`, replacing it.
+    ///
+    /// # Errors
+    /// [`StoreError::NoArtifact`]; those of [`Store::read`]; from the file system.
+    pub fn export(&self, artifact: &Artifact, target: &Path) -> Result<ArchiveReport, StoreError> {
+        archive::export(self, artifact, target)
+    }
+
+    /// Takes in what [`Store::export`] has written, and keeps it under `root`. All of it is
+    /// verified; a damaged file changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Pack`] if the file is none, or damaged; from the index or the file system.
+    pub fn import(
+        &self,
+        path: &Path,
+        root: Option<&RootName>,
+    ) -> Result<ArchiveReport, StoreError> {
+        archive::import(self, path, root)
     }
 
     /// Every object that this handle has put or looked up, and that is protected while the

@@ -30,6 +30,8 @@ use crate::{ObjectDigest, RecipeKey, StoreError, staging};
 use mark::Marked;
 use plan::Plan;
 
+pub(crate) use plan::list_files;
+
 /// How a collection is to be done.
 #[derive(Debug, Clone)]
 pub struct CollectOptions {

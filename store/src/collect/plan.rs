@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::mark::Marked;
@@ -32,7 +32,7 @@ impl Subject {
 
 /// The files that a store has.
 #[derive(Debug, Default)]
-pub(super) struct Files {
+pub(crate) struct Files {
     objects: Vec<(ObjectDigest, PathBuf)>,
     packs: Vec<(ObjectDigest, PathBuf)>,
 }
@@ -73,7 +73,7 @@ struct Surveyed {
 
 /// Lists the files while no batch is between its files and its rows: a file that
 /// has no row afterwards is an orphan.
-pub(super) fn list_files(store: &Inner) -> Result<Files, StoreError> {
+pub(crate) fn list_files(store: &Inner) -> Result<Files, StoreError> {
     let _publishing = store.nobody_publishes()?;
     let mut files = Files::default();
     for directory in list(&store.layout.objects())? {
@@ -91,6 +91,30 @@ pub(super) fn list_files(store: &Inner) -> Result<Files, StoreError> {
         }
     }
     Ok(files)
+}
+
+impl Files {
+    /// Those that are neither one of these large objects nor one of these packs.
+    pub(crate) fn without_rows(
+        self,
+        objects: &HashSet<ObjectDigest>,
+        packs: &HashSet<ObjectDigest>,
+    ) -> Vec<PathBuf> {
+        // What a newer program wrote is not ours to judge.
+        let is_newer =
+            |path: &PathBuf| matches!(Pack::open(path), Err(StoreError::NewerPack { .. }));
+        let objects = self
+            .objects
+            .into_iter()
+            .filter(|(digest, _)| !objects.contains(digest));
+        let packs = self
+            .packs
+            .into_iter()
+            .filter(|(name, path)| !packs.contains(name) && !is_newer(path));
+        let mut paths: Vec<_> = objects.chain(packs).map(|(_, path)| path).collect();
+        paths.sort_unstable();
+        paths
+    }
 }
 
 impl Plan {
@@ -193,7 +217,14 @@ impl Plan {
                 live,
             });
         }
-        plan.add_orphans(marked, files, &packs);
+        let large = marked
+            .objects
+            .iter()
+            .filter(|row| row.pack.is_none())
+            .map(|row| row.digest)
+            .collect();
+        plan.orphans = files.without_rows(&large, &packs.keys().copied().collect());
+        plan.freed += plan.orphans.iter().map(|path| length(path)).sum::<u64>();
         plan.freed += plan
             .files
             .iter()
@@ -201,30 +232,6 @@ impl Plan {
             .map(|row| row.size)
             .sum::<u64>();
         Ok(plan)
-    }
-
-    fn add_orphans(&mut self, marked: &Marked, files: Files, packs: &BTreeMap<ObjectDigest, i64>) {
-        let known: HashSet<&ObjectDigest> = marked
-            .objects
-            .iter()
-            .filter(|row| row.pack.is_none())
-            .map(|row| &row.digest)
-            .collect();
-        for (digest, path) in files.objects {
-            if !known.contains(&digest) {
-                self.freed += length(&path);
-                self.orphans.push(path);
-            }
-        }
-        for (name, path) in files.packs {
-            // What a newer program wrote is not ours to judge.
-            let is_newer = || matches!(Pack::open(&path), Err(StoreError::NewerPack { .. }));
-            if !packs.contains_key(&name) && !is_newer() {
-                self.freed += length(&path);
-                self.orphans.push(path);
-            }
-        }
-        self.orphans.sort_unstable();
     }
 
     pub(super) fn report(&self, marked: &Marked) -> CollectReport {
@@ -365,6 +372,6 @@ fn dead_subjects(
     realisations.chain(roots).collect()
 }
 
-fn length(path: &PathBuf) -> u64 {
+fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }

@@ -285,6 +285,39 @@ impl Index {
         self.query(rows::roots)
     }
 
+    /// The names of all packs.
+    pub(crate) fn packs(&self) -> Result<Vec<ObjectDigest>, StoreError> {
+        self.query(|connection| {
+            connection
+                .prepare("SELECT name FROM packs")?
+                .query_map([], |row| Ok(ObjectDigest::from_bytes(row.get(0)?)))?
+                .collect()
+        })
+    }
+
+    /// Every realisation with its sequence, sorted by key.
+    pub(crate) fn realisations(&self) -> Result<Vec<(RecipeKey, i64, Realisation)>, StoreError> {
+        self.query(|connection| {
+            let mut statement = connection.prepare(
+                "SELECT key, sequence, name, digest FROM realisations
+                 LEFT JOIN realisation_outputs ON realisation = id ORDER BY key",
+            )?;
+            let mut rows = statement.query([])?;
+            let mut found: Vec<(RecipeKey, i64, Realisation)> = Vec::new();
+            while let Some(row) = rows.next()? {
+                let key = RecipeKey::from_bytes(row.get(0)?);
+                if found.last().is_none_or(|(last, ..)| *last != key) {
+                    found.push((key, row.get(1)?, Realisation::default()));
+                }
+                if let (Some((.., value)), Some(name)) = (found.last_mut(), row.get(2)?) {
+                    let digest = ObjectDigest::from_bytes(row.get(3)?);
+                    value.outputs.insert(name, digest);
+                }
+            }
+            Ok(found)
+        })
+    }
+
     /// The highest sequence of any record.
     pub(crate) fn last_sequence(&self) -> Result<i64, StoreError> {
         self.query(|connection| {

@@ -9,3 +9,4 @@ mod objects;
 mod processes;
 mod properties;
 mod scan;
+mod tools;
