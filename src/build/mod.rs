@@ -5,6 +5,7 @@ mod dags;
 mod error;
 mod image;
 mod lock;
+mod roots;
 mod target;
 mod workspace;
 
@@ -15,6 +16,7 @@ use tokio::sync::OnceCell;
 pub use dags::{DagOptions, ImageNaming};
 pub use error::BuildError;
 pub use lock::{LockError, LockFile};
+pub use roots::{keep_build, keep_newest_generations};
 pub use target::{Target, TargetOptions};
 pub use workspace::{Workspace, WorkspaceOptions};
 
@@ -55,6 +57,21 @@ impl<'a> Build<'a> {
             open,
             inputs: OnceCell::new(),
         })
+    }
+
+    /// Keeps what this build has used from collection, until the next of the same `command`.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn keep(&self, command: &str) -> Result<(), BuildError> {
+        let project = self.workspace.project().spec.name.to_string();
+        let environment = self.target.environment.to_string();
+        Ok(keep_build(
+            self.workspace.store(),
+            &project,
+            &environment,
+            command,
+        )?)
     }
 
     /// The project's version: a label of what is built, never content.

@@ -6,6 +6,7 @@ use super::arguments::{DagArguments, DeployArguments};
 use super::context::Context;
 use super::deployment::{Part, prepare};
 use super::outcome::Outcome;
+use crate::build::{BuildError, keep_newest_generations};
 use crate::ui::{CommandError, Exit};
 
 /// Flags of `deploy` and `deploy-dags`.
@@ -50,6 +51,10 @@ fn run(
         let prepared = prepare(&workspace, arguments, part, true).await?;
         let summary = prepared.plan.summary.clone();
         let applied = prepared.environment.apply(prepared.plan).await?;
+        if applied.changed {
+            let key = prepared.environment.key();
+            keep_newest_generations(workspace.store(), key).map_err(BuildError::from)?;
+        }
         Ok(Outcome::new(&prepared.target, &applied, &summary))
     })?;
     context.printer.result(&outcome, || outcome.text(""))?;

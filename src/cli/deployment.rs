@@ -70,6 +70,11 @@ pub(super) async fn prepare(
             }
         }
     };
+    build.keep(match part {
+        Part::Everything(_) => "everything",
+        Part::Dags(_) => "dags",
+        Part::Image => "image",
+    })?;
     let desired = Desired {
         image: match part {
             Part::Dags(_) => DesiredImage::Existing(digest),
