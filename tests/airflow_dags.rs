@@ -46,7 +46,11 @@ fn projects(scratch: &Path) -> Option<Vec<Project>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = vec![
         ("scaffold".to_owned(), scaffold, scaffold_python),
-        ("hello".to_owned(), root.join("examples/hello"), bigflow.clone()),
+        (
+            "hello".to_owned(),
+            root.join("examples/hello"),
+            bigflow.clone(),
+        ),
     ];
     for fixture in std::fs::read_dir(fixtures()).unwrap() {
         let path = fixture.unwrap().path();
@@ -59,6 +63,9 @@ fn projects(scratch: &Path) -> Option<Vec<Project>> {
             .map(|(name, source, python)| {
                 let directory = scratch.join(&name);
                 copy_folder(&source, &directory);
+                if name == "scaffold" {
+                    name_a_registry(&directory.join("deployment_config.py"));
+                }
                 Project {
                     name,
                     directory,
@@ -67,6 +74,14 @@ fn projects(scratch: &Path) -> Option<Vec<Project>> {
             })
             .collect(),
     )
+}
+
+/// Without a host, a repository's name is not yet what Docker reads it as.
+fn name_a_registry(config: &Path) {
+    let text = std::fs::read_to_string(config).unwrap();
+    let full = text.replace("'test_repository'", "'registry.test/test_repository'");
+    assert_ne!(text, full);
+    std::fs::write(config, full).unwrap();
 }
 
 impl Scene {
@@ -84,7 +99,13 @@ impl Scene {
         for project in &scene.projects {
             let machine = scene.machine(project);
             for format in ["default", "bigflow-1.11"] {
-                let arguments = ["build-dags", "--image-ref", "tag", "--start-time", START_TIME];
+                let arguments = [
+                    "build-dags",
+                    "--image-ref",
+                    "tag",
+                    "--start-time",
+                    START_TIME,
+                ];
                 let finished = machine.forebay(
                     &project.directory,
                     arguments.into_iter().chain(["--dag-format", format]),
@@ -212,6 +233,13 @@ fn differences(path: &str, left: &Value, right: &Value, found: &mut Vec<String>)
     }
 }
 
+/// Takes the known differences out, which must be there.
+fn take(found: &mut Vec<String>, known: &str, times: usize) {
+    let all = found.len();
+    found.retain(|difference| !difference.contains(known));
+    assert_eq!(all - found.len(), times, "{known}");
+}
+
 fn workflow_of(project: &str, name: &str) -> String {
     let id = name.split("__v").next().unwrap();
     format!("{project}/{id}")
@@ -241,7 +269,10 @@ fn every_airflow_understands_what_the_workflows_say() {
                     .iter()
                     .map(|&(name, python, format)| {
                         let scene = &scene;
-                        ((name, format), scope.spawn(move || scene.load(python, format)))
+                        (
+                            (name, format),
+                            scope.spawn(move || scene.load(python, format)),
+                        )
                     })
                     .collect();
                 running
@@ -261,7 +292,10 @@ fn the_default_format_is_the_workflow(scene: &Scene, loaded: &AllLoaded) {
     let due = &loaded[&("2_9", "bigflow-1.11")];
     let mut found = Vec::new();
     let mut compared = 0;
-    for ((airflow, _), folders) in loaded.iter().filter(|((_, format), _)| *format == "default") {
+    for ((airflow, _), folders) in loaded
+        .iter()
+        .filter(|((_, format), _)| *format == "default")
+    {
         for (project, said) in &scene.said {
             let Loaded { errors, dags } = &folders[project];
             assert_eq!(errors, &BTreeMap::new(), "Airflow {airflow}, {project}");
@@ -274,8 +308,15 @@ fn the_default_format_is_the_workflow(scene: &Scene, loaded: &AllLoaded) {
                 let path = format!("Airflow {airflow}, {project}, {id}");
                 let (dag, runs) = split(dag);
                 differences(&path, &dag, &said[id], &mut found);
-                if let Some(bigflows) = due[project].dags.get(id) {
-                    differences(&format!("{path} runs"), &runs, &split(bigflows).1, &mut found);
+                // Without tasks there is nothing to run; only Airflow 3 does that on time.
+                let has_tasks = said[id]["tasks"] != json!({});
+                if let Some(bigflows) = due[project].dags.get(id).filter(|_| has_tasks) {
+                    differences(
+                        &format!("{path} runs"),
+                        &runs,
+                        &split(bigflows).1,
+                        &mut found,
+                    );
                     compared += 1;
                 }
             }
@@ -288,14 +329,20 @@ fn the_default_format_is_the_workflow(scene: &Scene, loaded: &AllLoaded) {
 /// What each release makes of BigFlow's own files. If one of these is no longer so,
 /// `default_format.rs` has a mend too many.
 fn bigflows_format_has_the_faults_that_are_mended(scene: &Scene, loaded: &AllLoaded) {
-    for ((airflow, _), folders) in loaded.iter().filter(|((_, format), _)| *format != "default") {
+    // A generator of secrets is used up after the first job.
+    let secrets = "secrets/generated";
+    for ((airflow, _), folders) in loaded
+        .iter()
+        .filter(|((_, format), _)| *format != "default")
+    {
         for (project, Loaded { errors, dags }) in folders {
             let said = &scene.said[project];
             let mut all_errors = errors.iter();
             if *airflow == "3" {
                 assert_eq!(errors.len(), said.len(), "{project}");
                 assert!(
-                    all_errors.all(|(_, error)| error.contains("No module named 'airflow.contrib'")),
+                    all_errors
+                        .all(|(_, error)| error.contains("No module named 'airflow.contrib'")),
                     "{errors:?}"
                 );
                 continue;
@@ -309,14 +356,21 @@ fn bigflows_format_has_the_faults_that_are_mended(scene: &Scene, loaded: &AllLoa
                 let mut found = Vec::new();
                 differences("", &split(dag).0, &said[id], &mut found);
                 // '2.10.5' < '2.3.0', as texts.
-                let expected = match *airflow {
-                    "2_10" => "/config_file: null instead of",
-                    _ => "",
-                };
-                found.retain(|difference| {
-                    expected.is_empty() || !difference.contains(expected)
-                });
-                assert_eq!(found, Vec::<String>::new(), "Airflow {airflow}, {project}, {id}");
+                if *airflow == "2_10" {
+                    take(
+                        &mut found,
+                        "/config_file: null instead of",
+                        said[id]["tasks"].as_object().unwrap().len(),
+                    );
+                }
+                if workflow_of(project, id) == secrets {
+                    take(&mut found, "/tasks/second/pod/secrets: [] instead of", 1);
+                }
+                assert_eq!(
+                    found,
+                    Vec::<String>::new(),
+                    "Airflow {airflow}, {project}, {id}"
+                );
             }
         }
     }

@@ -92,6 +92,9 @@ fn value() -> impl Strategy<Value = String> {
         1 => text().prop_map(|text| format!("[1, {}, None]", literal(&text))),
         1 => text().prop_map(|text| format!("{{'k': {}}}", literal(&text))),
         1 => Just("HELPER".to_owned()),
+        1 => Just("COMMON['b']".to_owned()),
+        1 => text().prop_map(|text| format!("os.environ.get('FOREBAY_TEST_UNSET', {})", literal(&text))),
+        1 => Just("os.getenv('FOREBAY_TEST_UNSET')".to_owned()),
     ]
 }
 
@@ -103,7 +106,8 @@ fn key() -> impl Strategy<Value = &'static str> {
 fn properties() -> impl Strategy<Value = String> {
     let items = prop::collection::vec((key(), value()), 0..5);
     let own = prop_oneof![12 => Just(None), 1 => Just(Some("dev")), 1 => Just(Some("prod"))];
-    (items, own, any::<bool>()).prop_map(|(mut items, own, as_call)| {
+    let common = prop_oneof![4 => Just(None), 1 => Just(Some("COMMON"))];
+    (items, own, any::<bool>(), common).prop_map(|(mut items, own, as_call, common)| {
         if let Some(name) = own {
             items.push(("env", literal(name)));
         }
@@ -118,10 +122,11 @@ fn properties() -> impl Strategy<Value = String> {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        if as_call && !repeated {
-            format!("dict({})", write("=", ""))
-        } else {
-            format!("{{{}}}", write(": ", "'"))
+        match common {
+            Some(common) if as_call && !repeated => format!("dict({common}, {})", write("=", "")),
+            Some(common) => format!("{{**{common}, {}}}", write(": ", "'")),
+            None if as_call && !repeated => format!("dict({})", write("=", "")),
+            None => format!("{{{}}}", write(": ", "'")),
         }
     })
 }
@@ -129,6 +134,27 @@ fn properties() -> impl Strategy<Value = String> {
 fn environment_name() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["dev", "prod", "qa"])
 }
+
+/// What opens the chain of calls, stands between two of them, and closes it.
+fn layout() -> impl Strategy<Value = (&'static str, &'static str, &'static str)> {
+    prop::sample::select(vec![
+        ("", "", ""),
+        ("", " \\\n    ", ""),
+        ("(\n    ", "\n    # a comment\n    ", "\n)"),
+        ("", "\ndeployment_config", ""),
+        ("", "\ndeployment_config = deployment_config", ""),
+    ])
+}
+
+/// How the classes are imported, and what then stands before their names.
+const IMPORTS: [(&str, &str); 3] = [
+    (
+        "from bigflow.configuration import Config, DeploymentConfig",
+        "",
+    ),
+    ("import bigflow.configuration", "bigflow.configuration."),
+    ("from bigflow import configuration as c", "c."),
+];
 
 fn case() -> impl Strategy<Value = Case> {
     let first = (
@@ -161,7 +187,7 @@ fn case() -> impl Strategy<Value = Case> {
         0..5,
     );
     let environment = prop::option::of(prop_oneof![4 => environment_name(), 1 => Just("")]);
-    (first, others, variables, environment).prop_map(|(first, others, variables, environment)| {
+    (first, others, variables, environment, layout(), prop::sample::select(IMPORTS.to_vec())).prop_map(|(first, others, variables, environment, layout, imports)| {
         let (name, properties, is_master, is_default, prefix) = first;
         let mut arguments = vec![format!("{}, {properties}", literal(name))];
         let flag = |flag: bool| if flag { "True" } else { "False" };
@@ -174,17 +200,20 @@ fn case() -> impl Strategy<Value = Case> {
             }
             None => "Config",
         };
+        let (import, prefix) = imports;
+        let (open, between, close) = layout;
         let mut source = format!(
-            "from bigflow.configuration import Config, DeploymentConfig\nHELPER = 'help{{c}}'\ndeployment_config = {class}({})",
+            "import os\n{import}\nHELPER = 'help{{c}}'\nCOMMON = {{'b': 'common {{a}}', 'd': HELPER}}\ndeployment_config = {open}{prefix}{class}({})",
             arguments.join(", ")
         );
         for (name, properties, is_default) in others {
             let is_default = is_default.map_or_else(String::new, |value| format!(", is_default={value}"));
             source.push_str(&format!(
-                ".add_configuration(\n    name={}, properties={properties}{is_default})",
+                "{between}.add_configuration(\n    name={}, properties={properties}{is_default})",
                 literal(name)
             ));
         }
+        source.push_str(close);
         source.push('\n');
         let mut distinct: Vec<(String, String)> = Vec::new();
         for (name, value) in variables {

@@ -120,7 +120,10 @@ impl Bench {
     /// What is wrong with the file's syntax to Python.
     fn syntax_error(&self, file: &Path) -> Option<String> {
         let output = Command::new(&self.python)
-            .args(["-c", "import sys; compile(open(sys.argv[1]).read(), sys.argv[1], 'exec')"])
+            .args([
+                "-c",
+                "import sys; compile(open(sys.argv[1]).read(), sys.argv[1], 'exec')",
+            ])
             .arg(file)
             .output()
             .unwrap();
@@ -159,10 +162,9 @@ fn the_bigflow_format_is_bigflows_byte_for_byte() {
             std::fs::remove_dir_all(&folder).unwrap();
 
             let arguments = ["build-dags", "--dag-format", "bigflow-1.11", "--start-time"];
-            let finished = bench.machine(time_zone).forebay(
-                &project,
-                arguments.into_iter().chain([start_time]),
-            );
+            let finished = bench
+                .machine(time_zone)
+                .forebay(&project, arguments.into_iter().chain([start_time]));
             assert_eq!(finished.status, 0, "{name}: {}", finished.stderr);
             let ours = read_folder(&folder);
             assert_eq!(
@@ -193,7 +195,10 @@ fn mended_a_job_without_a_time_limit_gets_three_hours() {
         "import bigflow\nfrom app.jobs import Job\nw = bigflow.Workflow('w', [Job('j', execution_timeout_sec=0)])\n",
     );
     let output = bench.bigflow(&project, "2026-01-01", "UTC");
-    assert!(!output.status.success(), "BigFlow has no such fault any more");
+    assert!(
+        !output.status.success(),
+        "BigFlow has no such fault any more"
+    );
     let finished = bench.forebay(&project, "bigflow-1.11");
     assert_eq!(finished.status, 0, "{}", finished.stderr);
     let file = &read_folder(&project.join(".dags"))["w__v1__2026_01_01_00_00_00_dag.py"];
@@ -210,13 +215,24 @@ fn mended_a_dash_in_a_jobs_id_is_no_syntax_error() {
         "import bigflow\nfrom app.jobs import Job\nw = bigflow.Workflow('w', [Job('my-job'), Job('next-job')])\n",
     );
     let file = project.join(".dags/w__v1__2026_01_01_00_00_00_dag.py");
-    assert!(bench.bigflow(&project, "2026-01-01", "UTC").status.success());
     assert!(
-        bench.syntax_error(&file).is_some_and(|error| error.contains("SyntaxError")),
+        bench
+            .bigflow(&project, "2026-01-01", "UTC")
+            .status
+            .success()
+    );
+    assert!(
+        bench
+            .syntax_error(&file)
+            .is_some_and(|error| error.contains("SyntaxError")),
         "BigFlow has no such fault any more"
     );
     let finished = bench.forebay(&project, "bigflow-1.11");
-    assert!(finished.status != 0 && finished.stderr.contains("my-job"), "{}", finished.stderr);
+    assert!(
+        finished.status != 0 && finished.stderr.contains("my-job"),
+        "{}",
+        finished.stderr
+    );
     let finished = bench.forebay(&project, "default");
     assert_eq!(finished.status, 0, "{}", finished.stderr);
     assert_eq!(bench.syntax_error(&file), None);
@@ -227,10 +243,16 @@ fn mended_the_workflow_of_an_id_is_not_the_last_one_that_was_found() {
     let Some(bench) = Bench::new() else {
         return;
     };
-    let text = "import bigflow\nfrom app.jobs import Job\nw = bigflow.Workflow('same', [Job('j')])\n";
+    let text =
+        "import bigflow\nfrom app.jobs import Job\nw = bigflow.Workflow('same', [Job('j')])\n";
     let project = bench.project("same_id", text);
     std::fs::write(project.join("app/other.py"), text).unwrap();
-    assert!(bench.bigflow(&project, "2026-01-01", "UTC").status.success());
+    assert!(
+        bench
+            .bigflow(&project, "2026-01-01", "UTC")
+            .status
+            .success()
+    );
     assert_eq!(
         read_folder(&project.join(".dags")).len(),
         2,
@@ -254,7 +276,12 @@ fn mended_a_module_that_raises_a_value_error_is_not_skipped() {
     let text = "import bigflow\nfrom app.jobs import Job\nw = bigflow.Workflow('w', [Job('j')])\n";
     let project = bench.project("skipped", text);
     std::fs::write(project.join("app/other.py"), "int('x')\n").unwrap();
-    assert!(bench.bigflow(&project, "2026-01-01", "UTC").status.success());
+    assert!(
+        bench
+            .bigflow(&project, "2026-01-01", "UTC")
+            .status
+            .success()
+    );
     let finished = bench.forebay(&project, "bigflow-1.11");
     assert!(
         finished.status != 0 && finished.stderr.contains("app/other.py"),

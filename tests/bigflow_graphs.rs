@@ -202,8 +202,15 @@ class Job(bigflow.Job):
         let theirs = read(&bigflows);
         assert!(theirs == read(&same), "{source}");
         let theirs = order_and_edges(&theirs, "t");
-        assert_eq!(order_and_edges(&read(&default), "task_"), theirs, "{source}");
-        let here = theirs.iter().filter(|line| line.contains(" waits for ")).count();
+        assert_eq!(
+            order_and_edges(&read(&default), "task_"),
+            theirs,
+            "{source}"
+        );
+        let here = theirs
+            .iter()
+            .filter(|line| line.contains(" waits for "))
+            .count();
         edges += here;
         with_edges += usize::from(here > 0);
     }

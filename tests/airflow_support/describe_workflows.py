@@ -73,7 +73,8 @@ def describe_task(workflow, package, job, upstream, secrets, start_date):
             "name_without_suffix": True,
             "image": "%s:%s" % (PROJECT.docker_repository, PROJECT.version.replace("+", "-")),
             "command": ["python", "-m", "bigflow", "run"],
-            "secrets": [[secret, secret.replace("_", "-"), secret] for secret in secrets],
+            # Airflow writes the names of variables in capitals.
+            "secrets": [[secret.upper(), secret.replace("_", "-"), secret] for secret in secrets],
         },
     }
 
