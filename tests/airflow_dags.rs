@@ -14,7 +14,7 @@ mod forebay_support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use bigflow_support::{copy_folder, fixtures};
+use bigflow_support::{copy_folder, fixtures, name_a_registry};
 use forebay_support::{Machine, installed};
 use serde_json::{Map, Value, json};
 
@@ -74,14 +74,6 @@ fn projects(scratch: &Path) -> Option<Vec<Project>> {
             })
             .collect(),
     )
-}
-
-/// Without a host, a repository's name is not yet what Docker reads it as.
-fn name_a_registry(config: &Path) {
-    let text = std::fs::read_to_string(config).unwrap();
-    let full = text.replace("'test_repository'", "'registry.test/test_repository'");
-    assert_ne!(text, full);
-    std::fs::write(config, full).unwrap();
 }
 
 impl Scene {

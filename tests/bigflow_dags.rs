@@ -8,11 +8,12 @@ mod bigflow_support;
 mod forebay_support;
 
 use std::collections::BTreeMap;
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use bigflow_support::{bigflow_python, copy_folder, fixtures};
-use forebay_support::{Finished, Machine};
+use bigflow_support::{bigflow_python, copy_folder, fixtures, name_a_registry};
+use forebay_support::{Finished, Machine, installed};
 
 /// With the time zones that they are built in: BigFlow's hourly start depends on it.
 const START_TIMES: [(&str, &str); 7] = [
@@ -62,9 +63,9 @@ impl Bench {
             .with_variable("FOREBAY_STORE", store.to_str().unwrap())
     }
 
-    fn copy_of(&self, fixture: &str) -> PathBuf {
-        let project = self.scratch.path().join(fixture);
-        copy_folder(&fixtures().join(fixture), &project);
+    fn copy_of(&self, source: &Path) -> PathBuf {
+        let project = self.scratch.path().join(source.file_name().unwrap());
+        copy_folder(source, &project);
         project
     }
 
@@ -93,8 +94,11 @@ impl Bench {
         project
     }
 
-    /// Runs `bigflow build-dags`.
+    /// Runs `bigflow build-dags`, and says yes to everything.
     fn bigflow(&self, project: &Path, start_time: &str, time_zone: &str) -> Output {
+        let mut answer = tempfile::tempfile().unwrap();
+        answer.write_all(b"y\ny\n").unwrap();
+        answer.rewind().unwrap();
         let path = format!(
             "{}:{}",
             self.python.parent().unwrap().display(),
@@ -105,6 +109,7 @@ impl Bench {
             .current_dir(project)
             .env("PATH", path)
             .env("TZ", time_zone)
+            .stdin(answer)
             .output()
             .unwrap()
     }
@@ -136,23 +141,46 @@ fn the_bigflow_format_is_bigflows_byte_for_byte() {
     let Some(bench) = Bench::new() else {
         return;
     };
-    let mut compared = 0;
-    let mut names: Vec<String> = std::fs::read_dir(fixtures())
+    let Some((scaffold, scaffold_python)) =
+        installed("FOREBAY_TEST_SCAFFOLD").zip(installed("FOREBAY_TEST_SCAFFOLD_PYTHON"))
+    else {
+        return;
+    };
+    let bench_with_scaffold = Bench {
+        python: scaffold_python,
+        scratch: tempfile::tempdir().unwrap(),
+    };
+    let scaffold_copy = bench_with_scaffold.copy_of(&scaffold);
+    name_a_registry(&scaffold_copy.join("deployment_config.py"));
+    let mut projects = vec![(&bench_with_scaffold, scaffold_copy)];
+    let mut sources: Vec<PathBuf> = std::fs::read_dir(fixtures())
         .unwrap()
-        .map(|fixture| fixture.unwrap().file_name().into_string().unwrap())
+        .map(|fixture| fixture.unwrap().path())
         .collect();
-    names.sort_unstable();
-    assert!(names.len() >= 12, "{names:?}");
-    for (index, name) in names.iter().enumerate() {
-        let project = bench.copy_of(name);
-        let start_times = if OF_EVERY_TIME_ZONE.contains(&name.as_str()) {
+    sources.sort_unstable();
+    projects.extend(sources.iter().map(|source| (&bench, bench.copy_of(source))));
+    assert!(projects.len() > 12, "{}", projects.len());
+
+    let mut compared = 0;
+    for (index, (bench, project)) in projects.iter().enumerate() {
+        let name = project.file_name().unwrap().to_str().unwrap();
+        let start_times = if OF_EVERY_TIME_ZONE.contains(&name) {
             &START_TIMES[..]
         } else {
             &START_TIMES[index % START_TIMES.len()..][..1]
         };
         for &(start_time, time_zone) in start_times {
+            // First ours: BigFlow renames the files of a project of its version 1.0.
             let folder = project.join(".dags");
-            let output = bench.bigflow(&project, start_time, time_zone);
+            let arguments = ["build-dags", "--dag-format", "bigflow-1.11", "--start-time"];
+            let finished = bench
+                .machine(time_zone)
+                .forebay(project, arguments.into_iter().chain([start_time]));
+            assert_eq!(finished.status, 0, "{name}: {}", finished.stderr);
+            let ours = read_folder(&folder);
+            std::fs::remove_dir_all(&folder).unwrap();
+
+            let output = bench.bigflow(project, start_time, time_zone);
             assert!(
                 output.status.success(),
                 "bigflow build-dags in {name}:\n{}",
@@ -160,13 +188,6 @@ fn the_bigflow_format_is_bigflows_byte_for_byte() {
             );
             let theirs = read_folder(&folder);
             std::fs::remove_dir_all(&folder).unwrap();
-
-            let arguments = ["build-dags", "--dag-format", "bigflow-1.11", "--start-time"];
-            let finished = bench
-                .machine(time_zone)
-                .forebay(&project, arguments.into_iter().chain([start_time]));
-            assert_eq!(finished.status, 0, "{name}: {}", finished.stderr);
-            let ours = read_folder(&folder);
             assert_eq!(
                 theirs.keys().collect::<Vec<_>>(),
                 ours.keys().collect::<Vec<_>>(),

@@ -59,3 +59,13 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
 pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/projects")
 }
+
+/// Gives the scaffold's repository a host: without one, Forebay writes in full what Docker
+/// reads the name as.
+#[allow(dead_code)]
+pub(crate) fn name_a_registry(config: &Path) {
+    let text = std::fs::read_to_string(config).unwrap();
+    let full = text.replace("'test_repository'", "'registry.test/test_repository'");
+    assert_ne!(text, full);
+    std::fs::write(config, full).unwrap();
+}
