@@ -82,7 +82,7 @@ pub enum BuildError {
     #[error(transparent)]
     Tag(#[from] ParseReferenceError),
     /// No workflow has the id that was asked for.
-    #[error("there is no workflow {id:?} in the project")]
+    #[error("there is no workflow {id:?} in the project; it has {}", known.join(", "))]
     NoSuchWorkflow {
         /// What was asked for.
         id: String,

@@ -12,19 +12,25 @@ use crate::project::DagFormat;
 #[derive(Debug, Clone, Args)]
 pub(super) struct GlobalArguments {
     /// Run as if started in DIRECTORY
-    #[arg(short = 'C', long, global = true, value_name = "DIRECTORY")]
+    #[arg(
+        short = 'C',
+        long,
+        global = true,
+        value_name = "DIRECTORY",
+        help_heading = "Everywhere"
+    )]
     pub(super) directory: Option<PathBuf>,
 
     /// The Python that can import the project [default: the active or the project's virtual environment, else python3]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Everywhere")]
     pub(super) python: Option<PathBuf>,
 
     /// Print the result as one JSON document
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere")]
     pub(super) json: bool,
 
     /// Print no progress
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = "Everywhere")]
     pub(super) quiet: bool,
 }
 
@@ -127,23 +133,34 @@ pub(super) enum AuthMethodArgument {
 #[derive(Debug, Clone, Args)]
 pub(super) struct AuthenticationArguments {
     /// How to log in to Google
-    #[arg(short, long, value_enum, default_value = "local_account")]
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "local_account",
+        help_heading = "Login"
+    )]
     pub(super) auth_method: AuthMethodArgument,
 
     /// The full URL that gives the token, for --auth-method vault (also -ve) [default: the environment's vault_endpoint]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help_heading = "Login")]
     pub(super) vault_endpoint: Option<String>,
 
     /// Whether Vault's certificate is verified: true, false, or a file with the authority to trust (also -vev)
-    #[arg(long, value_name = "true|false|PATH")]
+    #[arg(long, value_name = "true|false|PATH", help_heading = "Login")]
     pub(super) vault_endpoint_verify: Option<String>,
 
     /// The Vault token, for --auth-method vault (also -vs) [default: the environment's vault_secret]; a process list shows it, $bf_vault_secret does not
-    #[arg(long, value_name = "TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        hide_env_values = true,
+        help_heading = "Login"
+    )]
     pub(super) vault_secret: Option<String>,
 
     /// Read the Google access token from a file
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = "Login")]
     pub(super) access_token_file: Option<PathBuf>,
 }
 

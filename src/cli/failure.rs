@@ -6,9 +6,10 @@ use crate::build::BuildError;
 use crate::credentials::CredentialError;
 use crate::environment::EnvironmentError;
 use crate::http::HttpClientError;
-use crate::project::ConfigError;
+use crate::image::ImageError;
+use crate::project::{ConfigError, ProjectError};
 use crate::registry::RegistryError;
-use crate::ui::{CommandError, Exit};
+use crate::ui::{CommandError, Exit, closest};
 
 impl From<BuildError> for CommandError {
     fn from(error: BuildError) -> Self {
@@ -16,7 +17,9 @@ impl From<BuildError> for CommandError {
             BuildError::Store(_) | BuildError::Python(_) | BuildError::NoStoreDirectory => {
                 Exit::Failed
             }
-            BuildError::Registry(error) => registry_exit(error),
+            BuildError::Registry(error) | BuildError::Image(ImageError::Registry(error)) => {
+                registry_exit(error)
+            }
             BuildError::Wheels(_) | BuildError::Image(_) | BuildError::Probe(_) => Exit::Failed,
             _ => Exit::Usage,
         };
@@ -33,6 +36,26 @@ impl From<BuildError> for CommandError {
             BuildError::Bucket { .. } => {
                 failure.next("write the bucket's name, gs://NAME, or file://FOLDER")
             }
+            BuildError::Project(ProjectError::NotFound { .. }) => {
+                failure.next("go to the project's folder, or name it with --directory")
+            }
+            BuildError::NoSuchWorkflow { id, known } => match closest(id, known) {
+                Some(known) => failure.next(format!("did you mean --workflow {known}?")),
+                None => failure.next("name one of them"),
+            },
+            BuildError::NoWorkflow => {
+                failure.next("check that the project's packages define bigflow.Workflow objects")
+            }
+            BuildError::Probe(probe) => match probe.next_step() {
+                Some(step) => failure.next(step),
+                None => failure,
+            },
+            BuildError::Image(ImageError::Lines { .. }) => {
+                failure.next("mend the Dockerfile; `forebay image plan` shows what each line means")
+            }
+            BuildError::Wheels(_) | BuildError::Image(ImageError::Wheel(_)) => failure.next(
+                "mend the requirements file, or the index that pip is configured to use, then run the command again",
+            ),
             BuildError::Project(_) => failure.next("mend the file and run the command again"),
             BuildError::Version(_) => failure.next(
                 "name tags like 0.1.0, or write `version` into bigflow.build.setup()",
@@ -46,7 +69,9 @@ impl From<BuildError> for CommandError {
             BuildError::Lock(_) => failure.next(
                 "mend forebay.lock, or delete it: the next build asks the registry again and writes a new one",
             ),
-            BuildError::Registry(error) => registry_next(failure, error),
+            BuildError::Registry(error) | BuildError::Image(ImageError::Registry(error)) => {
+                registry_next(failure, error)
+            }
             _ => failure,
         }
     }
@@ -54,12 +79,11 @@ impl From<BuildError> for CommandError {
 
 fn config_next(failure: CommandError, error: &ConfigError) -> CommandError {
     match error {
-        ConfigError::NoSuchEnvironment { known, .. } | ConfigError::NoDefault { known } => {
-            match known.first() {
-                Some(first) => failure.next(format!("name one of them: -c {first}")),
-                None => failure.next("add an environment to the file"),
-            }
-        }
+        ConfigError::NoSuchEnvironment { name, known } => match closest(name, known) {
+            Some(known) => failure.next(format!("did you mean -c {known}?")),
+            None => failure.next("name one of them with -c, or add it to the file"),
+        },
+        ConfigError::NoDefault { .. } => failure.next("name one of them with -c"),
         ConfigError::Unset { variable, .. } => {
             failure.next(format!("set {variable}, or write the value into the file"))
         }
@@ -163,6 +187,8 @@ impl From<EnvironmentError> for CommandError {
                     "look with `forebay status`; --restore-drift puts back what was recorded",
                 )
             }
+            EnvironmentError::Held { remaining, .. } if remaining.as_secs() == 0 => failure
+                .next("`forebay resume` carries it to its end, `forebay abort` takes it back; `forebay deploy` does the first by itself"),
             EnvironmentError::Held { .. } => {
                 failure.next("wait until it is done, then run the command again")
             }
