@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use forebay_store::Store;
+
 use super::BuildError;
 use crate::bucket::BucketLocation;
 use crate::oci::Repository;
@@ -47,6 +49,7 @@ impl Target {
         project: &Project,
         options: TargetOptions,
         interpreter: FindInterpreter<'_>,
+        store: &Store,
         warn: &dyn Fn(String),
     ) -> Result<Self, BuildError> {
         let config_path = match &options.deployment_config {
@@ -54,7 +57,7 @@ impl Target {
             None => project.deployment_config_path(),
         };
         let (config, declared_repository) = if config_path.exists() {
-            let loaded = DeploymentConfig::load(&config_path, interpreter)?;
+            let loaded = DeploymentConfig::load_remembered(&config_path, interpreter, Some(store))?;
             loaded.warnings.into_iter().for_each(warn);
             let chosen = options.environment.as_deref();
             let resolved = loaded.config.resolve(chosen, &process_variables())?;
