@@ -107,7 +107,7 @@ impl Build<'_> {
                 };
                 render_with_ids(workflow, &context, ids).map_err(|source| BuildError::Render {
                     place: workflow.place(),
-                    source,
+                    source: Box::new(source),
                 })
             })
             .collect()

@@ -77,7 +77,7 @@ pub enum BuildError {
         /// Where its workflow is defined.
         place: Place,
         /// Why.
-        source: RenderError,
+        source: Box<RenderError>,
     },
     /// A workflow would break once it is deployed.
     #[error(transparent)]

@@ -72,11 +72,13 @@ pub(super) async fn prepare(
         settle,
     };
     let (live, desired) = match part {
-        Part::Folder(folder, arguments) => place.from_folder(&target, folder, arguments).await?,
+        Part::Folder(folder, arguments) => {
+            place.desired_of_folder(&target, folder, arguments).await?
+        }
         Part::Everything(_) | Part::Dags(_) | Part::Image => {
             let open = services.opener();
             let build = Build::new(workspace, &target, &open)?;
-            place.from_build(&build, workspace, part).await?
+            place.desired_of_build(&build, workspace, part).await?
         }
     };
     let Place { environment, .. } = place;
@@ -107,7 +109,7 @@ impl Place {
 
     /// What the project's sources give. The DAG files come last: a changed one goes on from
     /// the start time that is live.
-    async fn from_build(
+    async fn desired_of_build(
         &self,
         build: &Build<'_>,
         workspace: &Workspace,
@@ -162,7 +164,7 @@ impl Place {
     }
 
     /// What was built before. Nothing is written before the registry has shown the image.
-    async fn from_folder(
+    async fn desired_of_folder(
         &self,
         target: &Target,
         folder: &Path,

@@ -4,7 +4,7 @@
 use super::error::Place;
 use super::schedule;
 use super::workflow::Workflow;
-use crate::project::{JobId, WorkflowId};
+use crate::project::WorkflowId;
 
 /// Kubernetes' longest name of a secret and of a key in it, in characters.
 const LONGEST_SECRET: usize = 253;
@@ -39,24 +39,6 @@ pub enum CheckError {
         /// As Python writes it.
         secret: String,
     },
-    /// Jobs wait for each other.
-    #[error("{place}: the jobs of workflow {workflow} wait for each other: {}", jobs.iter().map(JobId::as_str).collect::<Vec<_>>().join(" after "))]
-    Cycle {
-        /// The workflow.
-        workflow: WorkflowId,
-        /// Where it is defined.
-        place: Place,
-        /// The jobs; the last is the first again.
-        jobs: Vec<JobId>,
-    },
-    /// There is nothing to run.
-    #[error("{place}: workflow {workflow} has no job")]
-    NoJob {
-        /// The workflow.
-        workflow: WorkflowId,
-        /// Where it is defined.
-        place: Place,
-    },
 }
 
 impl CheckError {
@@ -67,8 +49,6 @@ impl CheckError {
                 "write a cron expression such as \"0 6 * * *\", a preset such as @daily, a timedelta, or None"
             }
             Self::Secret { .. } => "write the secret's name as it is in Kubernetes, with _ for -",
-            Self::Cycle { .. } => "take one of these dependencies out of the workflow's definition",
-            Self::NoJob { .. } => "give the workflow a job, or remove it",
         }
     }
 }
@@ -85,19 +65,6 @@ pub fn check<'a>(
                 place: workflow.place(),
                 schedule: workflow.schedule.literal.to_string(),
                 problem,
-            });
-        }
-        if workflow.jobs.is_empty() {
-            return Err(CheckError::NoJob {
-                workflow: workflow.id.clone(),
-                place: workflow.place(),
-            });
-        }
-        if let Some(jobs) = cycle(workflow) {
-            return Err(CheckError::Cycle {
-                workflow: workflow.id.clone(),
-                place: workflow.place(),
-                jobs,
             });
         }
         remarks.extend(check_secrets(workflow)?);
@@ -138,38 +105,6 @@ fn check_secrets(workflow: &Workflow) -> Result<Vec<String>, CheckError> {
     Ok(remarks)
 }
 
-/// Jobs that wait for each other, if there are any.
-fn cycle(workflow: &Workflow) -> Option<Vec<JobId>> {
-    let dependencies = |id: &JobId| {
-        let mut jobs = workflow.jobs.iter();
-        let job = jobs.find(|job| job.id == *id);
-        job.map_or(&[][..], |job| &job.dependencies[..])
-    };
-    let mut finished: Vec<&JobId> = Vec::new();
-    for job in &workflow.jobs {
-        // The way from `job`, each with those of its dependencies that are still to be followed.
-        let mut way = vec![(&job.id, dependencies(&job.id).iter())];
-        while let Some((id, rest)) = way.last_mut() {
-            let id = *id;
-            match rest.next() {
-                None => {
-                    finished.push(id);
-                    way.pop();
-                }
-                Some(next) if finished.contains(&next) => {}
-                Some(next) => {
-                    if let Some(start) = way.iter().position(|(id, _)| *id == next) {
-                        let jobs = way.iter().skip(start).map(|(id, _)| (*id).clone());
-                        return Some(jobs.chain([next.clone()]).collect());
-                    }
-                    way.push((next, dependencies(next).iter()));
-                }
-            }
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::workflow::{
@@ -177,7 +112,7 @@ mod tests {
     };
     use super::*;
 
-    fn job(id: &str, dependencies: &[&str]) -> Job {
+    fn job(id: &str) -> Job {
         let literal = |text: &str| PythonLiteral::new(text.to_owned());
         Job {
             id: id.parse().unwrap(),
@@ -185,7 +120,7 @@ mod tests {
             retry_delay: literal("datetime.timedelta(seconds=60)"),
             execution_timeout: None,
             secrets: None,
-            dependencies: dependencies.iter().map(|id| id.parse().unwrap()).collect(),
+            dependencies: Vec::new(),
         }
     }
 
@@ -207,7 +142,7 @@ mod tests {
     }
 
     fn with_secret(name: &str) -> Workflow {
-        let mut job = job("j", &[]);
+        let mut job = job("j");
         job.secrets = Some(vec![SecretReference {
             target: PythonLiteral::of_text(name),
             secret: PythonLiteral::of_text(&name.replace('_', "-")),
@@ -217,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_schedule_that_airflow_cannot_read_is_named_with_its_place() {
-        let error = check(&[workflow("0 25 * * *", vec![job("j", &[])])]).unwrap_err();
+        let error = check(&[workflow("0 25 * * *", vec![job("j")])]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "flow/a.py, line 7: workflow w has the schedule_interval '0 25 * * *', which Airflow cannot read: \"25\" is no hour (0 to 23)"
@@ -238,26 +173,5 @@ mod tests {
         }
         let remarks = check(&[with_secret("API_TOKEN")]).unwrap();
         assert!(remarks[0].contains("'API_TOKEN'"), "{remarks:?}");
-    }
-
-    #[test]
-    fn jobs_that_wait_for_each_other_are_named_in_their_order() {
-        let jobs = vec![job("a", &["b"]), job("b", &["c", "a"]), job("c", &[])];
-        let error = check(&[workflow("@daily", jobs)]).unwrap_err().to_string();
-        assert!(
-            error.ends_with("wait for each other: a after b after a"),
-            "{error}"
-        );
-        let diamond = vec![
-            job("a", &[]),
-            job("b", &["a"]),
-            job("c", &["a"]),
-            job("d", &["b", "c"]),
-        ];
-        assert_eq!(check(&[workflow("@daily", diamond)]), Ok(Vec::new()));
-        assert!(matches!(
-            check(&[workflow("@daily", Vec::new())]),
-            Err(CheckError::NoJob { .. })
-        ));
     }
 }

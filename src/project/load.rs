@@ -112,6 +112,10 @@ pub struct LoadedConfig {
     pub config: DeploymentConfig,
     /// Wrong spellings that were accepted, with their lines.
     pub warnings: Vec<String>,
+    /// The environment variables that its code read: their values may be secrets. `*` stands
+    /// for all of them.
+    #[serde(default)]
+    pub variables: Vec<String>,
 }
 
 impl DeploymentConfig {
@@ -133,7 +137,7 @@ impl DeploymentConfig {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Answer {
-            Config(Traced<LoadedConfig>),
+            Config(Box<Traced<LoadedConfig>>),
             NotAConfig { not_a_config: Found },
             Raised { error: Raised },
         }
@@ -146,6 +150,7 @@ impl DeploymentConfig {
                 Some(config) => Ok(LoadedConfig {
                     config,
                     warnings: evaluated.warnings,
+                    variables: evaluated.variables,
                 }),
                 None => Err(not_a_config(
                     evaluated
@@ -163,7 +168,13 @@ impl DeploymentConfig {
                     keeps_variables: false,
                 };
                 script.run(&interpreter()?, store, |answer| match answer {
-                    Answer::Config(loaded) => Ok(loaded),
+                    Answer::Config(mut loaded) => {
+                        loaded
+                            .answer
+                            .variables
+                            .clone_from(&loaded.trace.read_by_project);
+                        Ok(*loaded)
+                    }
                     Answer::NotAConfig {
                         not_a_config: found,
                     } => Err(not_a_config(found.type_name)),

@@ -332,11 +332,12 @@ impl<'a> IndexPaths<'a> {
         if bytes.get(..4)? != b"DIRC" || !matches!(version, 2 | 3) {
             return None;
         }
-        Some(Self {
+        let paths = Self {
             bytes,
             position: 12,
             left: number(bytes, 8)?,
-        })
+        };
+        (paths.left > 0 || paths.extensions_are_usual()).then_some(paths)
     }
 
     fn entry(&mut self) -> Option<&'a [u8]> {

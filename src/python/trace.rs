@@ -30,9 +30,9 @@ pub(crate) struct Trace {
     /// Whether other programs were started, of which nothing is known.
     #[serde(default)]
     pub(crate) started_process: bool,
-    /// Whether the project's own code read a variable.
+    /// The variables that the project's own code read, and not a library; `*` for all of them.
     #[serde(default)]
-    pub(crate) read_variables: bool,
+    pub(crate) read_by_project: Vec<String>,
     /// Whether the answer depends on the start time that the run was given.
     #[serde(default)]
     pub(crate) start_time_matters: bool,

@@ -101,7 +101,7 @@ impl TracedScript<'_> {
             &[],
         )?;
         let Traced { answer, trace } = take(raw)?;
-        let secret = trace.read_variables && !self.keeps_variables;
+        let secret = !trace.read_by_project.is_empty() && !self.keeps_variables;
         if let Some(store) = store
             && !trace.started_process
             && !secret

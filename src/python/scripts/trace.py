@@ -9,8 +9,8 @@ VARIABLES, PREFIXES = set(), set()
 ALL_VARIABLES = False
 # Whether another program was started: what that read is not known.
 STARTED_PROCESS = False
-# Whether the project's own code, and not a library of its, read a variable.
-READ_VARIABLES = False
+# The variables that the project's own code read, and not a library.
+READ_BY_PROJECT = set()
 
 # What belongs to the interpreter is known by its packages' versions.
 IMPORT_PATHS = REQUEST.get("import_paths", [])
@@ -62,13 +62,13 @@ def traced_path(path):
     return path
 
 
-def note_reader():
-    global READ_VARIABLES
+def note_reader(name):
     frame = sys._getframe(2)
-    while frame is not None and os.path.basename(frame.f_code.co_filename) in ("os.py", "_collections_abc.py", "<frozen os>", "<frozen _collections_abc>"):
+    own = ("os.py", "_collections_abc.py", "<frozen os>", "<frozen _collections_abc>")
+    while frame is not None and os.path.basename(frame.f_code.co_filename) in own:
         frame = frame.f_back
     if frame is not None and project_path(frame.f_code.co_filename) is not None:
-        READ_VARIABLES = True
+        READ_BY_PROJECT.add(name)
 
 
 def called_by_import():
@@ -120,13 +120,13 @@ def watch_variables():
     class WatchedEnvironment(environ_class):
         def __getitem__(self, key):
             VARIABLES.add(key)
-            note_reader()
+            note_reader(key)
             return super().__getitem__(key)
 
         def __iter__(self):
             global ALL_VARIABLES
             ALL_VARIABLES = True
-            note_reader()
+            note_reader("*")
             return super().__iter__()
 
         def keys_unwatched(self):
@@ -176,5 +176,5 @@ def trace():
         "prefixes": sorted(PREFIXES),
         "all_variables": ALL_VARIABLES,
         "started_process": STARTED_PROCESS,
-        "read_variables": READ_VARIABLES,
+        "read_by_project": sorted(name for name in READ_BY_PROJECT if isinstance(name, str)),
     }
