@@ -21,7 +21,7 @@ pub use target::{Target, TargetOptions};
 pub use workspace::{Workspace, WorkspaceOptions};
 
 use crate::oci::Repository;
-use crate::project::Version;
+use crate::project::{GitState, Version};
 use crate::registry::{Registry, RegistryError};
 
 /// Opens a repository for reading: a base image's. Makes no request.
@@ -31,11 +31,12 @@ pub type OpenRegistry<'a> =
 /// The making of one project's artifacts for one environment.
 ///
 /// Whatever the store knows already is only looked up: a build of unchanged
-/// sources starts no process but git, and asks no server.
+/// sources starts no process, and asks no server.
 pub struct Build<'a> {
     workspace: &'a Workspace,
     target: &'a Target,
     version: Version,
+    commit: Option<GitState>,
     open: OpenRegistry<'a>,
     inputs: OnceCell<image::ImageInputs>,
 }
@@ -50,10 +51,12 @@ impl<'a> Build<'a> {
         target: &'a Target,
         open: OpenRegistry<'a>,
     ) -> Result<Self, BuildError> {
+        let tree = workspace.project().working_tree(workspace.store())?;
         Ok(Self {
             workspace,
             target,
-            version: workspace.project().version()?,
+            version: tree.version,
+            commit: tree.commit,
             open,
             inputs: OnceCell::new(),
         })
@@ -72,6 +75,11 @@ impl<'a> Build<'a> {
             &environment,
             command,
         )?)
+    }
+
+    /// The commit of the working tree, where there is one.
+    pub fn commit(&self) -> Option<&GitState> {
+        self.commit.as_ref()
     }
 
     /// The project's version: a label of what is built, never content.

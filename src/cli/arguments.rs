@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::build::{DagOptions, ImageNaming, TargetOptions};
+use crate::dags::LiveStarts;
 use crate::project::DagFormat;
 
 /// Flags of every command.
@@ -151,7 +152,12 @@ pub(super) struct AuthenticationArguments {
     pub(super) vault_endpoint_verify: Option<String>,
 
     /// The Vault token, for --auth-method vault (also -vs) [default: the environment's vault_secret, $VAULT_TOKEN, else ~/.vault-token]; a process list shows it, $bf_vault_secret does not
-    #[arg(long, value_name = "TOKEN", hide_env_values = true, help_heading = "Login")]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        hide_env_values = true,
+        help_heading = "Login"
+    )]
     pub(super) vault_secret: Option<String>,
 
     /// Log in to Vault with this AppRole; its secret id is in $VAULT_SECRET_ID or --vault-secret-id-file [default: $VAULT_ROLE_ID]
@@ -190,7 +196,7 @@ pub(super) struct DagArguments {
     #[arg(short, long, value_name = "ID")]
     pub(super) workflow: Option<String>,
 
-    /// The first runtime: "2024-01-01 00:00:00", 2024-01-01 or NOW [default: the current hour; an unchanged DAG stays as it is]
+    /// The first runtime: "2024-01-01 00:00:00", 2024-01-01 or NOW [default: a deploy keeps that of the live generation; otherwise, and with NOW, the current hour]
     #[arg(short = 't', long, value_name = "TIME")]
     pub(super) start_time: Option<String>,
 
@@ -201,6 +207,17 @@ pub(super) struct DagArguments {
     /// How DAG files name the image: by digest, or by the version's tag as BigFlow does [default: digest; tag with bigflow-1.11]
     #[arg(long, value_enum, value_name = "KIND")]
     pub(super) image_ref: Option<ImageReferenceArgument>,
+}
+
+/// Which DAG files a deploy takes.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DeployedDagArguments {
+    #[command(flatten)]
+    pub(super) dags: DagArguments,
+
+    /// Deploy the DAG files of this folder, which `bigflow build-dags` or `forebay build-dags` has written, and build nothing (also -dd)
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["start_time", "dag_format", "image_ref"])]
+    pub(super) dags_dir: Option<PathBuf>,
 }
 
 /// How DAG files are written.
@@ -229,6 +246,7 @@ impl DagArguments {
         DagOptions {
             workflow: workflow.filter(|workflow| workflow != "ALL"),
             start_time: self.start_time.clone(),
+            live: LiveStarts::default(),
             format: self.dag_format.map(|format| match format {
                 DagFormatArgument::Default => DagFormat::Default,
                 DagFormatArgument::Bigflow1_11 => DagFormat::Bigflow1_11,

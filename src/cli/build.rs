@@ -154,7 +154,7 @@ fn run(
         Ok((image, image_tar, build.dag_files(&options, named).await?))
     })?;
     build.keep(match wanted {
-        Wanted::Everything(_) => "everything",
+        Wanted::Everything(..) => "everything",
         Wanted::Dags(_) => "dags",
         Wanted::Image(_) => "image",
     })?;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::arguments::{DagArguments, DeployArguments};
+use super::arguments::{DeployArguments, DeployedDagArguments};
 use super::context::Context;
 use super::deployment::{Part, prepare};
 use super::outcome::Outcome;
@@ -15,7 +15,7 @@ pub(super) struct WithDags {
     #[command(flatten)]
     deploy: DeployArguments,
     #[command(flatten)]
-    dags: DagArguments,
+    dags: DeployedDagArguments,
 }
 
 /// Flags of `deploy-image`.
@@ -29,12 +29,12 @@ pub(super) fn everything(context: &Context, arguments: &WithDags) -> Result<Exit
     run(
         context,
         &arguments.deploy,
-        &Part::Everything(&arguments.dags),
+        &Part::everything(&arguments.dags),
     )
 }
 
 pub(super) fn dags(context: &Context, arguments: &WithDags) -> Result<Exit, CommandError> {
-    run(context, &arguments.deploy, &Part::Dags(&arguments.dags))
+    run(context, &arguments.deploy, &Part::dags(&arguments.dags))
 }
 
 pub(super) fn image(context: &Context, arguments: &ImageAlone) -> Result<Exit, CommandError> {

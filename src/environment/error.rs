@@ -65,7 +65,7 @@ pub enum EnvironmentError {
     /// A DAG's image is not in the registry.
     #[error("the image {image} is not in the registry")]
     ImageMissing {
-        /// `REPOSITORY@DIGEST`.
+        /// `REPOSITORY@DIGEST`, or `REPOSITORY:TAG`.
         image: String,
     },
     /// The deploy stopped after it had begun to change the bucket.
