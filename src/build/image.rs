@@ -73,10 +73,16 @@ impl Build<'_> {
     /// The base's repository cannot be opened.
     pub fn to_push(&self, image: &BuiltImage) -> Result<ImageToPush, BuildError> {
         let base = match &image.base().repository {
-            Some(repository) => Some((self.open)(repository)?),
+            Some(repository) => Some(self.open_for_reading(repository)?),
             None => None,
         };
         Ok(image.to_push(self.workspace.store(), base))
+    }
+
+    /// A layout's relative folder is seen from the project.
+    fn open_for_reading(&self, repository: &Repository) -> Result<Arc<dyn Registry>, BuildError> {
+        let directory = &self.workspace.project().directory;
+        Ok((self.open)(&repository.clone().relative_to(directory))?)
     }
 
     /// Writes the image to `.image/image-VERSION.tar`, as BigFlow names it, and gives the
@@ -133,7 +139,7 @@ impl Build<'_> {
         self.inputs
             .get_or_try_init(|| async {
                 let directory = &self.workspace.project().directory;
-                let dockerfile = read_dockerfile(&directory.join("Dockerfile"))?;
+                let dockerfile = read_dockerfile(&self.dockerfile())?;
                 let base = self.base(&dockerfile).await?;
                 let context = BuildContext {
                     directory,
@@ -147,23 +153,31 @@ impl Build<'_> {
     }
 
     /// The Dockerfile's base, or what the environment's settings put in its place.
-    async fn base(&self, dockerfile: &Dockerfile) -> Result<BaseImage, BuildError> {
-        let settings = &self.target.settings;
-        let name = match settings.base.as_deref() {
-            Some("scratch") => BaseName::Scratch,
-            Some(text) => {
-                let reference = text.parse().map_err(|source| BuildError::Base {
+    fn base_name(&self, dockerfile: &Dockerfile) -> Result<BaseName, BuildError> {
+        match self.target.settings.base.as_deref() {
+            Some("scratch") => Ok(BaseName::Scratch),
+            Some(text) => match text.parse() {
+                Ok(reference) => Ok(BaseName::Image(reference)),
+                Err(source) => Err(BuildError::Base {
                     name: text.to_owned(),
                     source,
-                })?;
-                BaseName::Image(reference)
-            }
-            None => base_of(dockerfile).map_err(|problem| ImageError::Dockerfile {
-                path: self.workspace.project().directory.join("Dockerfile"),
-                problem,
-            })?,
-        };
-        match name {
+                }),
+            },
+            None => Ok(
+                base_of(dockerfile).map_err(|problem| ImageError::Dockerfile {
+                    path: self.dockerfile(),
+                    problem,
+                })?,
+            ),
+        }
+    }
+
+    fn dockerfile(&self) -> PathBuf {
+        self.workspace.project().directory.join("Dockerfile")
+    }
+
+    async fn base(&self, dockerfile: &Dockerfile) -> Result<BaseImage, BuildError> {
+        match self.base_name(dockerfile)? {
             BaseName::Scratch => {
                 let (major, minor) = self.python_of_scratch()?;
                 Ok(BaseImage::scratch(major, minor, PLATFORM))
@@ -193,8 +207,7 @@ impl Build<'_> {
         refresh: bool,
     ) -> Result<BaseImage, BuildError> {
         let directory = &self.workspace.project().directory;
-        let seen_from_here = reference.repository.clone().relative_to(directory);
-        let registry = (self.open)(&seen_from_here)?;
+        let registry = self.open_for_reading(&reference.repository)?;
         if reference.digest.is_some() {
             return self.resolve_base(&reference, &registry, false).await;
         }
@@ -249,11 +262,8 @@ impl Build<'_> {
     /// # Errors
     /// See [`BuildError`].
     pub async fn lock_base(&self) -> Result<Option<(ImageReference, BaseImage)>, BuildError> {
-        let path = self.workspace.project().directory.join("Dockerfile");
-        let dockerfile = read_dockerfile(&path)?;
-        let name =
-            base_of(&dockerfile).map_err(|problem| ImageError::Dockerfile { path, problem })?;
-        match name {
+        let dockerfile = read_dockerfile(&self.dockerfile())?;
+        match self.base_name(&dockerfile)? {
             BaseName::Scratch => Ok(None),
             BaseName::Image(reference) => {
                 let base = self.base_image(reference.clone(), true).await?;

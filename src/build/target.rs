@@ -57,7 +57,9 @@ impl Target {
             Some(path) => path.clone(),
             None => project.deployment_config_path(),
         };
-        let (config, variables, declared_repository) = if config_path.exists() {
+        // A file that the user names must be there; the usual one may be replaced by flags.
+        let named = options.deployment_config.is_some();
+        let (config, variables, declared_repository) = if named || config_path.exists() {
             let loaded = DeploymentConfig::load_remembered(&config_path, interpreter, Some(store))?;
             loaded.warnings.into_iter().for_each(warn);
             let chosen = options.environment.as_deref();

@@ -129,8 +129,17 @@ impl Workspace {
             unit: Unit::Items,
         });
         let directory = &self.project.directory;
+        let own_store = self.store.root().canonicalize().ok();
         let tree = self.store.scan(directory, &|path, is_directory| {
-            is_no_source(directory, path, is_directory)
+            let is_own_store = || own_store.as_deref() == Some(directory.join(path).as_path());
+            let is_package = self
+                .project
+                .spec
+                .packages
+                .iter()
+                .any(|package| package == path);
+            !is_package
+                && (is_no_source(directory, path, is_directory) || is_directory && is_own_store())
         })?;
         self.progress.report(Event::Finished {
             phase: Phase::Scan,
@@ -160,7 +169,7 @@ fn is_no_source(directory: &Path, path: &str, is_directory: bool) -> bool {
         "node_modules",
     ];
     /// At the top only: deeper, a package may well be called `build`.
-    const TOP_FOLDERS: [&str; 3] = ["build", "dist", "target"];
+    const TOP_FOLDERS: [&str; 2] = ["build", "dist"];
     let name = path.rsplit('/').next().unwrap_or(path);
     if !is_directory {
         return name.ends_with(".pyc") || name == ".DS_Store";

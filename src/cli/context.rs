@@ -21,14 +21,18 @@ pub(super) struct Context {
 impl Context {
     /// Settles the directory that the command works in.
     pub(super) fn new(arguments: GlobalArguments, printer: Printer) -> Result<Self, CommandError> {
-        let directory = match arguments.directory {
-            Some(directory) => directory,
-            None => std::env::current_dir().map_err(|error| {
-                CommandError::new(Exit::Usage, "the current directory cannot be told")
+        if let Some(directory) = &arguments.directory {
+            std::env::set_current_dir(directory).map_err(|error| {
+                CommandError::new(Exit::Usage, format!("cannot go to {}", directory.display()))
                     .why(error.to_string())
-                    .next("go to a directory that exists, or name one with --directory")
-            })?,
-        };
+                    .next("name a folder that exists with --directory")
+            })?;
+        }
+        let directory = std::env::current_dir().map_err(|error| {
+            CommandError::new(Exit::Usage, "the current directory cannot be told")
+                .why(error.to_string())
+                .next("go to a directory that exists, or name one with --directory")
+        })?;
         Ok(Self {
             printer,
             directory,
