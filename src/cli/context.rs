@@ -4,6 +4,8 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use forebay_store::Store;
+
 use super::arguments::GlobalArguments;
 use crate::build::{BuildError, Workspace, WorkspaceOptions};
 use crate::progress::Progress;
@@ -51,6 +53,12 @@ impl Context {
         };
         let progress: Arc<dyn Progress> = self.progress.clone();
         Ok(Workspace::open(options, progress)?)
+    }
+
+    /// Opens the store alone.
+    pub(super) fn store(&self) -> Result<Store, CommandError> {
+        let directory = store_directory().ok_or(BuildError::NoStoreDirectory)?;
+        Ok(Store::open(&directory)?)
     }
 
     /// The directory that the command works in.

@@ -12,6 +12,7 @@ use crate::project::{ConfigError, ProjectError, ReleaseError};
 use crate::registry::RegistryError;
 use crate::ui::{CommandError, Exit, closest};
 use crate::wheels::WheelError;
+use forebay_store::StoreError;
 
 impl From<BuildError> for CommandError {
     fn from(error: BuildError) -> Self {
@@ -185,6 +186,53 @@ fn config_next(failure: CommandError, error: &ConfigError) -> CommandError {
             "write {key} into the environment's properties, or set {variable}"
         )),
         _ => failure.next("mend the file and run the command again"),
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        let exit = match &error {
+            StoreError::NoArtifact { .. }
+            | StoreError::NotFound { .. }
+            | StoreError::Input { .. }
+            | StoreError::NotUtf8 { .. }
+            | StoreError::SpecialFile { .. } => Exit::Usage,
+            StoreError::Io { source, .. }
+                if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                Exit::Denied
+            }
+            _ => Exit::Failed,
+        };
+        let next = match &error {
+            StoreError::NotFound { .. } => {
+                "look with `forebay store ls`; what was collected comes back with the next build"
+            }
+            StoreError::NoArtifact { .. } => {
+                "look with `forebay store why DIGEST`: it names roots and recipes"
+            }
+            StoreError::Lost { .. } | StoreError::Damaged { .. } => {
+                "run the command again: what is lost is fetched or built anew; `forebay store verify` looks for more"
+            }
+            StoreError::IndexDamaged { .. } => "run the command again: it makes the index anew",
+            StoreError::InUse { .. } => {
+                "wait until the other forebay commands are done, then run this one again"
+            }
+            StoreError::NewerSchema { .. } | StoreError::NewerPack { .. } => {
+                "update forebay, or set FOREBAY_STORE to another folder"
+            }
+            StoreError::Pack { .. } => {
+                "if it is an archive, export it again; if it is in the store, run `forebay store verify`"
+            }
+            StoreError::Changing { .. } => "run the command again when nobody writes to the file",
+            StoreError::NotUtf8 { .. } | StoreError::SpecialFile { .. } => {
+                "rename or remove the file"
+            }
+            _ => {
+                "check that the folder of the store (FOREBAY_STORE) can be written and has room, then run the command again"
+            }
+        };
+        Self::from_error(exit, &error).next(next)
     }
 }
 

@@ -11,6 +11,7 @@ mod services;
 mod build;
 mod config;
 mod deploy;
+mod gc;
 mod history;
 mod image;
 mod plan;
@@ -19,6 +20,7 @@ mod release;
 mod resume;
 mod rollback;
 mod status;
+mod store;
 
 use std::process::ExitCode;
 
@@ -76,6 +78,11 @@ enum Command {
     /// Work on the image
     #[command(subcommand)]
     Image(image::Command),
+    /// Delete from this machine's store what nobody needs
+    Gc(gc::Arguments),
+    /// Look into this machine's store
+    #[command(subcommand)]
+    Store(store::Command),
     /// Print the project's version, as git and BigFlow's scheme give it
     #[command(visible_alias = "pv")]
     ProjectVersion(project_version::Arguments),
@@ -125,6 +132,8 @@ fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
         Command::Resume(arguments) => resume::run(&context, &arguments, Direction::Forward),
         Command::Abort(arguments) => resume::run(&context, &arguments, Direction::Back),
         Command::Image(command) => image::run(&context, &command),
+        Command::Gc(arguments) => gc::run(&context, &arguments),
+        Command::Store(command) => store::run(&context, &command),
         Command::ProjectVersion(arguments) => project_version::run(&context, &arguments),
         Command::Release(arguments) => release::run(&context, &arguments),
         Command::Config(arguments) => config::run(&context, &arguments),

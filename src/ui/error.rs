@@ -7,31 +7,50 @@ use anstyle::{AnsiColor, Style};
 
 /// What the program's exit status means; scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
     /// Done, or nothing to do.
-    Done = 0,
+    Done,
     /// Failed; nothing visible changed.
-    Failed = 1,
+    Failed,
     /// The command line or the project's configuration is wrong.
-    Usage = 2,
+    Usage,
     /// Changes or drift were found, and `--exit-code` asked for this status.
-    Changes = 3,
+    Changes,
     /// Authentication or permission.
-    Denied = 4,
+    Denied,
     /// Another deploy holds or won the environment.
-    Conflict = 5,
+    Conflict,
     /// Refused for safety: drift, an older commit, an empty set of DAGs, a foreign key.
-    Refused = 6,
+    Refused,
     /// Interrupted while applying; `deploy` or `resume` continues.
-    Interrupted = 7,
+    Interrupted,
     /// The rollback target cannot be had.
-    RollbackUnavailable = 8,
+    RollbackUnavailable,
+    /// What `store verify` found, as a sum: 16 missing, 32 corrupt, 64 orphaned.
+    Findings(u8),
+}
+
+impl Exit {
+    /// The number that the process ends with.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Changes => 3,
+            Self::Denied => 4,
+            Self::Conflict => 5,
+            Self::Refused => 6,
+            Self::Interrupted => 7,
+            Self::RollbackUnavailable => 8,
+            Self::Findings(bits) => bits,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 
@@ -112,7 +131,7 @@ impl CommandError {
                 "what": self.what,
                 "why": self.why,
                 "next": self.next,
-                "exit": self.exit as u8,
+                "exit": self.exit.code(),
             }
         })
     }

@@ -24,6 +24,11 @@ impl Printer {
         !self.quiet
     }
 
+    /// Whether the result is to be JSON.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints a command's result: `document` if JSON was asked for, otherwise the text.
     ///
     /// # Errors

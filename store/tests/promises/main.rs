@@ -5,6 +5,7 @@
 mod collect;
 mod common;
 mod damage;
+mod machine;
 mod objects;
 mod processes;
 mod properties;

@@ -9,9 +9,10 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use crate::common::{dump_index, files_under, new_store};
-use forebay_store::{ObjectDigest, Realisation, Recipe, Store};
+use forebay_store::{CollectOptions, ObjectDigest, Realisation, Recipe, Store};
 
 const ROLE: &str = "FOREBAY_TEST_ROLE";
 const ROOT: &str = "FOREBAY_TEST_ROOT";
@@ -39,6 +40,41 @@ fn child() {
     match role.as_str() {
         "write some" => (0..20).for_each(|round| write(&root, seed, round)),
         "write until killed" => (0..u32::MAX).for_each(|round| write(&root, seed, round)),
+        "put one by one" => {
+            let store = Store::open(&root).unwrap();
+            for round in 0..puts() {
+                // Some are shared, so that processes meet in the same object.
+                let body = match round % 4 {
+                    0 => format!("shared {round}"),
+                    _ => format!("{seed} {round}"),
+                };
+                let mut batch = store.begin().unwrap();
+                let digest = batch.put(body.as_bytes()).unwrap().digest;
+                if round % 10 == 0 {
+                    let name = format!("kept/{seed}/{round}").parse().unwrap();
+                    batch.set_root(&name, &[digest]).unwrap();
+                }
+                batch.commit().unwrap();
+                // What a live process has put is there, whoever collects.
+                if round % 50 == 0 {
+                    assert_eq!(store.read(&digest).unwrap(), body.as_bytes());
+                }
+            }
+            for round in 0..puts() {
+                let body = match round % 4 {
+                    0 => format!("shared {round}"),
+                    _ => format!("{seed} {round}"),
+                };
+                let digest = ObjectDigest::of(body.as_bytes());
+                assert_eq!(store.read(&digest).unwrap(), body.as_bytes());
+            }
+        }
+        "collect" => {
+            while !root.with_file_name("stop").exists() {
+                let store = Store::open(&root).unwrap();
+                store.collect(&at_once()).unwrap();
+            }
+        }
         "scan" => {
             for _ in 0..20 {
                 let tree = Store::open(&root)
@@ -50,6 +86,50 @@ fn child() {
         }
         other => panic!("unknown role {other}"),
     }
+}
+
+/// How many batches each of the sixteen processes commits. Every one costs syncs that the
+/// disk does one after the other: `FOREBAY_TEST_PUTS=1000` takes minutes.
+fn puts() -> u32 {
+    env::var("FOREBAY_TEST_PUTS").map_or(100, |puts| puts.parse().unwrap())
+}
+
+fn at_once() -> CollectOptions {
+    CollectOptions {
+        grace: Duration::ZERO,
+        ..CollectOptions::default()
+    }
+}
+
+#[test]
+fn sixteen_processes_put_while_one_collects() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("store");
+    drop(Store::open(&root).unwrap());
+    let collector = start("collect", &root, 99);
+    let writers: Vec<_> = (0..16)
+        .map(|seed| start("put one by one", &root, seed))
+        .collect();
+    for writer in writers {
+        let output = writer.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}");
+    }
+    fs::write(directory.path().join("stop"), "").unwrap();
+    let output = collector.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+
+    let store = Store::open(&root).unwrap();
+    store.collect(&at_once()).unwrap();
+    let roots = store.roots().unwrap();
+    assert_eq!(roots.len(), 16 * puts() as usize / 10);
+    for object in roots.iter().flat_map(|root| &root.objects) {
+        store.read(object).unwrap();
+    }
+    let before = without_places(dump_index(&root));
+    assert!(store.rebuild_index().unwrap().damaged.is_empty());
+    assert_eq!(without_places(dump_index(&root)), before);
 }
 
 /// The bytes of one batch: some shared by all processes, some of this one alone, one of them large.
