@@ -1,4 +1,5 @@
--- The index of a store: version 1 (PRAGMA user_version).
+-- The index of a store: version 1 (PRAGMA user_version). The files index-2.sql and on
+-- lead from each version to the next; a new index runs them all.
 --
 -- It says nothing that the files beside it do not say: objects are files or
 -- entries of packs, realisations and roots are records in packs. So it can be

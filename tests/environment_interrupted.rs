@@ -371,7 +371,7 @@ async fn what_is_not_there_in_the_end_is_no_success() {
     // It is ours, and changed: nobody writes over it unless told to.
     let error = world.deploy(&anna, &target()).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(source.contains("behind its back"), "{source}");
+    assert!(source.contains("since the last deploy"), "{source}");
     let mending = Options {
         restore_drift: true,
         ..anna.options()

@@ -1,12 +1,17 @@
 //! From a project's workflows to its DAG files.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use jiff::Zoned;
 
 use super::{Build, BuildError, Workspace};
 use crate::dags::{
-    DagFile, DagFormat, ProbeRequest, RenderContext, StartTime, Workflow, probe, render,
+    DagFile, DagFormat, LiveStarts, ProbeRequest, RenderContext, StartDate, StartTime, Workflow,
+    check, probe, render_with_ids,
 };
 use crate::oci::{Sha256Digest, Tag};
+use crate::progress::Event;
 use crate::wheels::lay_out;
 
 /// How DAG files name their image.
@@ -25,6 +30,8 @@ pub struct DagOptions {
     pub workflow: Option<String>,
     /// The first runtime, as BigFlow's `--start-time` has it.
     pub start_time: Option<String>,
+    /// When the live workflows start: what is said for a workflow without a `start_time`.
+    pub live: LiveStarts,
     /// How they are written; otherwise `[tool.forebay.dags] format`.
     pub format: Option<DagFormat>,
     /// How they name the image; otherwise by digest, and by tag in BigFlow's format.
@@ -48,6 +55,24 @@ impl DagOptions {
     }
 }
 
+impl DagOptions {
+    /// Without a word about the start time, what is live goes on as it began.
+    fn keeps_live_starts(&self) -> bool {
+        self.start_time.as_deref().is_none_or(str::is_empty)
+    }
+
+    /// The start time of a workflow that is not live: as it was said, else that of the live
+    /// generation, else the current hour.
+    fn start_time(&self) -> Result<StartTime, BuildError> {
+        let said = StartTime::from_argument(self.start_time.as_deref(), &Zoned::now())?;
+        let live = self.live.latest().filter(|_| self.keeps_live_starts());
+        Ok(StartTime {
+            time: live.unwrap_or(said.time),
+            ..said
+        })
+    }
+}
+
 impl Build<'_> {
     /// The DAG files of the project's workflows. `image` may be absent if they name it by tag.
     ///
@@ -58,24 +83,33 @@ impl Build<'_> {
         options: &DagOptions,
         image: Option<&Sha256Digest>,
     ) -> Result<Vec<DagFile>, BuildError> {
-        let start_time = StartTime::from_argument(options.start_time.as_deref(), &Zoned::now())?;
-        let workflows = self.workflows(options, start_time).await?;
+        let workflows = self.workflows(options).await?;
+        for warning in check(workflows.iter().map(|(workflow, _)| workflow))? {
+            let progress = self.workspace.progress();
+            progress.report(Event::Warning(warning));
+        }
         let repository = self.target.repository()?;
         let by_tag = self.image_by_tag()?;
         let (image, image_tag) = match image {
             Some(digest) => (repository.with_digest(digest), Some(by_tag)),
             None => (by_tag, None),
         };
-        let context = RenderContext {
-            format: options.format(self.workspace),
-            image: &image,
-            image_tag: image_tag.as_deref(),
-            version: &self.version,
-            start_time,
-        };
+        let ids = self.workspace.project().settings.dags.ids;
         workflows
             .iter()
-            .map(|workflow| Ok(render(workflow, &context)?))
+            .map(|(workflow, start_time)| {
+                let context = RenderContext {
+                    format: options.format(self.workspace),
+                    image: &image,
+                    image_tag: image_tag.as_deref(),
+                    version: &self.version,
+                    start_time: *start_time,
+                };
+                render_with_ids(workflow, &context, ids).map_err(|source| BuildError::Render {
+                    place: workflow.place(),
+                    source: Box::new(source),
+                })
+            })
             .collect()
     }
 
@@ -88,11 +122,38 @@ impl Build<'_> {
         Ok(self.target.repository()?.with_tag(&tag))
     }
 
+    /// The workflows that are wanted, each with its start time.
     async fn workflows(
         &self,
         options: &DagOptions,
-        start_time: StartTime,
-    ) -> Result<Vec<Workflow>, BuildError> {
+    ) -> Result<Vec<(Workflow, StartTime)>, BuildError> {
+        let default = options.start_time()?;
+        let found = self.probe(default).await?;
+        let mut started = Vec::new();
+        let mut asked = BTreeMap::new();
+        for mut workflow in choose(found, options.workflow.as_deref())? {
+            let start_time = match options.keeps_live_starts() {
+                true => options.live.of(&workflow.id, default),
+                false => default,
+            };
+            // The project's own function answers for one start time only.
+            if matches!(workflow.start_date, StartDate::Custom { .. })
+                && start_time.time != default.time
+            {
+                let known = match asked.entry(start_time.time) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(free) => free.insert(self.probe(start_time).await?),
+                };
+                if let Some(again) = known.iter().find(|known| known.id == workflow.id) {
+                    workflow = again.clone();
+                }
+            }
+            started.push((workflow, start_time));
+        }
+        Ok(started)
+    }
+
+    async fn probe(&self, start_time: StartTime) -> Result<Vec<Workflow>, BuildError> {
         let interpreter = self.workspace.interpreter()?;
         // A Python without BigFlow imports it, and all else, from the image's own wheels.
         let import_paths = match interpreter.bigflow {
@@ -110,8 +171,7 @@ impl Build<'_> {
             tree: Some(self.workspace.tree()?),
         };
         let progress = self.workspace.progress().as_ref();
-        let workflows = probe(&request, self.workspace.store(), progress)?;
-        choose(workflows, options.workflow.as_deref())
+        Ok(probe(&request, self.workspace.store(), progress)?)
     }
 }
 

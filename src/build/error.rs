@@ -6,7 +6,9 @@ use forebay_store::StoreError;
 
 use super::LockError;
 use crate::bucket::ParseBucketError;
-use crate::dags::{FolderError, InvalidStartTime, ProbeError, RenderError};
+use crate::dags::{
+    CheckError, FolderError, InvalidStartTime, Place, ProbeError, ReadFolderError, RenderError,
+};
 use crate::image::ImageError;
 use crate::oci::ParseReferenceError;
 use crate::project::{ConfigError, InvalidName, ProjectError, VersionError};
@@ -70,8 +72,16 @@ pub enum BuildError {
     #[error(transparent)]
     Probe(#[from] ProbeError),
     /// A DAG file cannot be written.
+    #[error("{place}: {source}")]
+    Render {
+        /// Where its workflow is defined.
+        place: Place,
+        /// Why.
+        source: Box<RenderError>,
+    },
+    /// A workflow would break once it is deployed.
     #[error(transparent)]
-    Render(#[from] RenderError),
+    Check(#[from] CheckError),
     /// The start time is none.
     #[error(transparent)]
     StartTime(#[from] InvalidStartTime),
@@ -82,13 +92,26 @@ pub enum BuildError {
     #[error(transparent)]
     Tag(#[from] ParseReferenceError),
     /// No workflow has the id that was asked for.
-    #[error("there is no workflow {id:?} in the project")]
+    #[error("there is no workflow {id:?} in the project; it has {}", known.join(", "))]
     NoSuchWorkflow {
         /// What was asked for.
         id: String,
         /// What there is.
         known: Vec<String>,
     },
+    /// Built DAG files name an image of another repository.
+    #[error(
+        "the DAG files run the image {image}, which is not in the environment's docker_repository {repository}"
+    )]
+    ImageElsewhere {
+        /// As the files name it.
+        image: String,
+        /// The environment's repository.
+        repository: String,
+    },
+    /// A folder of built DAG files cannot be used.
+    #[error(transparent)]
+    ReadFolder(#[from] ReadFolderError),
     /// The project defines no workflow.
     #[error("the project's packages define no workflow")]
     NoWorkflow,

@@ -5,6 +5,7 @@ mod dags;
 mod error;
 mod image;
 mod lock;
+mod roots;
 mod target;
 mod workspace;
 
@@ -15,11 +16,12 @@ use tokio::sync::OnceCell;
 pub use dags::{DagOptions, ImageNaming};
 pub use error::BuildError;
 pub use lock::{LockError, LockFile};
+pub use roots::{keep_build, keep_newest_generations};
 pub use target::{Target, TargetOptions};
 pub use workspace::{Workspace, WorkspaceOptions};
 
 use crate::oci::Repository;
-use crate::project::Version;
+use crate::project::{GitState, Version};
 use crate::registry::{Registry, RegistryError};
 
 /// Opens a repository for reading: a base image's. Makes no request.
@@ -29,11 +31,12 @@ pub type OpenRegistry<'a> =
 /// The making of one project's artifacts for one environment.
 ///
 /// Whatever the store knows already is only looked up: a build of unchanged
-/// sources starts no process but git, and asks no server.
+/// sources starts no process, and asks no server.
 pub struct Build<'a> {
     workspace: &'a Workspace,
     target: &'a Target,
     version: Version,
+    commit: Option<GitState>,
     open: OpenRegistry<'a>,
     inputs: OnceCell<image::ImageInputs>,
 }
@@ -48,13 +51,35 @@ impl<'a> Build<'a> {
         target: &'a Target,
         open: OpenRegistry<'a>,
     ) -> Result<Self, BuildError> {
+        let tree = workspace.project().working_tree(workspace.store())?;
         Ok(Self {
             workspace,
             target,
-            version: workspace.project().version()?,
+            version: tree.version,
+            commit: tree.commit,
             open,
             inputs: OnceCell::new(),
         })
+    }
+
+    /// Keeps what this build has used from collection, until the next of the same `command`.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn keep(&self, command: &str) -> Result<(), BuildError> {
+        let project = self.workspace.project().spec.name.to_string();
+        let environment = self.target.environment.to_string();
+        Ok(keep_build(
+            self.workspace.store(),
+            &project,
+            &environment,
+            command,
+        )?)
+    }
+
+    /// The commit of the working tree, where there is one.
+    pub fn commit(&self) -> Option<&GitState> {
+        self.commit.as_ref()
     }
 
     /// The project's version: a label of what is built, never content.

@@ -3,12 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
+use forebay_store::Store;
+
 use super::BuildError;
 use crate::bucket::BucketLocation;
 use crate::oci::Repository;
 use crate::project::{
     ConfigError, DeploymentConfig, EnvironmentName, EnvironmentSettings, FindInterpreter, Project,
-    ResolvedConfig, process_variables,
+    Property, ResolvedConfig, process_variables,
 };
 
 /// What the user says about the target on the command line.
@@ -32,6 +34,7 @@ pub struct Target {
     /// `[tool.forebay.environments.NAME]`.
     pub settings: EnvironmentSettings,
     config: Option<ResolvedConfig>,
+    variables: Vec<String>,
     declared_repository: Option<String>,
     config_path: PathBuf,
     options: TargetOptions,
@@ -47,20 +50,22 @@ impl Target {
         project: &Project,
         options: TargetOptions,
         interpreter: FindInterpreter<'_>,
+        store: &Store,
         warn: &dyn Fn(String),
     ) -> Result<Self, BuildError> {
         let config_path = match &options.deployment_config {
             Some(path) => path.clone(),
             None => project.deployment_config_path(),
         };
-        let (config, declared_repository) = if config_path.exists() {
-            let loaded = DeploymentConfig::load(&config_path, interpreter)?;
+        let (config, variables, declared_repository) = if config_path.exists() {
+            let loaded = DeploymentConfig::load_remembered(&config_path, interpreter, Some(store))?;
             loaded.warnings.into_iter().for_each(warn);
             let chosen = options.environment.as_deref();
             let resolved = loaded.config.resolve(chosen, &process_variables())?;
-            (Some(resolved), declared_repository(&loaded.config))
+            let declared = declared_repository(&loaded.config);
+            (Some(resolved), loaded.variables, declared)
         } else {
-            (None, None)
+            (None, Vec::new(), None)
         };
         let environment: EnvironmentName = match &config {
             Some(config) => config.environment.clone(),
@@ -80,6 +85,7 @@ impl Target {
             environment,
             settings,
             config,
+            variables,
             declared_repository,
             config_path,
             options,
@@ -124,6 +130,30 @@ impl Target {
             Some(config) => config.text(key),
             None => Ok(None),
         }
+    }
+
+    /// Refuses to go on without a deployment configuration.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn require_configuration(&self) -> Result<(), BuildError> {
+        match self.config {
+            Some(_) => Ok(()),
+            None => Err(BuildError::NoDeploymentConfig {
+                path: self.config_path.clone(),
+                missing: "environment",
+            }),
+        }
+    }
+
+    /// All properties, in BigFlow's order; none without a deployment configuration.
+    pub fn properties(&self) -> impl Iterator<Item = (&str, &Property)> {
+        self.config.iter().flat_map(ResolvedConfig::properties)
+    }
+
+    /// The environment variables that the configuration's own code read; `*` for all of them.
+    pub fn variables(&self) -> &[String] {
+        &self.variables
     }
 
     /// The repository that the project itself names, in whichever environment: what BigFlow

@@ -65,7 +65,7 @@ impl Workspace {
             store: Arc::clone(&store),
             found: OnceLock::new(),
         };
-        let project = Project::open(&options.directory, &|| python.get())?;
+        let project = Project::open_remembered(&options.directory, &|| python.get(), Some(&store))?;
         let python = LazyPython {
             directory: project.directory.clone(),
             ..python
@@ -87,9 +87,9 @@ impl Workspace {
     /// # Errors
     /// See [`BuildError`].
     pub fn target(&self, options: TargetOptions) -> Result<Target, BuildError> {
-        Target::resolve(&self.project, options, &|| self.python.get(), &|warning| {
-            self.progress.report(Event::Warning(warning));
-        })
+        let interpreter = || self.python.get();
+        let warn = |warning| self.progress.report(Event::Warning(warning));
+        Target::resolve(&self.project, options, &interpreter, &self.store, &warn)
     }
 
     /// The project.

@@ -6,25 +6,32 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::build::{DagOptions, ImageNaming, TargetOptions};
+use crate::dags::LiveStarts;
 use crate::project::DagFormat;
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
 pub(super) struct GlobalArguments {
     /// Run as if started in DIRECTORY
-    #[arg(short = 'C', long, global = true, value_name = "DIRECTORY")]
+    #[arg(
+        short = 'C',
+        long,
+        global = true,
+        value_name = "DIRECTORY",
+        help_heading = "Everywhere"
+    )]
     pub(super) directory: Option<PathBuf>,
 
     /// The Python that can import the project [default: the active or the project's virtual environment, else python3]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Everywhere")]
     pub(super) python: Option<PathBuf>,
 
     /// Print the result as one JSON document
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere")]
     pub(super) json: bool,
 
     /// Print no progress
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = "Everywhere")]
     pub(super) quiet: bool,
 }
 
@@ -127,19 +134,30 @@ pub(super) enum AuthMethodArgument {
 #[derive(Debug, Clone, Args)]
 pub(super) struct AuthenticationArguments {
     /// How to log in to Google
-    #[arg(short, long, value_enum, default_value = "local_account")]
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "local_account",
+        help_heading = "Login"
+    )]
     pub(super) auth_method: AuthMethodArgument,
 
     /// What gives the token, for --auth-method vault: a full URL, or a path under $VAULT_ADDR (also -ve) [default: the environment's vault_endpoint]
-    #[arg(long, value_name = "URL|PATH")]
+    #[arg(long, value_name = "URL|PATH", help_heading = "Login")]
     pub(super) vault_endpoint: Option<String>,
 
     /// Whether Vault's certificate is verified: true, false, or a PEM file or folder with the authorities to trust (also -vev) [default: the environment's vault_endpoint_verify, $VAULT_CACERT, $VAULT_CAPATH, else true]
-    #[arg(long, value_name = "true|false|PATH")]
+    #[arg(long, value_name = "true|false|PATH", help_heading = "Login")]
     pub(super) vault_endpoint_verify: Option<String>,
 
     /// The Vault token, for --auth-method vault (also -vs) [default: the environment's vault_secret, $VAULT_TOKEN, else ~/.vault-token]; a process list shows it, $bf_vault_secret does not
-    #[arg(long, value_name = "TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        hide_env_values = true,
+        help_heading = "Login"
+    )]
     pub(super) vault_secret: Option<String>,
 
     /// Log in to Vault with this AppRole; its secret id is in $VAULT_SECRET_ID or --vault-secret-id-file [default: $VAULT_ROLE_ID]
@@ -163,7 +181,7 @@ pub(super) struct AuthenticationArguments {
     pub(super) vault_auth_mount: Option<String>,
 
     /// Read the Google access token from a file
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = "Login")]
     pub(super) access_token_file: Option<PathBuf>,
 
     /// Also trust the certificate authorities of this PEM file, or of the files of this folder; $SSL_CERT_FILE and Docker's certs.d/HOST work too
@@ -178,7 +196,7 @@ pub(super) struct DagArguments {
     #[arg(short, long, value_name = "ID")]
     pub(super) workflow: Option<String>,
 
-    /// The first runtime: "2024-01-01 00:00:00", 2024-01-01 or NOW [default: the current hour; an unchanged DAG stays as it is]
+    /// The first runtime: "2024-01-01 00:00:00", 2024-01-01 or NOW [default: a deploy keeps that of the live generation; otherwise, and with NOW, the current hour]
     #[arg(short = 't', long, value_name = "TIME")]
     pub(super) start_time: Option<String>,
 
@@ -189,6 +207,17 @@ pub(super) struct DagArguments {
     /// How DAG files name the image: by digest, or by the version's tag as BigFlow does [default: digest; tag with bigflow-1.11]
     #[arg(long, value_enum, value_name = "KIND")]
     pub(super) image_ref: Option<ImageReferenceArgument>,
+}
+
+/// Which DAG files a deploy takes.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DeployedDagArguments {
+    #[command(flatten)]
+    pub(super) dags: DagArguments,
+
+    /// Deploy the DAG files of this folder, which `bigflow build-dags` or `forebay build-dags` has written, and build nothing (also -dd)
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["start_time", "dag_format", "image_ref"])]
+    pub(super) dags_dir: Option<PathBuf>,
 }
 
 /// How DAG files are written.
@@ -217,6 +246,7 @@ impl DagArguments {
         DagOptions {
             workflow: workflow.filter(|workflow| workflow != "ALL"),
             start_time: self.start_time.clone(),
+            live: LiveStarts::default(),
             format: self.dag_format.map(|format| match format {
                 DagFormatArgument::Default => DagFormat::Default,
                 DagFormatArgument::Bigflow1_11 => DagFormat::Bigflow1_11,

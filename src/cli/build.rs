@@ -153,6 +153,11 @@ fn run(
             .filter(|_| options.image_naming(&workspace) == ImageNaming::Digest);
         Ok((image, image_tar, build.dag_files(&options, named).await?))
     })?;
+    build.keep(match wanted {
+        Wanted::Everything(..) => "everything",
+        Wanted::Dags(_) => "dags",
+        Wanted::Image(_) => "image",
+    })?;
     if !matches!(wanted, Wanted::Image(_)) {
         let folder = workspace.project().directory.join(".dags");
         write_folder(&folder, &files, &build.image_by_tag()?).map_err(BuildError::from)?;

@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use super::arguments::{DagArguments, DeployArguments};
+use super::arguments::{DeployArguments, DeployedDagArguments};
 use super::context::Context;
 use super::deployment::{Part, prepare};
 use super::outcome::Outcome;
+use crate::build::{BuildError, keep_newest_generations};
 use crate::ui::{CommandError, Exit};
 
 /// Flags of `deploy` and `deploy-dags`.
@@ -14,7 +15,7 @@ pub(super) struct WithDags {
     #[command(flatten)]
     deploy: DeployArguments,
     #[command(flatten)]
-    dags: DagArguments,
+    dags: DeployedDagArguments,
 }
 
 /// Flags of `deploy-image`.
@@ -28,12 +29,12 @@ pub(super) fn everything(context: &Context, arguments: &WithDags) -> Result<Exit
     run(
         context,
         &arguments.deploy,
-        &Part::Everything(&arguments.dags),
+        &Part::everything(&arguments.dags),
     )
 }
 
 pub(super) fn dags(context: &Context, arguments: &WithDags) -> Result<Exit, CommandError> {
-    run(context, &arguments.deploy, &Part::Dags(&arguments.dags))
+    run(context, &arguments.deploy, &Part::dags(&arguments.dags))
 }
 
 pub(super) fn image(context: &Context, arguments: &ImageAlone) -> Result<Exit, CommandError> {
@@ -50,6 +51,10 @@ fn run(
         let prepared = prepare(&workspace, arguments, part, true).await?;
         let summary = prepared.plan.summary.clone();
         let applied = prepared.environment.apply(prepared.plan).await?;
+        if applied.changed {
+            let key = prepared.environment.key();
+            keep_newest_generations(workspace.store(), key).map_err(BuildError::from)?;
+        }
         Ok(Outcome::new(&prepared.target, &applied, &summary))
     })?;
     context.printer.result(&outcome, || outcome.text(""))?;

@@ -1,13 +1,16 @@
 //! What all deploys and `plan` have in common:
 //! build what is not built, look at what is live, compare.
 
+use std::path::Path;
 use std::process::Command;
 
-use super::arguments::{DagArguments, DeployArguments};
+use super::arguments::{DagArguments, DeployArguments, DeployedDagArguments};
 use super::services::{Permissions, Services};
-use crate::build::{Build, ImageNaming, Target, Workspace};
-use crate::environment::{Desired, DesiredDags, DesiredImage, Environment, Plan};
-use crate::project::git_commit;
+use crate::build::{Build, BuildError, ImageNaming, Target, Workspace};
+use crate::dags::{DagFile, DagFolder, read_folder};
+use crate::environment::{Desired, DesiredDags, DesiredImage, Environment, Live, Plan};
+use crate::oci::Sha256Digest;
+use crate::registry::ManifestName;
 use crate::ui::CommandError;
 
 /// What is to be deployed.
@@ -16,8 +19,37 @@ pub(super) enum Part<'a> {
     Everything(&'a DagArguments),
     /// The DAG files; the image must be in the registry.
     Dags(&'a DagArguments),
+    /// DAG files that were built before; the image must be in the registry.
+    Folder(&'a Path, &'a DagArguments),
     /// The image; the live DAG files stay.
     Image,
+}
+
+impl<'a> Part<'a> {
+    /// Everything that is built; or, with `--dags-dir`, what was built before.
+    pub(super) fn everything(arguments: &'a DeployedDagArguments) -> Self {
+        match &arguments.dags_dir {
+            Some(folder) => Self::Folder(folder, &arguments.dags),
+            None => Self::Everything(&arguments.dags),
+        }
+    }
+
+    /// Under which the store keeps what was used.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Everything(_) => "everything",
+            Self::Dags(_) | Self::Folder(..) => "dags",
+            Self::Image => "image",
+        }
+    }
+
+    /// The DAG files that are built; or, with `--dags-dir`, those that were built before.
+    pub(super) fn dags(arguments: &'a DeployedDagArguments) -> Self {
+        match &arguments.dags_dir {
+            Some(folder) => Self::Folder(folder, &arguments.dags),
+            None => Self::Dags(&arguments.dags),
+        }
+    }
 }
 
 /// A comparison of what is live with what was built.
@@ -49,43 +81,23 @@ pub(super) async fn prepare(
         restore_drift: arguments.restore_drift,
         allow_older: arguments.allow_older,
     };
-    let environment = services.environment(workspace, &target, permissions)?;
-    let open = services.opener();
-    let build = Build::new(workspace, &target, &open)?;
-
-    let image = build.image().await?;
-    let digest = *image.digest();
-    let dags = match part {
-        Part::Image => DesiredDags::Only(Vec::new()),
-        Part::Everything(arguments) | Part::Dags(arguments) => {
-            let options = arguments.options();
-            let named = match options.image_naming(workspace) {
-                ImageNaming::Digest => Some(&digest),
-                ImageNaming::Tag => None,
-            };
-            let files = build.dag_files(&options, named).await?;
-            match options.workflow {
-                Some(_) => DesiredDags::Only(files),
-                None => DesiredDags::All(files),
-            }
+    let place = Place {
+        environment: services.environment(workspace, &target, permissions)?,
+        settle,
+    };
+    let (live, desired) = match part {
+        Part::Folder(folder, arguments) => {
+            place.desired_of_folder(&target, folder, arguments).await?
+        }
+        Part::Everything(_) | Part::Dags(_) | Part::Image => {
+            let open = services.opener();
+            let build = Build::new(workspace, &target, &open)?;
+            let found = place.desired_of_build(&build, workspace, part).await?;
+            build.keep(part.name())?;
+            found
         }
     };
-    let desired = Desired {
-        image: match part {
-            Part::Dags(_) => DesiredImage::Existing(digest),
-            Part::Everything(_) | Part::Image => DesiredImage::Push(build.to_push(&image)?),
-        },
-        dags,
-        version: build.version().clone(),
-        git: git_commit(&workspace.project().directory).map(Into::into),
-    };
-
-    let live = environment.observe(Some(&digest)).await?;
-    let live = if settle {
-        environment.settle(live).await?.0
-    } else {
-        live
-    };
+    let Place { environment, .. } = place;
     let directory = workspace.project().directory.clone();
     let is_ancestor = move |older: &str, newer: &str| is_ancestor(&directory, older, newer);
     let plan = environment.plan(live, desired, &is_ancestor).await?;
@@ -96,8 +108,140 @@ pub(super) async fn prepare(
     })
 }
 
+/// Where it goes.
+struct Place {
+    environment: Environment,
+    settle: bool,
+}
+
+impl Place {
+    async fn observe(&self, image: &Sha256Digest) -> Result<Live, CommandError> {
+        let live = self.environment.observe(Some(image)).await?;
+        Ok(match self.settle {
+            true => self.environment.settle(live).await?.0,
+            false => live,
+        })
+    }
+
+    /// What the project's sources give. The DAG files come last: a changed one goes on from
+    /// the start time that is live.
+    async fn desired_of_build(
+        &self,
+        build: &Build<'_>,
+        workspace: &Workspace,
+        part: &Part<'_>,
+    ) -> Result<(Live, Desired), CommandError> {
+        let image = build.image().await?;
+        let digest = *image.digest();
+        let live = self.observe(&digest).await?;
+        let desired = |dags| -> Result<Desired, CommandError> {
+            Ok(Desired {
+                image: match part {
+                    Part::Dags(_) | Part::Folder(..) => DesiredImage::Existing(digest),
+                    Part::Everything(_) | Part::Image => DesiredImage::Push(build.to_push(&image)?),
+                },
+                dags,
+                version: build.version().clone(),
+                git: build.commit().cloned().map(Into::into),
+            })
+        };
+        let (Part::Everything(arguments) | Part::Dags(arguments)) = part else {
+            return Ok((live, desired(DesiredDags::Only(Vec::new()))?));
+        };
+        let mut options = arguments.options();
+        let named = match options.image_naming(workspace) {
+            ImageNaming::Digest => Some(&digest),
+            ImageNaming::Tag => None,
+        };
+        let chosen = options.workflow.is_some();
+        let dags = |files| match chosen {
+            true => DesiredDags::Only(files),
+            false => DesiredDags::All(files),
+        };
+        if let Some(record) = live.record() {
+            options.live = record.starts();
+            let files = build.dag_files(&options, named).await?;
+            return Ok((live, desired(dags(files))?));
+        }
+        // Files are compared by what they are without their start times. So a machine that has
+        // not seen the live record reads it only if something has changed.
+        let files = build.dag_files(&options, named).await?;
+        let wanted = desired(dags(files))?;
+        if live.generation().is_none() || self.environment.is_unchanged(&live, &wanted) {
+            return Ok((live, wanted));
+        }
+        let live = self.environment.with_record(live).await?;
+        options.live = live
+            .record()
+            .map(|record| record.starts())
+            .unwrap_or_default();
+        let files = build.dag_files(&options, named).await?;
+        Ok((live, desired(dags(files))?))
+    }
+
+    /// What was built before. Nothing is written before the registry has shown the image.
+    async fn desired_of_folder(
+        &self,
+        target: &Target,
+        folder: &Path,
+        arguments: &DagArguments,
+    ) -> Result<(Live, Desired), CommandError> {
+        let folder = read_folder(folder).map_err(BuildError::from)?;
+        let name = image_in(target, &folder)?;
+        let digest = self.environment.find_image(&name).await?;
+        let live = self.observe(&digest).await?;
+        let dags = match arguments.options().workflow {
+            None => DesiredDags::All(folder.files),
+            Some(workflow) => DesiredDags::Only(only(&workflow, folder.files)?),
+        };
+        let desired = Desired {
+            image: DesiredImage::Existing(digest),
+            dags,
+            version: folder.version,
+            // Which sources the files were built from is their builder's knowledge.
+            git: None,
+        };
+        Ok((live, desired))
+    }
+}
+
+fn only(workflow: &str, files: Vec<DagFile>) -> Result<Vec<DagFile>, BuildError> {
+    let known = files.iter().map(|file| file.workflow.to_string()).collect();
+    let files: Vec<_> = files
+        .into_iter()
+        .filter(|file| file.workflow.as_str() == workflow)
+        .collect();
+    match files.is_empty() {
+        false => Ok(files),
+        true => Err(BuildError::NoSuchWorkflow {
+            id: workflow.to_owned(),
+            known,
+        }),
+    }
+}
+
+/// The name of the folder's image in the environment's repository.
+fn image_in(target: &Target, folder: &DagFolder) -> Result<ManifestName, BuildError> {
+    let repository = target.repository()?;
+    let elsewhere = || BuildError::ImageElsewhere {
+        image: folder.image.clone(),
+        repository: repository.to_string(),
+    };
+    let rest = folder
+        .image
+        .strip_prefix(&repository.to_string())
+        .ok_or_else(elsewhere)?;
+    if let Some(digest) = rest.strip_prefix('@') {
+        return Ok(ManifestName::Digest(
+            digest.parse().map_err(|_| elsewhere())?,
+        ));
+    }
+    let tag = rest.strip_prefix(':').ok_or_else(elsewhere)?;
+    Ok(ManifestName::Tag(tag.parse()?))
+}
+
 /// Whether git knows `older` to be contained in `newer`; nothing if it does not know one of them.
-fn is_ancestor(directory: &std::path::Path, older: &str, newer: &str) -> Option<bool> {
+fn is_ancestor(directory: &Path, older: &str, newer: &str) -> Option<bool> {
     let status = Command::new("git")
         .arg("-C")
         .arg(directory)

@@ -4,11 +4,14 @@ use super::describe::DriftDocument;
 use crate::bucket::BucketError;
 use crate::build::BuildError;
 use crate::credentials::CredentialError;
+use crate::dags::RenderError;
 use crate::environment::EnvironmentError;
 use crate::http::{HttpClientError, SendError};
-use crate::project::ConfigError;
+use crate::image::ImageError;
+use crate::project::{ConfigError, ProjectError, ReleaseError};
 use crate::registry::RegistryError;
-use crate::ui::{CommandError, Exit};
+use crate::ui::{CommandError, Exit, closest};
+use crate::wheels::WheelError;
 
 impl From<BuildError> for CommandError {
     fn from(error: BuildError) -> Self {
@@ -16,13 +19,22 @@ impl From<BuildError> for CommandError {
             BuildError::Store(_) | BuildError::Python(_) | BuildError::NoStoreDirectory => {
                 Exit::Failed
             }
-            BuildError::Registry(error) => registry_exit(error),
+            BuildError::Registry(error) | BuildError::Image(ImageError::Registry(error)) => {
+                registry_exit(error)
+            }
             BuildError::Wheels(_) | BuildError::Image(_) | BuildError::Probe(_) => Exit::Failed,
+            BuildError::NoWorkflow => Exit::Refused,
             _ => Exit::Usage,
         };
         let failure = Self::from_error(exit, &error);
         match &error {
             BuildError::Config(config) => config_next(failure, config),
+            BuildError::NoDeploymentConfig {
+                missing: "environment",
+                ..
+            } => failure.next(
+                "run forebay in the project's folder, or name the file with --deployment-config-path",
+            ),
             BuildError::NoDeploymentConfig { missing, .. } => failure.next(format!(
                 "run forebay in the project's folder, name the file with --deployment-config-path, or give --{}",
                 missing.replace('_', "-")
@@ -33,6 +45,13 @@ impl From<BuildError> for CommandError {
             BuildError::Bucket { .. } => {
                 failure.next("write the bucket's name, gs://NAME, or file://FOLDER")
             }
+            BuildError::Project(ProjectError::NotFound { .. }) => {
+                failure.next("go to the project's folder, or name it with --directory")
+            }
+            BuildError::NoSuchWorkflow { id, known } => match closest(id, known) {
+                Some(known) => failure.next(format!("did you mean --workflow {known}?")),
+                None => failure.next("name one of them"),
+            },
             BuildError::Project(_) => failure.next("mend the file and run the command again"),
             BuildError::Version(_) => failure.next(
                 "name tags like 0.1.0, or write `version` into bigflow.build.setup()",
@@ -46,20 +65,119 @@ impl From<BuildError> for CommandError {
             BuildError::Lock(_) => failure.next(
                 "mend forebay.lock, or delete it: the next build asks the registry again and writes a new one",
             ),
-            BuildError::Registry(error) => registry_next(failure, error),
+            BuildError::Registry(error) | BuildError::Image(ImageError::Registry(error)) => {
+                registry_next(failure, error)
+            }
+            BuildError::Probe(error) => {
+                failure.next(error.next_step().unwrap_or_else(|| MEND_WORKFLOW.to_owned()))
+            }
+            BuildError::Check(error) => failure.next(error.next_step()),
+            BuildError::Render { source, .. } => render_next(failure, source),
+            BuildError::Wheels(error) => wheel_next(failure, error),
+            BuildError::Image(error) => image_next(failure, error),
+            BuildError::NoWorkflow => failure.next(
+                "define a bigflow.Workflow at the top of a module in one of the project's packages; a package has an __init__.py",
+            ),
+            BuildError::ImageElsewhere { .. } => failure.next(
+                "name that repository with --docker-repository, or build the DAG files for this environment",
+            ),
+            BuildError::ReadFolder(_) => failure.next(
+                "name the folder that `bigflow build-dags` or `forebay build-dags` has written: .dags",
+            ),
+            BuildError::StartTime(_) => failure.next("for example --start-time 2026-01-31"),
             _ => failure,
+        }
+    }
+}
+
+const MEND_WORKFLOW: &str = "mend the workflow and run the command again";
+
+fn render_next(failure: CommandError, error: &RenderError) -> CommandError {
+    match error {
+        RenderError::StableIds => failure.next("mend [tool.forebay.dags] in pyproject.toml"),
+        RenderError::StartDate { .. } => failure.next("name a later --start-time"),
+        _ => failure.next(MEND_WORKFLOW),
+    }
+}
+
+fn wheel_next(failure: CommandError, error: &WheelError) -> CommandError {
+    match error {
+        WheelError::Requirements { .. } => failure.next("mend that line"),
+        WheelError::NoWheel { .. } => failure.next(
+            "require a version that has a wheel for the image's Python, or build one and require its file",
+        ),
+        WheelError::Pip { .. } => failure.next(
+            "mend the requirement that pip names, or how pip reaches its index (pip.conf, PIP_INDEX_URL), and run the command again",
+        ),
+        WheelError::NoPip { .. } => failure.next(
+            "install pip there (`python -m ensurepip`) or uv, or name another Python with --python",
+        ),
+        WheelError::TwoWheels { .. } | WheelError::Conflict { .. } => {
+            failure.next("require one of them only")
+        }
+        WheelError::Refused { .. } | WheelError::FileName { .. } => {
+            failure.next("require another version of it; this file is damaged or no wheel")
+        }
+        WheelError::Store(_) => {
+            failure.next("set FOREBAY_STORE to a folder that can be written")
+        }
+        _ => failure.next("run the command again"),
+    }
+}
+
+fn image_next(failure: CommandError, error: &ImageError) -> CommandError {
+    match error {
+        ImageError::Dockerfile { .. } => {
+            failure.next("mend the Dockerfile; `forebay image plan` says what each line means")
+        }
+        ImageError::Lines { .. } => failure.next(
+            "rewrite these lines, or move what they do into the base image; `forebay image plan` explains each",
+        ),
+        ImageError::Base { .. } => {
+            failure.next("mend FROM, or take a base of Debian's with a CPython in it")
+        }
+        ImageError::NotInContext { .. } => {
+            failure.next("add the file, or mend the line that names it (.dockerignore may hide it)")
+        }
+        ImageError::Wheel(error) => wheel_next(failure, error),
+        ImageError::Registry(error) => registry_next(failure, error),
+        ImageError::Store(_) => {
+            failure.next("set FOREBAY_STORE to a folder that can be written")
+        }
+        ImageError::Project { .. } => failure.next("mend the project and run the command again"),
+        _ => failure.next("run the command again"),
+    }
+}
+
+impl From<ReleaseError> for CommandError {
+    fn from(error: ReleaseError) -> Self {
+        let failure = Self::from_error(Exit::Failed, &error);
+        match error {
+            ReleaseError::NoGit(_) => failure.next("install git"),
+            ReleaseError::Push { .. } => failure.next(
+                "check `git remote -v` and whether you may push there, or name a key with --ssh-identity-file; the tag was taken back",
+            ),
+            ReleaseError::Taken { .. } => failure.next(
+                "merge the commit that has it (after `git fetch --tags`), or tag by hand",
+            ),
+            ReleaseError::NoVersion { .. } => {
+                failure.next("tag a version first, for example `git tag 0.1.0`")
+            }
+            ReleaseError::NoIdentity { .. } => failure.next("mend the path"),
+            ReleaseError::Git { .. } => {
+                failure.next("run it in a git repository with a commit")
+            }
         }
     }
 }
 
 fn config_next(failure: CommandError, error: &ConfigError) -> CommandError {
     match error {
-        ConfigError::NoSuchEnvironment { known, .. } | ConfigError::NoDefault { known } => {
-            match known.first() {
-                Some(first) => failure.next(format!("name one of them: -c {first}")),
-                None => failure.next("add an environment to the file"),
-            }
-        }
+        ConfigError::NoSuchEnvironment { name, known } => match closest(name, known) {
+            Some(known) => failure.next(format!("did you mean -c {known}?")),
+            None => failure.next("name one of them with -c, or add it to the file"),
+        },
+        ConfigError::NoDefault { .. } => failure.next("name one of them with -c"),
         ConfigError::Unset { variable, .. } => {
             failure.next(format!("set {variable}, or write the value into the file"))
         }
@@ -169,6 +287,8 @@ impl From<EnvironmentError> for CommandError {
                     "look with `forebay status`; --restore-drift puts back what was recorded",
                 )
             }
+            EnvironmentError::Held { remaining, .. } if remaining.as_secs() == 0 => failure
+                .next("`forebay resume` carries it to its end, `forebay abort` takes it back; `forebay deploy` does the first by itself"),
             EnvironmentError::Held { .. } => {
                 failure.next("wait until it is done, then run the command again")
             }

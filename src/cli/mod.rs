@@ -9,11 +9,13 @@ mod outcome;
 mod services;
 
 mod build;
+mod config;
 mod deploy;
 mod history;
 mod image;
 mod plan;
 mod project_version;
+mod release;
 mod resume;
 mod rollback;
 mod status;
@@ -77,6 +79,10 @@ enum Command {
     /// Print the project's version, as git and BigFlow's scheme give it
     #[command(visible_alias = "pv")]
     ProjectVersion(project_version::Arguments),
+    /// Tag the next minor version and push the tag to origin
+    Release(release::Arguments),
+    /// Print the resolved properties of an environment
+    Config(config::Arguments),
 }
 
 /// Runs the program.
@@ -120,5 +126,7 @@ fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
         Command::Abort(arguments) => resume::run(&context, &arguments, Direction::Back),
         Command::Image(command) => image::run(&context, &command),
         Command::ProjectVersion(arguments) => project_version::run(&context, &arguments),
+        Command::Release(arguments) => release::run(&context, &arguments),
+        Command::Config(arguments) => config::run(&context, &arguments),
     }
 }

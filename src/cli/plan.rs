@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::arguments::{DagArguments, DeployArguments};
+use super::arguments::{DeployArguments, DeployedDagArguments};
 use super::context::Context;
 use super::deployment::{Part, Prepared, prepare};
 use super::describe::DriftDocument;
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     deploy: DeployArguments,
     #[command(flatten)]
-    dags: DagArguments,
+    dags: DeployedDagArguments,
 
     /// Exit with 3 if a deploy would change anything
     #[arg(long)]
@@ -49,7 +49,7 @@ struct Document {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
-    let part = Part::Everything(&arguments.dags);
+    let part = Part::everything(&arguments.dags);
     let prepared =
         context.block_on(async { prepare(&workspace, &arguments.deploy, &part, false).await })?;
     let document = document(&prepared);

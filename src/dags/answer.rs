@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::error::{ImportFailure, Place, ProbeError};
-use super::inputs::Trace;
 use super::workflow::{Job, PythonLiteral, Schedule, SecretReference, StartDate, Workflow};
 use crate::project::InvalidName;
+use crate::python::trace::Trace;
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -50,14 +50,10 @@ fn refuse_duplicates(workflows: &[Workflow]) -> Result<(), ProbeError> {
     let mut seen: HashMap<&str, &Workflow> = HashMap::new();
     for workflow in workflows {
         if let Some(first) = seen.insert(workflow.id.as_str(), workflow) {
-            let place = |workflow: &Workflow| Place {
-                file: workflow.file.clone().into(),
-                line: workflow.line,
-            };
             return Err(ProbeError::Duplicate {
                 id: workflow.id.clone(),
-                first: place(first),
-                second: place(workflow),
+                first: first.place(),
+                second: workflow.place(),
             });
         }
     }

@@ -7,18 +7,21 @@
 //!   are gone in Airflow 3, `is_delete_operator_pod` in newer Kubernetes providers:
 //!   what is there is used;
 //! - Airflow 3 gives a cron schedule's run the end of its interval as its date, where
-//!   BigFlow's jobs expect the start: the interval timetables of Airflow 2 are named;
+//!   BigFlow's jobs expect the start: the interval timetables of Airflow 2 are named,
+//!   with its time zone, which is the start date's;
 //! - `catchup` is written down. BigFlow leaves it to Airflow, whose default is on in
 //!   Airflow 2 and off in Airflow 3; it is on, as BigFlow's projects know it;
 //! - the image is named as the caller says, usually by digest;
 //! - a job's id may have a `-`; a job without a pause between retries gets Airflow's,
-//!   because Airflow 2 takes no `retry_delay=None`.
+//!   because Airflow 2 takes no `retry_delay=None`;
+//! - a workflow's secrets are every job's, also if a generator gave them, which BigFlow
+//!   has used up after the first job.
 
 use std::fmt::Write as _;
 
 use super::bigflow_format::{THREE_HOURS, secret_call};
 use super::render::Parts;
-use super::workflow::{Job, PythonLiteral, ScheduleKind};
+use super::workflow::{Job, PythonLiteral, ScheduleKind, SecretReference};
 
 const IMPORTS: &str = r#"
 import datetime
@@ -71,8 +74,9 @@ pub(super) fn write(parts: &Parts<'_>) -> String {
     file.push_str(&schedule(parts));
     file.push_str(&dag(parts));
     file.push_str(&pod(parts));
+    let secrets = secrets(&parts.workflow.jobs);
     for job in &parts.workflow.jobs {
-        file.push_str(&task(parts, job));
+        file.push_str(&task(parts, job, &secrets));
     }
     file
 }
@@ -92,23 +96,35 @@ fn head(parts: &Parts<'_>) -> String {
 fn schedule(parts: &Parts<'_>) -> String {
     let schedule = &parts.workflow.schedule;
     let literal = schedule.literal.as_str();
-    let timetable = match schedule.kind {
-        ScheduleKind::Text if !matches!(literal, "'@once'" | "'@continuous'") => {
-            Some(("CronDataIntervalTimetable", "(schedule, timezone='UTC')"))
-        }
-        ScheduleKind::Interval => Some(("DeltaDataIntervalTimetable", "(schedule)")),
-        _ => None,
-    };
     let mut text = format!("\nschedule = {literal}\n");
-    if let Some((class, arguments)) = timetable {
+    let mut timetable = |class: &str, imports: &str, arguments: &str| {
         let _ = write!(
             text,
             "if AIRFLOW >= (3, 0):
-    # Without it a run's date would be the end of its interval.
+    # Without it a run's date would be the end of its interval.{imports}
     from airflow.timetables.interval import {class}
-    schedule = {class}{arguments}
+    schedule = {class}(schedule{arguments})
 "
         );
+    };
+    match schedule.kind {
+        ScheduleKind::Text if matches!(literal, "'@once'" | "'@continuous'") => {}
+        ScheduleKind::Text => {
+            let start_date = parts.start_date.as_str();
+            let (imports, time_zone) = if start_date.contains("tzinfo=") {
+                let time_zone = format!("pendulum.instance({start_date}).timezone");
+                ("\n    import pendulum", time_zone)
+            } else {
+                ("", "'UTC'".to_owned())
+            };
+            timetable(
+                "CronDataIntervalTimetable",
+                imports,
+                &format!(", timezone={time_zone}"),
+            );
+        }
+        ScheduleKind::Interval => timetable("DeltaDataIntervalTimetable", "", ""),
+        ScheduleKind::None | ScheduleKind::Other => {}
     }
     text
 }
@@ -155,18 +171,25 @@ pod = {{
     )
 }
 
-fn task(parts: &Parts<'_>, job: &Job) -> String {
+/// The workflow's secrets: those of the first job that has got some.
+fn secrets(jobs: &[Job]) -> String {
+    let secrets: &[SecretReference] = jobs
+        .iter()
+        .filter_map(|job| job.secrets.as_deref())
+        .find(|secrets| !secrets.is_empty())
+        .unwrap_or_default();
+    if secrets.is_empty() {
+        return "[]".to_owned();
+    }
+    let lines: String = secrets
+        .iter()
+        .map(|secret| format!("        {},\n", secret_call(secret)))
+        .collect();
+    format!("[\n{lines}    ]")
+}
+
+fn task(parts: &Parts<'_>, job: &Job, secrets: &str) -> String {
     let workflow = parts.workflow;
-    let secrets: String = match job.secrets.as_deref() {
-        None | Some([]) => "[]".to_owned(),
-        Some(secrets) => {
-            let lines: String = secrets
-                .iter()
-                .map(|secret| format!("        {},\n", secret_call(secret)))
-                .collect();
-            format!("[\n{lines}    ]")
-        }
-    };
     let mut text = format!(
         "
 {variable} = KubernetesPodOperator(

@@ -122,6 +122,7 @@ impl ProbeError {
                 Some(module) => format!(
                     "install {module} where the project's workflows are built (its requirements must name it), or name another Python with --python"
                 ),
+                None if failure.exception == "InvalidJobGraph" => "take one of these dependencies out of the workflow's definition: no job can wait for itself".to_owned(),
                 None if failure.exception == "ValueError" => "mend the module; BigFlow would skip it with a printed line, and leave its workflows out".to_owned(),
                 None => "mend the module: importing it in the project's folder shows the same error".to_owned(),
             }),

@@ -6,22 +6,26 @@
 
 mod answer;
 mod bigflow_format;
+mod check;
 mod default_format;
 mod error;
 mod folder;
-mod inputs;
 mod modules;
 mod probe;
 mod render;
+mod schedule;
 mod start_time;
 mod workflow;
 
-pub use crate::project::{DagFormat, JobId, WorkflowId};
+pub use crate::project::{DagFormat, DagIds, JobId, WorkflowId};
+pub use check::{CheckError, check};
 pub use error::{ImportFailure, Place, ProbeError};
-pub use folder::{FolderError, write_folder};
+pub use folder::{DagFolder, FolderError, ReadFolderError, read_folder, write_folder};
 pub use probe::{ProbeRequest, probe};
-pub use render::{DagFile, DagFileName, InvalidDagFileName, RenderContext, RenderError, render};
-pub use start_time::{InvalidStartTime, StartTime};
+pub use render::{
+    DagFile, DagFileName, InvalidDagFileName, RenderContext, RenderError, render, render_with_ids,
+};
+pub use start_time::{InvalidStartTime, LiveStarts, StartTime, WorkflowStart};
 pub use workflow::{
     Job, PythonLiteral, Schedule, ScheduleKind, SecretReference, StartDate, Workflow,
 };

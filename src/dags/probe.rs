@@ -8,16 +8,17 @@ use serde::Serialize;
 
 use super::answer::Answer;
 use super::error::ProbeError;
-use super::inputs::{Inputs, Trace, World};
 use super::modules::{Module, find_modules};
 use super::start_time::StartTime;
 use super::workflow::Workflow;
 use crate::progress::{Event, Phase, Progress, Unit};
 use crate::project::{EnvironmentName, process_variables};
+use crate::python::trace::{Inputs, Trace, World};
 use crate::python::{Interpreter, recall, remember, run_script};
 
 const PROBE_SCRIPT: &str = concat!(
     include_str!("../python/scripts/common.py"),
+    include_str!("../python/scripts/trace.py"),
     include_str!("scripts/probe.py")
 );
 
@@ -153,7 +154,7 @@ impl<'a> Probe<'a> {
             directory: self.request.directory,
             tree,
             variables: &self.variables,
-            start_time: self.request.start_time.time,
+            start_time: Some(self.request.start_time.time),
         }
     }
 

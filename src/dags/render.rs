@@ -9,9 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::bigflow_format;
 use super::default_format;
-use super::start_time::StartTime;
+use super::start_time::{StartTime, WorkflowStart};
 use super::workflow::{PythonLiteral, StartDate, Workflow};
-use crate::project::{DagFormat, JobId, Version, WorkflowId};
+use crate::project::{DagFormat, DagIds, JobId, Version, WorkflowId};
 
 /// Airflow's longest DAG id, in characters (`airflow.utils.helpers.validate_key`).
 const LONGEST_DAG_ID: usize = 250;
@@ -62,6 +62,11 @@ pub enum RenderError {
         /// The name.
         name: String,
     },
+    /// BigFlow's format has no other ids than BigFlow's.
+    #[error(
+        "[tool.forebay.dags] asks for ids = \"stable\", and the format bigflow-1.11 has BigFlow's versioned ids only: use the default format, or ids = \"versioned\""
+    )]
+    StableIds,
     /// The workflow's start date was computed for another start time, or is before the year 1.
     #[error("workflow {workflow} has no start date for the start time {start}")]
     StartDate {
@@ -81,7 +86,7 @@ pub struct InvalidDagFileName(String);
 
 /// The name of a DAG file in the folder `dags/`.
 ///
-/// `{workflow}__v{version}__{start}_dag.py`, as BigFlow names it.
+/// `{workflow}__v{version}__{start}_dag.py`, as BigFlow names it, or `{workflow}_dag.py` with stable ids.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DagFileName(String);
 
@@ -155,9 +160,11 @@ pub struct DagFile {
     /// Its content.
     pub bytes: Vec<u8>,
     /// The BLAKE3 digest of the content as it would be without version, clock and tag:
-    /// of workflow, image reference, format and an explicit start time alone. A file
+    /// of workflow, image reference, format, kind of id and an explicit start time alone. A file
     /// whose identity is live already need not be replaced.
     pub identity: ObjectDigest,
+    /// When it lets its workflow start, where that is known.
+    pub start: Option<WorkflowStart>,
 }
 
 /// What the formats write, as texts.
@@ -181,16 +188,31 @@ impl Parts<'_> {
     }
 }
 
-/// Writes a workflow's DAG file.
+/// Writes a workflow's DAG file, with a versioned id.
 pub fn render(workflow: &Workflow, context: &RenderContext<'_>) -> Result<DagFile, RenderError> {
+    render_with_ids(workflow, context, DagIds::Versioned)
+}
+
+/// Writes a workflow's DAG file.
+pub fn render_with_ids(
+    workflow: &Workflow,
+    context: &RenderContext<'_>,
+    ids: DagIds,
+) -> Result<DagFile, RenderError> {
     validate(workflow, context.format)?;
     let start = context.start_time.time;
-    let dag_id = format!(
-        "{}__v{}__{}",
-        workflow.id,
-        context.version.in_dag_id(),
-        start.strftime("%Y_%m_%d_%H_%M_%S")
-    );
+    let dag_id = match ids {
+        DagIds::Versioned => format!(
+            "{}__v{}__{}",
+            workflow.id,
+            context.version.in_dag_id(),
+            start.strftime("%Y_%m_%d_%H_%M_%S")
+        ),
+        DagIds::Stable if context.format == DagFormat::Bigflow1_11 => {
+            return Err(RenderError::StableIds);
+        }
+        DagIds::Stable => workflow.id.to_string(),
+    };
     if dag_id.len() > LONGEST_DAG_ID {
         return Err(RenderError::DagIdTooLong {
             workflow: workflow.id.clone(),
@@ -218,7 +240,11 @@ pub fn render(workflow: &Workflow, context: &RenderContext<'_>) -> Result<DagFil
     Ok(DagFile {
         workflow: workflow.id.clone(),
         bytes: parts.write(context.format).into_bytes(),
-        identity: identity(&parts, context),
+        identity: identity(&parts, context, ids),
+        start: Some(WorkflowStart {
+            time: start,
+            explicit: context.start_time.explicit,
+        }),
         file_name: file_name.parse().map_err(|_| RenderError::DagIdTooLong {
             workflow: workflow.id.clone(),
             id: dag_id.clone(),
@@ -227,7 +253,7 @@ pub fn render(workflow: &Workflow, context: &RenderContext<'_>) -> Result<DagFil
 }
 
 /// Writes the file again with everything fixed that must not count.
-fn identity(parts: &Parts<'_>, context: &RenderContext<'_>) -> ObjectDigest {
+fn identity(parts: &Parts<'_>, context: &RenderContext<'_>, ids: DagIds) -> ObjectDigest {
     let fixed_start = PythonLiteral::new(match &parts.workflow.start_date {
         StartDate::Daily => "daily".to_owned(),
         StartDate::Hourly => "hourly".to_owned(),
@@ -247,8 +273,12 @@ fn identity(parts: &Parts<'_>, context: &RenderContext<'_>) -> ObjectDigest {
         ..*parts
     };
     let content = format!(
-        "forebay DAG identity 1\n{}\n{}",
+        "forebay DAG identity 1\n{}{}\n{}",
         context.format.as_str(),
+        match ids {
+            DagIds::Versioned => "",
+            DagIds::Stable => ", stable ids",
+        },
         timeless.write(context.format)
     );
     ObjectDigest::of(content.as_bytes())
@@ -286,4 +316,82 @@ fn validate(workflow: &Workflow, format: DagFormat) -> Result<(), RenderError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::workflow::{Job, Schedule, ScheduleKind};
+    use super::*;
+
+    fn workflow() -> Workflow {
+        let literal = |text: &str| PythonLiteral::new(text.to_owned());
+        Workflow {
+            id: "daily".parse().unwrap(),
+            package: "flow".to_owned(),
+            file: "flow/a.py".to_owned(),
+            line: Some(3),
+            depends_on_past: literal("True"),
+            schedule: Schedule {
+                kind: ScheduleKind::Text,
+                literal: literal("'@daily'"),
+            },
+            start_date: StartDate::Daily,
+            environment_variable: "env".to_owned(),
+            jobs: vec![Job {
+                id: "j".parse().unwrap(),
+                retries: literal("3"),
+                retry_delay: literal("datetime.timedelta(seconds=60)"),
+                execution_timeout: None,
+                secrets: None,
+                dependencies: Vec::new(),
+            }],
+        }
+    }
+
+    fn rendered(
+        version: &str,
+        hour: i8,
+        format: DagFormat,
+        ids: DagIds,
+    ) -> Result<DagFile, RenderError> {
+        let context = RenderContext {
+            format,
+            image: "r/i@sha256:0",
+            image_tag: None,
+            version: &version.parse().unwrap(),
+            start_time: StartTime {
+                time: datetime(2026, 1, 31, hour, 0, 0, 0),
+                explicit: false,
+                utc_offset_seconds: 0,
+            },
+        };
+        render_with_ids(&workflow(), &context, ids)
+    }
+
+    #[test]
+    fn a_stable_id_outlives_version_and_start_and_is_another_identity() {
+        let stable = |version, hour| rendered(version, hour, DagFormat::Default, DagIds::Stable);
+        let first = stable("1.0", 1).unwrap();
+        let later = stable("2.0", 2).unwrap();
+        assert_eq!(first.file_name.as_str(), "daily_dag.py");
+        assert_eq!(later.file_name, first.file_name);
+        assert_eq!(later.identity, first.identity);
+        let text = String::from_utf8(later.bytes).unwrap();
+        assert!(text.contains("DAG(\n    'daily',"), "{text}");
+
+        let versioned = rendered("1.0", 1, DagFormat::Default, DagIds::Versioned).unwrap();
+        assert_eq!(
+            versioned.file_name.as_str(),
+            "daily__v1_0__2026_01_31_01_00_00_dag.py"
+        );
+        assert_ne!(versioned.identity, first.identity);
+    }
+
+    #[test]
+    fn bigflows_format_has_no_stable_ids() {
+        assert_eq!(
+            rendered("1.0", 1, DagFormat::Bigflow1_11, DagIds::Stable),
+            Err(RenderError::StableIds)
+        );
+    }
 }

@@ -1,9 +1,13 @@
 //! The start time of a build: what `--start-time` says, or the current hour.
 
+use std::collections::BTreeMap;
+
 use jiff::civil::{DateTime, Time};
 use jiff::{ToSpan as _, Zoned};
+use serde::{Deserialize, Serialize};
 
 use super::workflow::{PythonLiteral, StartDate};
+use crate::project::WorkflowId;
 
 /// Why a text is no start time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +44,42 @@ impl StartTime {
             explicit: explicit.is_some(),
             utc_offset_seconds: now.offset().seconds(),
         })
+    }
+}
+
+/// When a DAG file lets its workflow start, as the records keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkflowStart {
+    /// The start time, in the local time of whoever built the file.
+    pub time: DateTime,
+    /// Whether the user named it: then it counts for the file's identity.
+    pub explicit: bool,
+}
+
+/// The start times of an environment's live workflows. Empty if there are none, or
+/// if nobody recorded them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LiveStarts {
+    /// By workflow.
+    pub workflows: BTreeMap<WorkflowId, WorkflowStart>,
+}
+
+impl LiveStarts {
+    /// The generation's start time, which a workflow that is not live yet gets: the latest of all.
+    pub fn latest(&self) -> Option<DateTime> {
+        self.workflows.values().map(|start| start.time).max()
+    }
+
+    /// Where a workflow starts for which nobody named a time.
+    pub(crate) fn of(&self, workflow: &WorkflowId, otherwise: StartTime) -> StartTime {
+        match self.workflows.get(workflow) {
+            Some(start) => StartTime {
+                time: start.time,
+                explicit: start.explicit,
+                ..otherwise
+            },
+            None => otherwise,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::error::Place;
 use crate::project::{JobId, WorkflowId};
 
 /// A Python expression that gives a value again: its `repr`.
@@ -18,6 +19,14 @@ impl PythonLiteral {
     /// The expression.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The text, if this is a text's `repr` that escapes nothing.
+    pub fn plain_text(&self) -> Option<&str> {
+        let quoted = |quote| self.0.strip_prefix(quote)?.strip_suffix(quote);
+        let text = quoted('\'').or_else(|| quoted('"'))?;
+        let plain = |character| !matches!(character, '\\' | '\'' | '"');
+        text.chars().all(plain).then_some(text)
     }
 
     /// What Python's `repr` gives for a text of ASCII and printable characters.
@@ -133,6 +142,16 @@ pub struct Job {
     pub secrets: Option<Vec<SecretReference>>,
     /// The jobs that come before.
     pub dependencies: Vec<JobId>,
+}
+
+impl Workflow {
+    /// Where it is defined.
+    pub fn place(&self) -> Place {
+        Place {
+            file: self.file.clone().into(),
+            line: self.line,
+        }
+    }
 }
 
 impl Job {

@@ -14,10 +14,7 @@ use crate::registry::RegistryError;
 #[derive(Debug, thiserror::Error)]
 pub enum EnvironmentError {
     /// Another deploy is being applied and its lease is running.
-    #[error(
-        "{holder} is applying generation {generation}, and has at most {} s left before others may take over",
-        remaining.as_secs()
-    )]
+    #[error("{}", held(holder, *generation, *remaining))]
     Held {
         /// Who applies it.
         holder: String,
@@ -35,7 +32,7 @@ pub enum EnvironmentError {
         state: String,
     },
     /// Objects that we wrote were changed or deleted by somebody else.
-    #[error("{} of this environment's objects were changed behind its back", objects.len())]
+    #[error("somebody changed {} of this environment's files since the last deploy", objects.len())]
     Drift {
         /// Which, sorted by key.
         objects: Vec<Drifted>,
@@ -68,7 +65,7 @@ pub enum EnvironmentError {
     /// A DAG's image is not in the registry.
     #[error("the image {image} is not in the registry")]
     ImageMissing {
-        /// `REPOSITORY@DIGEST`.
+        /// `REPOSITORY@DIGEST`, or `REPOSITORY:TAG`.
         image: String,
     },
     /// The deploy stopped after it had begun to change the bucket.
@@ -152,6 +149,15 @@ pub enum EnvironmentError {
     /// A worker thread ended without an answer.
     #[error("a background task failed")]
     Task(#[source] tokio::task::JoinError),
+}
+
+fn held(holder: &str, generation: u64, remaining: Duration) -> String {
+    match remaining.as_secs() {
+        0 => format!("generation {generation} was left unfinished by {holder}"),
+        seconds => format!(
+            "{holder} is applying generation {generation}, and holds the environment for up to {seconds} s more"
+        ),
+    }
 }
 
 fn no_target(generation: Option<u64>) -> String {

@@ -46,6 +46,11 @@ impl Live {
         self.head()?.live.as_ref()
     }
 
+    /// The live generation's record, if it is known already: see [`Environment::with_record`].
+    pub fn record(&self) -> Option<&GenerationRecord> {
+        self.record.as_deref()
+    }
+
     /// The objects in `dags/`.
     pub fn listing(&self) -> &Listing {
         &self.listing
@@ -99,6 +104,31 @@ impl Environment {
             listing,
             record,
         })
+    }
+
+    /// The digest of the image that a tag or a digest names.
+    ///
+    /// # Errors
+    /// [`EnvironmentError::ImageMissing`] if the registry does not have it.
+    pub async fn find_image(&self, name: &ManifestName) -> Result<Sha256Digest, EnvironmentError> {
+        match self.registry.manifest_descriptor(name).await? {
+            Some(descriptor) => Ok(descriptor.digest),
+            None => Err(EnvironmentError::ImageMissing {
+                image: match name {
+                    ManifestName::Digest(_) => format!("{}@{name}", self.registry.repository()),
+                    ManifestName::Tag(_) => format!("{}:{name}", self.registry.repository()),
+                },
+            }),
+        }
+    }
+
+    /// Reads the live record, if this machine did not have it.
+    ///
+    /// # Errors
+    /// See [`EnvironmentError`].
+    pub async fn with_record(&self, mut live: Live) -> Result<Live, EnvironmentError> {
+        live.record = self.live_record(&live).await?;
+        Ok(live)
     }
 
     pub(super) async fn read_head(&self) -> Result<Option<SeenHead>, EnvironmentError> {

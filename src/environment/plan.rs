@@ -205,6 +205,11 @@ impl Environment {
         })
     }
 
+    /// Whether HEAD and the listing alone say that nothing would change.
+    pub fn is_unchanged(&self, live: &Live, desired: &Desired) -> bool {
+        unchanged_by_head(live, desired).is_some()
+    }
+
     pub(super) fn refuse_unsettled(&self, live: &Live) -> Result<(), EnvironmentError> {
         match live
             .seen
@@ -290,6 +295,7 @@ fn compare(
                     identity: wanted.identity,
                     image,
                     object,
+                    start: wanted.start,
                     checksums: Checksums::of(&wanted.bytes),
                 };
                 (key, dag)

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::EnvironmentError;
 use super::key::{DAGS_PREFIX, EnvironmentKey, MONITORING_KEY};
 use crate::bucket::{Checksums, ObjectKey};
+use crate::dags::{LiveStarts, WorkflowStart};
 use crate::oci::{Sha256Digest, Tag};
 use crate::project::{EnvironmentName, GitState, ProjectName, Version, WorkflowId};
 use forebay_store::ObjectDigest;
@@ -115,6 +116,9 @@ pub struct RecordedDag {
     pub image: Sha256Digest,
     /// The BLAKE3 of its bytes, which `objects/` keeps.
     pub object: ObjectDigest,
+    /// When it lets its workflow start; absent in records of programs that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<WorkflowStart>,
     /// By which a listing tells whether the bucket still has these bytes.
     #[serde(flatten)]
     pub checksums: Checksums,
@@ -196,6 +200,15 @@ impl GenerationRecord {
     pub(super) fn needed_images(&self) -> BTreeSet<Sha256Digest> {
         let of_dags = self.dags.values().map(|dag| dag.image);
         of_dags.chain([self.image]).collect()
+    }
+
+    /// When the live workflows start, as far as it was recorded.
+    pub fn starts(&self) -> LiveStarts {
+        let starts = self.dags.values();
+        let starts = starts.filter_map(|dag| Some((dag.workflow.clone(), dag.start?)));
+        LiveStarts {
+            workflows: starts.collect(),
+        }
     }
 
     /// The digest of what is live, whatever the version, the clock and the file names are.

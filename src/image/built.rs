@@ -123,11 +123,10 @@ pub fn build(
     let image = assemble(request, layers, store)?;
     progress.report(Event::Finished {
         phase: Phase::Image,
-        summary: format!(
-            "{} layers on {} of the base",
-            image.layers.len(),
-            image.base.layers.len()
-        ),
+        summary: match image.base.layers.len() {
+            0 => format!("{} layers on scratch", image.layers.len()),
+            base => format!("{} layers on the base's {base}", image.layers.len()),
+        },
     });
     Ok(image)
 }

@@ -53,7 +53,7 @@ const NOT_KNOWN: [(&str, &str); 4] = [
     ),
     (
         "cmdclass",
-        "build with docker and deploy with --image-tar-path",
+        "put what the command builds into a distribution of its own",
     ),
     ("include_package_data", "list the files in package_data"),
 ];

@@ -175,7 +175,7 @@ ONBUILD RUN x
 FROM scratch
 "), @r"
      1 native FROM python:3.8 AS build | takes the base by digest; its layers stay where they are
-     2 error  RUN apt-get install -y libzbar-dev | it installs system packages (libzbar-dev), which needs a container engine: put it into the base image, or build with docker and deploy with --image-tar-path
+     2 error  RUN apt-get install -y libzbar-dev | it installs system packages (libzbar-dev), which needs a container: put it into the base image that FROM names
      3 error  RUN pip install -r nothing.txt | no COPY line brings /nothing.txt
      4 error  RUN pip install dist/*.whl | no COPY line brings the project's wheel to /dist
      5 error  COPY --from=build /a /b | it copies from another stage or image

@@ -7,7 +7,10 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
+use serde::{Deserialize, Serialize};
+
 use super::names::{InvalidName, Version};
+use super::working_tree::WorkingTree;
 
 /// Why git gives no version.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +37,21 @@ pub enum VersionError {
 }
 
 /// Where the working tree stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GitState {
     /// The commit's full hash.
     pub commit: String,
     /// Whether tracked files differ from the commit.
     pub dirty: bool,
+}
+
+/// Version and commit of the working tree.
+pub(super) fn describe(directory: &Path) -> Result<WorkingTree, VersionError> {
+    let commit = git_commit(directory);
+    Ok(WorkingTree {
+        version: version_of(directory, None, commit.as_ref().map(|commit| commit.dirty))?,
+        commit,
+    })
 }
 
 /// The commit of the working tree, or nothing without git or without a commit.
@@ -55,6 +67,15 @@ pub fn git_commit(directory: &Path) -> Option<GitState> {
 ///
 /// Without git, or outside a repository, it is `0+BROKEN`.
 pub fn git_version(directory: &Path, commit: Option<&str>) -> Result<Version, VersionError> {
+    version_of(directory, commit, None)
+}
+
+/// `dirty`: whether tracked files differ from HEAD, where that is known.
+fn version_of(
+    directory: &Path,
+    commit: Option<&str>,
+    dirty: Option<bool>,
+) -> Result<Version, VersionError> {
     let git = Git { directory };
     if git.run(["rev-parse", "--is-inside-work-tree"]).is_none() {
         return Ok("0+BROKEN".parse()?);
@@ -77,7 +98,7 @@ pub fn git_version(directory: &Path, commit: Option<&str>) -> Result<Version, Ve
             });
         }
     }
-    let dirty = if revision == "HEAD" && git.is_dirty() {
+    let dirty = if revision == "HEAD" && dirty.unwrap_or_else(|| git.is_dirty()) {
         format!(".t{}", git.tree_of_tracked_files()?)
     } else {
         String::new()

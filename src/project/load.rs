@@ -9,25 +9,22 @@ use super::ProjectError;
 use super::config::DeploymentConfig;
 use super::evaluate::{EvaluateError, Evaluated, evaluate};
 use super::value::PropertyValue;
-use crate::python::{Interpreter, PythonError, run_script};
+use crate::python::{Interpreter, PythonError, Traced, TracedScript};
+use forebay_store::Store;
 
 /// Finds the project's Python. Called only when a file cannot be read without it.
 pub type FindInterpreter<'a> = &'a dyn Fn() -> Result<Interpreter, PythonError>;
 
 const DEPLOYMENT_CONFIG_SCRIPT: &str = concat!(
     include_str!("../python/scripts/common.py"),
+    include_str!("../python/scripts/trace.py"),
     include_str!("scripts/deployment_config.py")
 );
 const SETUP_SCRIPT: &str = concat!(
     include_str!("../python/scripts/common.py"),
+    include_str!("../python/scripts/trace.py"),
     include_str!("scripts/setup.py")
 );
-
-#[derive(Serialize)]
-struct Request<'a> {
-    path: &'a Path,
-    directory: &'a Path,
-}
 
 /// What `deployment_config` is instead of a `Config`, if it is anything.
 #[derive(Deserialize)]
@@ -36,7 +33,7 @@ struct Found {
 }
 
 /// The arguments of `setup()`, if it was called.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Call {
     parameters: Option<Vec<(String, PropertyValue)>>,
 }
@@ -109,12 +106,16 @@ fn directory_of(path: &Path) -> Result<PathBuf, ProjectError> {
 }
 
 /// A deployment configuration, and what its file should not say though it is understood.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct LoadedConfig {
     /// The configuration.
     pub config: DeploymentConfig,
     /// Wrong spellings that were accepted, with their lines.
     pub warnings: Vec<String>,
+    /// The environment variables that its code read: their values may be secrets. `*` stands
+    /// for all of them.
+    #[serde(default)]
+    pub variables: Vec<String>,
 }
 
 impl DeploymentConfig {
@@ -123,6 +124,23 @@ impl DeploymentConfig {
         path: &Path,
         interpreter: FindInterpreter<'_>,
     ) -> Result<LoadedConfig, ProjectError> {
+        Self::load_remembered(path, interpreter, None)
+    }
+
+    /// Reads a `deployment_config.py`. Where that needs Python, its answer is remembered in
+    /// `store`, unless the file's code read variables: what they hold may be secret.
+    pub fn load_remembered(
+        path: &Path,
+        interpreter: FindInterpreter<'_>,
+        store: Option<&Store>,
+    ) -> Result<LoadedConfig, ProjectError> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Answer {
+            Config(Box<Traced<LoadedConfig>>),
+            NotAConfig { not_a_config: Found },
+            Raised { error: Raised },
+        }
         let not_a_config = |found: Option<String>| ProjectError::NotAConfig {
             path: path.to_owned(),
             found,
@@ -132,6 +150,7 @@ impl DeploymentConfig {
                 Some(config) => Ok(LoadedConfig {
                     config,
                     warnings: evaluated.warnings,
+                    variables: evaluated.variables,
                 }),
                 None => Err(not_a_config(
                     evaluated
@@ -140,79 +159,67 @@ impl DeploymentConfig {
                 )),
             },
             Reading::NeedsPython => {
-                #[derive(Deserialize)]
-                #[serde(untagged)]
-                enum Answer {
-                    Config {
-                        config: DeploymentConfig,
-                        warnings: Vec<String>,
-                    },
-                    NotAConfig {
-                        not_a_config: Found,
-                    },
-                    Raised {
-                        error: Raised,
-                    },
-                }
                 let directory = directory_of(path)?;
-                let absolute = directory.join(path.file_name().unwrap_or_default());
-                let request = Request {
-                    path: &absolute,
+                let script = TracedScript {
+                    purpose: "deployment-config",
+                    source: DEPLOYMENT_CONFIG_SCRIPT,
+                    path: &directory.join(path.file_name().unwrap_or_default()),
                     directory: &directory,
+                    keeps_variables: false,
                 };
-                let interpreter = interpreter()?;
-                let answer = run_script(
-                    &interpreter.executable,
-                    DEPLOYMENT_CONFIG_SCRIPT,
-                    &request,
-                    &directory,
-                    &[],
-                )?;
-                match answer {
-                    Answer::Config { config, warnings } => Ok(LoadedConfig { config, warnings }),
+                script.run(&interpreter()?, store, |answer| match answer {
+                    Answer::Config(mut loaded) => {
+                        loaded
+                            .answer
+                            .variables
+                            .clone_from(&loaded.trace.read_by_project);
+                        Ok(*loaded)
+                    }
                     Answer::NotAConfig {
                         not_a_config: found,
                     } => Err(not_a_config(found.type_name)),
                     Answer::Raised { error } => Err(error.into_error(path)),
-                }
+                })
             }
         }
     }
 }
 
-/// The arguments that a `setup.py` gives to `bigflow.build.setup`.
+/// The arguments that a `setup.py` gives to `bigflow.build.setup`. Where telling them needs
+/// Python, its answer is remembered in `store`: a package's metadata are no secret.
 pub(super) fn load_setup(
     path: &Path,
     interpreter: FindInterpreter<'_>,
+    store: Option<&Store>,
 ) -> Result<Vec<(String, PropertyValue)>, ProjectError> {
+    #[derive(Serialize, Deserialize)]
+    struct Setup {
+        setup: Call,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Answer {
+        Raised { error: Raised },
+        Setup(Traced<Setup>),
+    }
     let no_setup = || ProjectError::NoSetup {
         path: path.to_owned(),
     };
     match read(path, "__main__")? {
         Reading::Evaluated(evaluated) => evaluated.setup.ok_or_else(no_setup),
         Reading::NeedsPython => {
-            #[derive(Deserialize)]
-            #[serde(untagged)]
-            enum Answer {
-                Raised { error: Raised },
-                Setup { setup: Call },
-            }
-            let directory = directory_of(path)?;
-            let request = Request {
+            let script = TracedScript {
+                purpose: "setup",
+                source: SETUP_SCRIPT,
                 path,
-                directory: &directory,
+                directory: &directory_of(path)?,
+                keeps_variables: true,
             };
-            let interpreter = interpreter()?;
-            match run_script(
-                &interpreter.executable,
-                SETUP_SCRIPT,
-                &request,
-                &directory,
-                &[],
-            )? {
-                Answer::Setup { setup } => setup.parameters.ok_or_else(no_setup),
+            let setup = script.run(&interpreter()?, store, |answer| match answer {
+                Answer::Setup(setup) => Ok(setup),
                 Answer::Raised { error } => Err(error.into_error(path)),
-            }
+            })?;
+            setup.setup.parameters.ok_or_else(no_setup)
         }
     }
 }

@@ -9,9 +9,11 @@ mod git;
 mod load;
 mod names;
 mod packages;
+mod release;
 mod settings;
 mod spec;
 mod value;
+mod working_tree;
 
 pub use config::{
     ConfigError, DeploymentConfig, Property, PropertyOrigin, ResolvedConfig, process_variables,
@@ -20,11 +22,14 @@ pub use git::{GitState, VersionError, git_commit, git_version};
 pub use load::{FindInterpreter, LoadedConfig};
 pub use names::{EnvironmentName, InvalidName, JobId, ProjectName, Version, WorkflowId};
 pub use packages::find_packages;
-pub use settings::{DagFormat, DagSettings, EnvironmentSettings, Settings};
+pub use release::{ReleaseError, release};
+pub use settings::{DagFormat, DagIds, DagSettings, EnvironmentSettings, Settings};
 pub use spec::{ProjectSpec, TestFramework};
 pub use value::PropertyValue;
+pub use working_tree::WorkingTree;
 
 use crate::python::PythonError;
+use forebay_store::Store;
 
 /// Why a project cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -145,10 +150,19 @@ impl Project {
     ///
     /// `interpreter` is only called when `setup.py` cannot be read without Python.
     pub fn open(start: &Path, interpreter: FindInterpreter<'_>) -> Result<Self, ProjectError> {
+        Self::open_remembered(start, interpreter, None)
+    }
+
+    /// The same; what Python says about `setup.py` is remembered in `store`.
+    pub fn open_remembered(
+        start: &Path,
+        interpreter: FindInterpreter<'_>,
+        store: Option<&Store>,
+    ) -> Result<Self, ProjectError> {
         let directory = find_project_directory(start)?;
         let mut pyproject = spec::read_pyproject(&directory)?;
         let settings = std::mem::take(&mut pyproject.settings);
-        let spec = spec::read_spec(&directory, pyproject, interpreter)?;
+        let spec = spec::read_spec(&directory, pyproject, interpreter, store)?;
         Ok(Self {
             directory,
             spec,
@@ -167,6 +181,21 @@ impl Project {
             Some(version) => Ok(version.parse()?),
             None => git_version(&self.directory, None),
         }
+    }
+}
+
+impl Project {
+    /// Version and commit, as [`WorkingTree`] remembers them; a version that is written down wins.
+    pub fn working_tree(&self, store: &Store) -> Result<WorkingTree, VersionError> {
+        let mut tree = WorkingTree::of(&self.directory, store);
+        if let Some(version) = &self.spec.version {
+            let version = version.parse()?;
+            tree = Ok(WorkingTree {
+                version,
+                commit: tree.ok().and_then(|tree| tree.commit),
+            });
+        }
+        tree
     }
 }
 

@@ -28,6 +28,17 @@ impl DagFormat {
     }
 }
 
+/// What a DAG's id is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DagIds {
+    /// `WORKFLOW__vVERSION__START`, as BigFlow makes it: each new version is a new DAG.
+    #[default]
+    Versioned,
+    /// The workflow's id: Airflow keeps the DAG's history.
+    Stable,
+}
+
 /// `[tool.forebay]`. Every key may be absent; an unknown one is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -44,6 +55,8 @@ pub struct Settings {
 pub struct DagSettings {
     /// How DAG files are written.
     pub format: DagFormat,
+    /// What their DAGs are called.
+    pub ids: DagIds,
 }
 
 /// `[tool.forebay.environments.NAME]`: only what cannot stand in `deployment_config.py`.
@@ -78,9 +91,11 @@ mod tests {
     #[test]
     fn settings_are_read() {
         let settings: Settings =
-            toml::from_str("[dags]\nformat = 'bigflow-1.11'\n[environments.local]\nbase = 'scratch'\npython = '3.11'")
+            toml::from_str("[dags]\nformat = 'bigflow-1.11'\nids = 'stable'\n[environments.local]\nbase = 'scratch'\npython = '3.11'")
                 .unwrap();
         assert_eq!(settings.dags.format, DagFormat::Bigflow1_11);
+        assert_eq!(settings.dags.ids, DagIds::Stable);
+        assert_eq!(DagSettings::default().ids, DagIds::Versioned);
         let local = &settings.environments[&"local".parse().unwrap()];
         assert_eq!(local.base.as_deref(), Some("scratch"));
         assert_eq!(local.python.as_deref(), Some("3.11"));

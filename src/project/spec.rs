@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use forebay_store::Store;
+
 use super::ProjectError;
 use super::load::{FindInterpreter, load_setup};
 use super::names::ProjectName;
@@ -157,6 +159,7 @@ pub(super) fn read_spec(
     directory: &Path,
     pyproject: PyProject,
     interpreter: FindInterpreter<'_>,
+    store: Option<&Store>,
 ) -> Result<ProjectSpec, ProjectError> {
     let mut parameters = pyproject.parameters;
     // `project_setup.py` is BigFlow 1.0's name for it.
@@ -165,7 +168,7 @@ pub(super) fn read_spec(
         .map(|name| directory.join(name))
         .find(|path| path.exists());
     if let Some(path) = setup {
-        for (key, value) in load_setup(&path, interpreter)? {
+        for (key, value) in load_setup(&path, interpreter, store)? {
             set_item(&mut parameters, key, value);
         }
     }

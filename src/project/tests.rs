@@ -88,7 +88,10 @@ fn the_spelling_of_the_old_documents_is_understood_with_a_warning() {
 #[test]
 fn what_is_not_exactly_known_is_left_to_python() {
     for text in [
-        "import os\nfrom bigflow import Config\ndeployment_config = Config('dev', {'a': os.environ['HOME']})",
+        "import os\nfrom bigflow import Config\ndeployment_config = Config('dev', {'a': os.environ['NOT_SET_ANYWHERE']})",
+        "import os\nfrom bigflow import Config\ndeployment_config = Config('dev', dict(os.environ))",
+        "import os\nfrom bigflow import Config\ndeployment_config = Config('dev', {'a': os.path.sep})",
+        "from bigflow import Config\np = {}\ndeployment_config = Config('dev', {'a': p['absent']})",
         "from bigflow import Config\nimport my_module\ndeployment_config = Config('dev', {})",
         "from bigflow import Config\ndeployment_config = Config('dev', {'a': f'{1.5:.2f}'})",
         "from bigflow import Config\ndeployment_config = Config('dev', {'a': 'x'.upper()})",
@@ -227,4 +230,97 @@ fn the_search_for_a_project_stays_in_the_repository() {
         find_project_directory(&inner),
         Err(ProjectError::NotFound { .. })
     ));
+}
+
+#[test]
+fn environment_variables_are_read_in_every_spelling() {
+    let home = std::env::var("HOME").unwrap();
+    let loaded = load(
+        "import os\nfrom os import environ, getenv as ask\nfrom bigflow import Config\n\
+         common = {'user': ask('NOT_SET_ANYWHERE', default='nobody')}\n\
+         deployment_config = Config('dev', {\n\
+             'a': os.environ['HOME'], 'b': f\"{environ.get('HOME')}/x\", 'c': os.getenv('HOME', 'd'),\n\
+             'e': os.environ.get('NOT_SET_ANYWHERE', 'default'), 'f': common['user'],\n\
+         })\n",
+    )
+    .unwrap();
+    assert_eq!(
+        loaded.variables,
+        [
+            "NOT_SET_ANYWHERE",
+            "HOME",
+            "HOME",
+            "HOME",
+            "NOT_SET_ANYWHERE"
+        ]
+    );
+    let dev = loaded.config.resolve(None, &[]).unwrap();
+    let expected = [
+        ("a", home.clone()),
+        ("b", format!("{home}/x")),
+        ("c", home),
+        ("e", "default".to_owned()),
+        ("f", "nobody".to_owned()),
+    ];
+    for (key, value) in expected {
+        assert_eq!(dev.required(key), Ok(value.as_str()), "{key}");
+    }
+    let unset = load("import os\nfrom bigflow import Config\ndeployment_config = Config('dev', {'a': os.getenv('NOT_SET_ANYWHERE')})").unwrap();
+    assert!(unset.config.resolve(None, &[]).is_err(), "it is None");
+}
+
+#[test]
+fn what_python_says_is_remembered_until_something_changes_that_it_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("store")).unwrap();
+    let project = directory.path().join("project");
+    let helper = write(&project, "helper.py", "NAME = 'one'\n");
+    let path = write(
+        &project,
+        "deployment_config.py",
+        "import helper\nfrom bigflow import Config\ndeployment_config = Config('dev', {'a': helper.NAME})\n",
+    );
+    let find = || crate::python::find(None, directory.path(), &store);
+    // The script itself counts how often it is run.
+    let log = project.join("log");
+    std::fs::write(
+        &helper,
+        format!(
+            "NAME = 'one'\nwith open({:?}, 'a') as log:\n    log.write('x')\n",
+            log.to_str().unwrap()
+        ),
+    )
+    .unwrap();
+    let runs = || std::fs::read_to_string(&log).map_or(0, |text| text.len());
+    let settle = |file: &Path| {
+        // A file that has just been written might change again unseen.
+        let written = file.metadata().unwrap().modified().unwrap();
+        while written.elapsed().unwrap_or_default() < std::time::Duration::from_millis(30) {
+            std::thread::yield_now();
+        }
+    };
+    let load = || {
+        let loaded = DeploymentConfig::load_remembered(&path, &find, Some(&store)).unwrap();
+        let dev = loaded.config.resolve(None, &[]).unwrap();
+        dev.required("a").unwrap().to_owned()
+    };
+    settle(&helper);
+    assert_eq!((load(), runs()), ("one".to_owned(), 1));
+    assert_eq!((load(), runs()), ("one".to_owned(), 1));
+    let text = std::fs::read_to_string(&helper).unwrap();
+    std::fs::write(&helper, text.replace("'one'", "'two'")).unwrap();
+    settle(&helper);
+    assert_eq!((load(), runs()), ("two".to_owned(), 2));
+    assert_eq!((load(), runs()), ("two".to_owned(), 2));
+
+    // What a variable holds may be a secret: such an answer is not kept.
+    write(
+        &project,
+        "deployment_config.py",
+        "import helper, os\nfrom bigflow import Config\ndeployment_config = Config('dev', {'a': os.environ['HOME'].upper()})\n",
+    );
+    settle(&path);
+    load();
+    load();
+    assert_eq!(runs(), 4);
 }

@@ -13,10 +13,13 @@ use serde::{Deserialize, Serialize};
 mod find;
 mod remember;
 mod script;
+pub(crate) mod trace;
+mod traced;
 
 pub use find::find;
 pub(crate) use remember::{recall, remember};
 pub(crate) use script::run_script;
+pub(crate) use traced::{Traced, TracedScript};
 
 /// A CPython version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

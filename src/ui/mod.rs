@@ -35,6 +35,15 @@ pub fn count(number: usize, thing: &str) -> String {
     }
 }
 
+/// The known name that somebody most likely meant.
+pub fn closest<'a>(given: &str, known: &'a [String]) -> Option<&'a str> {
+    let likeness = |name: &String| strsim::jaro_winkler(given, name);
+    let best = known
+        .iter()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) > 0.7).then_some(best.as_str())
+}
+
 /// A digest short enough for a table, long enough to be found again.
 pub fn short(digest: &forebay_store::Sha256Digest) -> String {
     let mut text = digest.to_string();
@@ -45,6 +54,14 @@ pub fn short(digest: &forebay_store::Sha256Digest) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slip_of_the_finger_is_understood() {
+        let known = ["dev", "test", "prod"].map(str::to_owned);
+        assert_eq!(closest("prdo", &known), Some("prod"));
+        assert_eq!(closest("staging", &known), None);
+        assert_eq!(closest("dev", &[]), None);
+    }
 
     #[test]
     fn bytes_are_written_with_one_decimal() {

@@ -3,7 +3,7 @@
 //! The order of a commit:
 //!
 //! 1. the pack is finished; pack and large files are made read-only and synced,
-//!    all of them still in `staging/`;
+//!    all of them still in `staging/`; the lease names every object of the batch;
 //! 2. each gets its final name by a rename that replaces nothing;
 //! 3. the directories that got names are synced;
 //! 4. one transaction adds the rows.
@@ -17,8 +17,9 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
+use crate::durable::StagedFile;
 use crate::index::Additions;
 use crate::object::{Located, ObjectInfo, Place};
 use crate::pack::{Entry, EntryKind, Pack, PackWriter, SealedPack};
@@ -45,7 +46,7 @@ const MAX_UNSYNCED: usize = 64;
 pub struct Batch<'store> {
     store: &'store Store,
     pack: Option<PackWriter>,
-    unsynced: Vec<(ObjectInfo, NamedTempFile)>,
+    unsynced: Vec<(ObjectInfo, StagedFile)>,
     synced: Vec<(ObjectInfo, TempPath)>,
     /// What is staged, or was found intact in the store.
     known: HashMap<ObjectDigest, ObjectInfo>,
@@ -81,7 +82,7 @@ impl<'store> Batch<'store> {
             self.known.insert(info.digest, info);
         } else {
             let mut staged = self.store.inner().staged_file()?;
-            durable::write(&mut staged, bytes)?;
+            staged.append(bytes)?;
             self.stage(info, staged)?;
         }
         Ok(info)
@@ -156,14 +157,23 @@ impl<'store> Batch<'store> {
                 .append(EntryKind::Record, ObjectInfo::of(&json), &json)?;
         }
 
+        if self.pack.is_none() && self.unsynced.is_empty() && self.synced.is_empty() {
+            return Ok(());
+        }
         let pack = self.pack.take().map(PackWriter::seal).transpose()?;
         self.sync_staged()?;
 
+        let named = additions.records.iter().flat_map(Record::objects).copied();
+        let objects: Vec<_> = self.known.keys().copied().chain(named).collect();
+        self.store.inner().hold(objects)?;
+        let _publishing = self.store.inner().publishing()?;
+
         let layout = &self.store.inner().layout;
+        let file_system = self.store.inner().file_system.as_ref();
         let mut directories = BTreeSet::new();
         for (info, path) in std::mem::take(&mut self.synced) {
             let directory = layout.object_directory(&info.digest);
-            durable::create_directory(&directory)?;
+            durable::create_directory(file_system, &directory)?;
             directories.insert(directory);
             self.publish_file(&info, path)?;
             additions.files.push(info);
@@ -184,12 +194,9 @@ impl<'store> Batch<'store> {
             self.publish_pack(pack)?;
         }
         for directory in &directories {
-            durable::sync_directory(directory)?;
+            durable::sync_directory(file_system, directory)?;
         }
 
-        if directories.is_empty() {
-            return Ok(());
-        }
         self.store.inner().index.add(&additions)
     }
 
@@ -232,7 +239,7 @@ impl<'store> Batch<'store> {
             return Ok(true);
         }
         let store = self.store.inner();
-        let has = match store.index.locate(&info.digest)? {
+        let has = match store.locate(&info.digest)? {
             Some(located) => store.is_intact(located)?,
             None => false,
         };
@@ -255,7 +262,7 @@ impl<'store> Batch<'store> {
         let mut staged = self.store.inner().staged_file()?;
         let mut digesting = Digesting::new();
         digesting.update(start);
-        durable::write(&mut staged, start)?;
+        staged.append(start)?;
         let mut buffer = vec![0; 256 * 1024];
         loop {
             let part = match reader.read(&mut buffer) {
@@ -265,7 +272,7 @@ impl<'store> Batch<'store> {
                 Err(error) => return Err(StoreError::Input { source: error }),
             };
             digesting.update(part);
-            durable::write(&mut staged, part)?;
+            staged.append(part)?;
         }
         let info = ObjectInfo::from(digesting);
         if !self.has(&info)? {
@@ -274,7 +281,7 @@ impl<'store> Batch<'store> {
         Ok(info)
     }
 
-    fn stage(&mut self, info: ObjectInfo, staged: NamedTempFile) -> Result<(), StoreError> {
+    fn stage(&mut self, info: ObjectInfo, staged: StagedFile) -> Result<(), StoreError> {
         if self.unsynced.len() >= MAX_UNSYNCED {
             self.sync_staged()?;
         }
@@ -285,8 +292,7 @@ impl<'store> Batch<'store> {
 
     fn sync_staged(&mut self) -> Result<(), StoreError> {
         for (info, staged) in self.unsynced.drain(..) {
-            durable::seal(staged.as_file(), staged.path())?;
-            self.synced.push((info, staged.into_temp_path()));
+            self.synced.push((info, staged.seal()?));
         }
         Ok(())
     }
@@ -294,7 +300,8 @@ impl<'store> Batch<'store> {
     fn publish_file(&self, info: &ObjectInfo, mut staged: TempPath) -> Result<(), StoreError> {
         let store = self.store.inner();
         let target = store.layout.object(&info.digest);
-        while let Some(refused) = durable::publish(staged, &target)? {
+        let file_system = store.file_system.as_ref();
+        while let Some(refused) = durable::publish(file_system, staged, &target)? {
             // Left by a batch that was killed, or just published by another.
             let present = Located {
                 info: *info,
@@ -311,8 +318,9 @@ impl<'store> Batch<'store> {
     fn publish_pack(&self, pack: SealedPack) -> Result<(), StoreError> {
         let layout = &self.store.inner().layout;
         let target = layout.pack(&pack.name);
+        let file_system = self.store.inner().file_system.as_ref();
         let mut staged = pack.path;
-        while let Some(refused) = durable::publish(staged, &target)? {
+        while let Some(refused) = durable::publish(file_system, staged, &target)? {
             // Its name covers every byte, so an intact one is the same.
             if is_intact_pack(&target, &pack.entries)? {
                 return Ok(());
@@ -329,7 +337,8 @@ impl<'store> Batch<'store> {
     }
 }
 
-fn is_intact_pack(path: &Path, entries: &[Entry]) -> Result<bool, StoreError> {
+/// Whether the pack at `path` has exactly these entries, all of them undamaged.
+pub(crate) fn is_intact_pack(path: &Path, entries: &[Entry]) -> Result<bool, StoreError> {
     let pack = match Pack::open(path) {
         Ok(pack) if pack.entries == entries => pack,
         Ok(_) | Err(StoreError::Pack { .. }) => return Ok(false),

@@ -68,6 +68,14 @@ pub enum StoreError {
         /// The store's root.
         root: PathBuf,
     },
+    /// There is no such root or realisation.
+    #[error("there is no {what} in the store {}", root.display())]
+    NoArtifact {
+        /// What was asked for: "root build/shop/dev/everything".
+        what: String,
+        /// The store's root.
+        root: PathBuf,
+    },
     /// The index knew the object, but its file is gone. The index has forgotten it now.
     #[error("object {digest} is lost: {} is gone or too short", path.display())]
     Lost {

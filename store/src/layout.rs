@@ -2,11 +2,15 @@
 //!
 //! ```text
 //! lock                     shared by every open handle, exclusive to whoever replaces the index
+//! publish.lock             shared from a batch's first final name to its rows, exclusive to deleting
+//! publish-gate.lock        passed through on the way to publish.lock, so that nobody starves
+//! verify-progress          how far an interrupted verification came
+//! collect.lock             held by whoever collects or rebuilds the index
 //! index.sqlite             what is where; rebuilt from the rest when it is lost
 //! index.sqlite-damaged     is there if somebody found the index damaged while using it
 //! objects/ab/<digest>      one large object, mode 0444
 //! packs/<name>.pack        the small objects and the records of one batch, mode 0444
-//! staging/<owner>/         what a live process is writing; beside it <owner>.lock, which it holds
+//! staging/<owner>/         what a live process is writing; beside it <owner>.lock, which it holds, and which is its lease
 //! trees/<digest>           what the last scan of one directory saw
 //! corrupt/                 damaged bytes, for people to look at
 //! ```
@@ -32,6 +36,22 @@ impl Layout {
 
     pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("lock")
+    }
+
+    pub(crate) fn publish_lock(&self) -> PathBuf {
+        self.root.join("publish.lock")
+    }
+
+    pub(crate) fn publish_gate(&self) -> PathBuf {
+        self.root.join("publish-gate.lock")
+    }
+
+    pub(crate) fn verify_progress(&self) -> PathBuf {
+        self.root.join("verify-progress")
+    }
+
+    pub(crate) fn collect_lock(&self) -> PathBuf {
+        self.root.join("collect.lock")
     }
 
     pub(crate) fn index(&self) -> PathBuf {

@@ -14,10 +14,16 @@
 //! - The SQLite index can be lost: objects and records make it anew.
 //! - Any number of processes may use one store at the same time.
 
+mod archive;
 mod batch;
+mod collect;
 mod digest;
 mod durable;
 mod error;
+mod explain;
+#[cfg(test)]
+mod faults;
+mod file_system;
 mod index;
 mod layout;
 mod object;
@@ -28,13 +34,18 @@ mod record;
 mod scan;
 mod staging;
 mod store;
+mod verify;
 
+pub use archive::{ArchiveReport, Artifact};
 pub use batch::Batch;
+pub use collect::{CollectOptions, CollectReport, CollectedObject};
 pub use digest::{Digesting, ObjectDigest, ParseDigestError, Sha256Digest};
 pub use error::StoreError;
+pub use explain::{Explanation, ListedObject, NamedOutput, Stats};
 pub use object::{ObjectFile, ObjectInfo, ObjectReader};
 pub use rebuild::RebuildReport;
 pub use recipe::{Recipe, RecipeKey};
 pub use record::{ParseRootNameError, Realisation, Root, RootName};
 pub use scan::{Tree, TreeEntry, TreeEntryKind};
 pub use store::Store;
+pub use verify::{VerifyOptions, VerifyReport};

@@ -227,7 +227,13 @@ impl Inner {
         let path = self.path_of(located);
         match fs::metadata(&path) {
             Ok(metadata) => Ok(located.fits(metadata.len())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // A collection may have moved it to another pack since it was looked up.
+                match self.index.locate(&located.info.digest)? {
+                    Some((now, _)) if now != *located => self.is_present(&now),
+                    _ => Ok(false),
+                }
+            }
             Err(error) => Err(StoreError::io("read", &path)(error)),
         }
     }
@@ -242,6 +248,12 @@ impl Inner {
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // A collection may have moved it to another pack since it was looked up.
+                match self.index.locate(&located.info.digest)? {
+                    Some((now, _)) if now != located => return self.open_object(now),
+                    None => return Err(self.not_found(&located.info.digest)),
+                    Some(_) => {}
+                }
                 self.index
                     .forget_if(&located, || Ok(named(&path)?.is_none()))?;
                 return Err(lost(path));

@@ -6,10 +6,11 @@ use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
+use crate::durable::StagedFile;
 use crate::object::ObjectInfo;
-use crate::{ObjectDigest, Sha256Digest, StoreError, durable};
+use crate::{ObjectDigest, Sha256Digest, StoreError};
 
 /// What opens a pack: 12 bytes, then the version as a little-endian u32.
 const HEADER: [u8; HEADER_SIZE as usize] = *b"forebay-pack\x01\0\0\0";
@@ -71,7 +72,7 @@ pub(crate) struct Entry {
 /// index, every byte of the file.
 #[derive(Debug)]
 pub(crate) struct PackWriter {
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<StagedFile>,
     offset: u64,
     entries: Vec<Entry>,
     /// Whether a write failed: nobody knows how much of it is in the file.
@@ -86,7 +87,7 @@ pub(crate) struct SealedPack {
 }
 
 impl PackWriter {
-    pub(crate) fn new(staged: NamedTempFile) -> Result<Self, StoreError> {
+    pub(crate) fn new(staged: StagedFile) -> Result<Self, StoreError> {
         let mut writer = Self {
             file: BufWriter::with_capacity(256 * 1024, staged),
             offset: 0,
@@ -97,15 +98,36 @@ impl PackWriter {
         Ok(writer)
     }
 
-    /// Appends `bytes`, whose digests are `info`.
+    /// Appends `bytes`, whose digests are `info`; where they begin.
     pub(crate) fn append(
         &mut self,
         kind: EntryKind,
         info: ObjectInfo,
         bytes: &[u8],
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let offset = self.offset;
         self.write(bytes)?;
+        self.entries.push(Entry { kind, info, offset });
+        Ok(offset)
+    }
+
+    /// Appends what `reader` gives, streaming. The reader proves that it is what `info` says.
+    pub(crate) fn append_from(
+        &mut self,
+        kind: EntryKind,
+        info: ObjectInfo,
+        reader: &mut dyn io::Read,
+    ) -> Result<(), StoreError> {
+        let offset = self.offset;
+        let mut buffer = vec![0; info.size.clamp(1, 256 * 1024) as usize];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => self.write(buffer.get(..read).unwrap_or_default())?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(StoreError::Input { source }),
+            }
+        }
         self.entries.push(Entry { kind, info, offset });
         Ok(())
     }
@@ -120,10 +142,9 @@ impl PackWriter {
             .file
             .into_inner()
             .map_err(|refused| StoreError::io("write", &path)(refused.into_error()))?;
-        durable::seal(staged.as_file(), &path)?;
         Ok(SealedPack {
             name,
-            path: staged.into_temp_path(),
+            path: staged.seal()?,
             entries: self.entries,
         })
     }
@@ -319,7 +340,11 @@ mod tests {
 
     fn write(bodies: &[(bool, Vec<u8>)]) -> (tempfile::TempDir, SealedPack) {
         let directory = tempfile::tempdir().unwrap();
-        let staged = NamedTempFile::new_in(directory.path()).unwrap();
+        let staged = StagedFile::create(
+            directory.path(),
+            std::sync::Arc::new(crate::file_system::RealFileSystem),
+        )
+        .unwrap();
         let mut writer = PackWriter::new(staged).unwrap();
         for (is_record, body) in bodies {
             let kind = if *is_record {

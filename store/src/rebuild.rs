@@ -160,10 +160,12 @@ impl Survey {
 
 /// See [`crate::Store::rebuild_index`].
 pub(crate) fn rebuild(store: &Inner) -> Result<RebuildReport, StoreError> {
+    let _collecting = store.collecting()?;
     let mut survey = Survey::default();
     // All the reading is done before the others have to wait; what they have
     // committed meanwhile is looked at while they do.
     survey.extend(&store.layout)?;
+    let _publishing = store.nobody_publishes()?;
     store.index.replace(|| {
         survey.extend(&store.layout)?;
         Ok(survey.additions())
@@ -187,7 +189,7 @@ fn digest_file(path: &Path) -> io::Result<ObjectInfo> {
     Ok(digesting.into())
 }
 
-fn list(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
+pub(crate) fn list(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut paths = fs::read_dir(directory)
         .and_then(|entries| {
             entries
@@ -199,6 +201,6 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
     Ok(paths)
 }
 
-fn parse_name(name: &OsStr) -> Option<ObjectDigest> {
+pub(crate) fn parse_name(name: &OsStr) -> Option<ObjectDigest> {
     name.to_str()?.parse().ok()
 }

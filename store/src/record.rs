@@ -131,6 +131,14 @@ impl Record {
         }
     }
 
+    /// The objects that it names.
+    pub(crate) fn objects(&self) -> Vec<&ObjectDigest> {
+        match self {
+            Self::Realisation { outputs, .. } => outputs.values().collect(),
+            Self::Root { objects, .. } => objects.iter().flatten().collect(),
+        }
+    }
+
     pub(crate) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(self)
     }

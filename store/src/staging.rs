@@ -5,22 +5,29 @@
 //! on `staging/<owner>.lock`. The system drops the lock with the process,
 //! however it ends; so a lock that can be had belongs to nobody alive. Age
 //! proves nothing: a process may be suspended for days.
+//!
+//! The lock file is also the handle's lease. Its bytes are the digests, 32 bytes
+//! each, of the objects that the handle has put or looked up: while the lock is
+//! held, no collection deletes them.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use tempfile::NamedTempFile;
-
-use crate::StoreError;
+use crate::durable::StagedFile;
+use crate::file_system::FileSystem;
+use crate::{ObjectDigest, StoreError};
 
 /// One handle's staging directory; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Staging {
     directory: PathBuf,
     lock_path: PathBuf,
-    _lock: File,
+    lock: File,
+    held: HashSet<ObjectDigest>,
 }
 
 impl Staging {
@@ -44,15 +51,40 @@ impl Staging {
             return Ok(Self {
                 directory,
                 lock_path,
-                _lock: lock,
+                lock,
+                held: HashSet::new(),
             });
         }
     }
 
+    /// Adds objects to the lease; false if all of them were in it.
+    pub(crate) fn hold(
+        &mut self,
+        digests: impl IntoIterator<Item = ObjectDigest>,
+    ) -> Result<bool, StoreError> {
+        let new: Vec<ObjectDigest> = digests
+            .into_iter()
+            .filter(|digest| !self.held.contains(digest))
+            .collect();
+        if new.is_empty() {
+            return Ok(false);
+        }
+        let bytes: Vec<u8> = new.iter().flat_map(|digest| *digest.as_bytes()).collect();
+        self.lock
+            .write_all(&bytes)
+            .map_err(StoreError::io("write", &self.lock_path))?;
+        self.held.extend(new);
+        Ok(true)
+    }
+
+    /// What is in the lease.
+    pub(crate) fn held(&self) -> &HashSet<ObjectDigest> {
+        &self.held
+    }
+
     /// A new file in it, which vanishes unless it is published.
-    pub(crate) fn file(&self) -> Result<NamedTempFile, StoreError> {
-        NamedTempFile::new_in(&self.directory)
-            .map_err(StoreError::io("create a file in", &self.directory))
+    pub(crate) fn file(&self, file_system: &Arc<dyn FileSystem>) -> Result<StagedFile, StoreError> {
+        StagedFile::create(&self.directory, Arc::clone(file_system))
     }
 }
 
@@ -62,6 +94,35 @@ impl Drop for Staging {
         let _ = fs::remove_dir_all(&self.directory);
         let _ = fs::remove_file(&self.lock_path);
     }
+}
+
+/// The objects in the leases of all live handles, this process's own included.
+pub(crate) fn live_leases(parent: &Path) -> Result<HashSet<ObjectDigest>, StoreError> {
+    let entries = fs::read_dir(parent).map_err(StoreError::io("list", parent))?;
+    let mut held = HashSet::new();
+    for entry in entries {
+        let path = entry.map_err(StoreError::io("list", parent))?.path();
+        if path.extension().is_none_or(|extension| extension != "lock") {
+            continue;
+        }
+        let lock = match File::open(&path) {
+            Ok(lock) => lock,
+            // Its owner has just ended.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(StoreError::io("open", &path)(error)),
+        };
+        if lock.try_lock_shared().is_ok() {
+            continue;
+        }
+        let bytes = fs::read(&path).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(Vec::new()),
+            _ => Err(StoreError::io("read", &path)(error)),
+        })?;
+        // What is half-written is not relied on yet.
+        let (digests, _) = bytes.as_chunks::<32>();
+        held.extend(digests.iter().copied().map(ObjectDigest::from_bytes));
+    }
+    Ok(held)
 }
 
 /// Removes what dead processes left in `parent`. What cannot be removed now is left for later.
@@ -103,7 +164,6 @@ fn is_file_at(file: &File, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
 
     fn names(directory: &Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(directory)
@@ -118,7 +178,8 @@ mod tests {
     fn what_a_dead_process_left_is_reclaimed_and_what_a_live_one_has_is_not() {
         let parent = tempfile::tempdir().unwrap();
         let live = Staging::create(parent.path()).unwrap();
-        let mut staged = live.file().unwrap();
+        let real: Arc<dyn FileSystem> = Arc::new(crate::file_system::RealFileSystem);
+        let mut staged = live.file(&real).unwrap();
         staged.write_all(b"live").unwrap();
         // A process that was killed: both are there, nobody holds the lock.
         fs::create_dir(parent.path().join("dead")).unwrap();

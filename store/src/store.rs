@@ -2,12 +2,13 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tempfile::NamedTempFile;
-
+use crate::collect::{self, CollectOptions, CollectReport};
+use crate::durable::StagedFile;
+use crate::file_system::{FileSystem, RealFileSystem};
 use crate::index::Index;
 use crate::layout::Layout;
 use crate::object::{Located, ObjectFile, ObjectInfo, ObjectReader};
@@ -15,8 +16,9 @@ use crate::rebuild::{self, Survey};
 use crate::scan::{self, Tree};
 use crate::staging::{self, Staging};
 use crate::{
-    Batch, ObjectDigest, Realisation, RebuildReport, RecipeKey, Root, Sha256Digest, StoreError,
-    durable,
+    ArchiveReport, Artifact, Batch, Explanation, ListedObject, ObjectDigest, Realisation,
+    RebuildReport, RecipeKey, Root, RootName, Sha256Digest, Stats, StoreError, VerifyOptions,
+    VerifyReport, archive, durable, explain, verify,
 };
 
 /// How long an open waits for others to create, rebuild or let go of the index.
@@ -35,6 +37,7 @@ pub struct Store {
 pub(crate) struct Inner {
     pub(crate) layout: Layout,
     pub(crate) index: Index,
+    pub(crate) file_system: Arc<dyn FileSystem>,
     /// Created by the first write.
     staging: Mutex<Option<Staging>>,
     /// Held shared: as long as it is, nobody replaces the index file.
@@ -51,6 +54,14 @@ impl Store {
     /// [`StoreError::InUse`] if it must be rebuilt while others use the store,
     /// [`StoreError::Io`] and [`StoreError::Index`] from the system.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
+        Self::open_with(root, Arc::new(RealFileSystem))
+    }
+
+    /// [`Store::open`] on another file system.
+    pub(crate) fn open_with(
+        root: &Path,
+        file_system: Arc<dyn FileSystem>,
+    ) -> Result<Self, StoreError> {
         let root = std::path::absolute(root).map_err(StoreError::io("open", root))?;
         let layout = Layout::new(root);
         let (index, lock) = open_index(&layout)?;
@@ -59,6 +70,7 @@ impl Store {
             inner: Arc::new(Inner {
                 layout,
                 index,
+                file_system,
                 staging: Mutex::new(None),
                 _lock: lock,
             }),
@@ -83,7 +95,10 @@ impl Store {
     /// # Errors
     /// From the index or the file system.
     pub fn info(&self, digest: &ObjectDigest) -> Result<Option<ObjectInfo>, StoreError> {
-        self.present(self.inner.index.locate(digest)?)
+        match self.inner.locate(digest)? {
+            Some(located) if self.inner.is_present(&located)? => Ok(Some(located.info)),
+            _ => Ok(None),
+        }
     }
 
     /// The names and size of the object with that SHA-256; none if it is not in the store.
@@ -91,7 +106,10 @@ impl Store {
     /// # Errors
     /// From the index or the file system.
     pub fn info_by_sha256(&self, digest: &Sha256Digest) -> Result<Option<ObjectInfo>, StoreError> {
-        self.present(self.inner.index.locate_by_sha256(digest)?)
+        match self.inner.index.locate_by_sha256(digest)? {
+            Some(located) => self.info(&located.info.digest),
+            None => Ok(None),
+        }
     }
 
     /// The whole object, verified. For small ones: it is held in memory.
@@ -119,12 +137,9 @@ impl Store {
     /// # Errors
     /// As [`Store::read`]; damage is not found.
     pub fn file(&self, digest: &ObjectDigest) -> Result<ObjectFile, StoreError> {
-        match self.inner.index.locate(digest)? {
+        match self.inner.locate(digest)? {
             Some(located) => self.inner.open_object(located),
-            None => Err(StoreError::NotFound {
-                digest: *digest,
-                root: self.root().to_owned(),
-            }),
+            None => Err(self.inner.not_found(digest)),
         }
     }
 
@@ -182,21 +197,150 @@ impl Store {
         &self.inner
     }
 
-    fn present(&self, located: Option<Located>) -> Result<Option<ObjectInfo>, StoreError> {
-        match located {
-            Some(located) if self.inner.is_present(&located)? => Ok(Some(located.info)),
-            _ => Ok(None),
-        }
+    /// Deletes what no root and no live process needs, or says what it would delete.
+    ///
+    /// Others may use the store meanwhile. Of several collections one works at a time.
+    ///
+    /// # Errors
+    /// From the index or the file system; what is not deleted then is deleted by the next.
+    pub fn collect(&self, options: &CollectOptions) -> Result<CollectReport, StoreError> {
+        collect::collect(&self.inner, options)
+    }
+
+    /// Reads everything, in several threads, and says what is wrong. What is corrupt is
+    /// moved aside, as by any read.
+    ///
+    /// # Errors
+    /// From the index or the file system. An interrupted run can be resumed.
+    pub fn verify(&self, options: &VerifyOptions) -> Result<VerifyReport, StoreError> {
+        verify::verify(&self.inner, options)
+    }
+
+    /// Why an object is in the store; none if it is not.
+    ///
+    /// # Errors
+    /// From the index or the file system.
+    pub fn why(&self, digest: &ObjectDigest) -> Result<Option<Explanation>, StoreError> {
+        explain::why(&self.inner, digest)
+    }
+
+    /// Counts and sizes.
+    ///
+    /// # Errors
+    /// From the index or the file system.
+    pub fn stats(&self) -> Result<Stats, StoreError> {
+        explain::stats(&self.inner)
+    }
+
+    /// Shows every object to `each`, sorted by digest.
+    ///
+    /// # Errors
+    /// From the index.
+    pub fn list(&self, each: &mut dyn FnMut(ListedObject)) -> Result<(), StoreError> {
+        explain::list(&self.inner, each)
+    }
+
+    /// Writes an artifact with all it needs to the file `target`, replacing it.
+    ///
+    /// # Errors
+    /// [`StoreError::NoArtifact`]; those of [`Store::read`]; from the file system.
+    pub fn export(&self, artifact: &Artifact, target: &Path) -> Result<ArchiveReport, StoreError> {
+        archive::export(self, artifact, target)
+    }
+
+    /// Takes in what [`Store::export`] has written, and keeps it under `root`. All of it is
+    /// verified; a damaged file changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Pack`] if the file is none, or damaged; from the index or the file system.
+    pub fn import(
+        &self,
+        path: &Path,
+        root: Option<&RootName>,
+    ) -> Result<ArchiveReport, StoreError> {
+        archive::import(self, path, root)
+    }
+
+    /// Every object that this handle has put or looked up, and that is protected while the
+    /// handle lives: what a program that has done its work may want to root.
+    pub fn used(&self) -> Vec<ObjectDigest> {
+        let lease = self.inner.lease();
+        let mut used: Vec<_> = lease.iter().flat_map(Staging::held).copied().collect();
+        used.sort_unstable();
+        used
     }
 }
 
 impl Inner {
-    /// A new file in the store's file system, which vanishes unless it is published.
-    pub(crate) fn staged_file(&self) -> Result<NamedTempFile, StoreError> {
-        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+    fn lease(&self) -> MutexGuard<'_, Option<Staging>> {
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds objects to this handle's lease; false if all of them were in it.
+    pub(crate) fn hold(
+        &self,
+        digests: impl IntoIterator<Item = ObjectDigest>,
+    ) -> Result<bool, StoreError> {
+        let mut staging = self.lease();
         match &mut *staging {
-            Some(staging) => staging.file(),
-            none => none.insert(Staging::create(&self.layout.staging())?).file(),
+            Some(staging) => staging.hold(digests),
+            none => none
+                .insert(Staging::create(&self.layout.staging())?)
+                .hold(digests),
+        }
+    }
+
+    /// Where the object is; from now on no collection deletes it while this handle lives.
+    ///
+    /// A row that is seen, and not condemned, after the lease was written is safe: whoever
+    /// condemns it later begins after the lease, and reads it before deleting anything.
+    pub(crate) fn locate(&self, digest: &ObjectDigest) -> Result<Option<Located>, StoreError> {
+        let found = self.index.locate(digest)?;
+        if found.is_none() || !self.hold([*digest])? {
+            return Ok(found.map(|(located, _)| located));
+        }
+        match self.index.locate(digest)? {
+            Some((_, true)) => self.index.revive(digest),
+            found => Ok(found.map(|(located, _)| located)),
+        }
+    }
+
+    pub(crate) fn not_found(&self, digest: &ObjectDigest) -> StoreError {
+        StoreError::NotFound {
+            digest: *digest,
+            root: self.layout.root().to_owned(),
+        }
+    }
+
+    /// Held while files have names, but no rows yet.
+    pub(crate) fn publishing(&self) -> Result<File, StoreError> {
+        let gate = lock_file(&self.layout.publish_gate(), File::lock_shared)?;
+        let lock = lock_file(&self.layout.publish_lock(), File::lock_shared)?;
+        drop(gate);
+        Ok(lock)
+    }
+
+    /// Held while files without rows are told from those of unfinished batches: there are none.
+    pub(crate) fn nobody_publishes(&self) -> Result<File, StoreError> {
+        let gate = lock_file(&self.layout.publish_gate(), File::lock)?;
+        let lock = lock_file(&self.layout.publish_lock(), File::lock)?;
+        drop(gate);
+        Ok(lock)
+    }
+
+    /// Held by the one who collects, or makes the index anew.
+    pub(crate) fn collecting(&self) -> Result<File, StoreError> {
+        lock_file(&self.layout.collect_lock(), File::lock)
+    }
+
+    /// A new file in the store's file system, which vanishes unless it is published.
+    pub(crate) fn staged_file(&self) -> Result<StagedFile, StoreError> {
+        let mut staging = self.lease();
+        match &mut *staging {
+            Some(staging) => staging.file(&self.file_system),
+            none => none
+                .insert(Staging::create(&self.layout.staging())?)
+                .file(&self.file_system),
         }
     }
 }
@@ -233,6 +377,21 @@ fn open_index(layout: &Layout) -> Result<(Index, File), StoreError> {
     }
 }
 
+/// Opens the file and locks it; the lock goes with the returned handle.
+fn lock_file(
+    path: &Path,
+    lock: impl FnOnce(&File) -> std::io::Result<()>,
+) -> Result<File, StoreError> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(StoreError::io("open", path))?;
+    lock(&file).map_err(StoreError::io("lock", path))?;
+    Ok(file)
+}
+
 fn open_lock(layout: &Layout, lock_path: &Path) -> Result<File, StoreError> {
     let open = || {
         OpenOptions::new()
@@ -254,11 +413,11 @@ fn open_lock(layout: &Layout, lock_path: &Path) -> Result<File, StoreError> {
 /// Makes the directories and the index. The caller holds the lock exclusively.
 fn create_index(layout: &Layout) -> Result<(), StoreError> {
     for directory in layout.directories() {
-        durable::create_directory(&directory)?;
+        durable::create_directory(&RealFileSystem, &directory)?;
     }
-    durable::sync_directory(layout.root())?;
+    durable::sync_directory(&RealFileSystem, layout.root())?;
     if let Some(parent) = layout.root().parent() {
-        durable::sync_directory(parent)?;
+        durable::sync_directory(&RealFileSystem, parent)?;
     }
     move_index_aside(layout)?;
     let mut survey = Survey::default();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// The Python of `FOREBAY_TEST_BIGFLOW_PYTHON`, which has `bigflow==1.11.3`.
 ///
 /// Without the variable the test ends with a message, but fails in CI.
+#[allow(dead_code)]
 pub(crate) fn bigflow_python() -> Option<PathBuf> {
     match std::env::var_os("FOREBAY_TEST_BIGFLOW_PYTHON") {
         Some(path) => Some(path.into()),
@@ -51,4 +52,20 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// The folder of projects that are built by both programs.
+#[allow(dead_code)]
+pub(crate) fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/projects")
+}
+
+/// Gives the scaffold's repository a host: without one, Forebay writes in full what Docker
+/// reads the name as.
+#[allow(dead_code)]
+pub(crate) fn name_a_registry(config: &Path) {
+    let text = std::fs::read_to_string(config).unwrap();
+    let full = text.replace("'test_repository'", "'registry.test/test_repository'");
+    assert_ne!(text, full);
+    std::fs::write(config, full).unwrap();
 }

@@ -107,6 +107,7 @@ impl Wish {
             identity: ObjectDigest::of(identity.as_bytes()),
             file_name: file_name(workflow, self.version).parse().unwrap(),
             bytes: self.bytes(workflow, content).to_vec(),
+            start: None,
         }
     }
 

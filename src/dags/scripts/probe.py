@@ -4,121 +4,6 @@
 import datetime
 import functools
 import importlib
-import importlib._bootstrap_external as bootstrap
-
-DIRECTORY = REQUEST["directory"]
-FILES, DIRECTORIES, LOOKED_UP = set(), set(), set()
-VARIABLES, PREFIXES = set(), set()
-ALL_VARIABLES = False
-
-# What belongs to the interpreter is known by its packages' versions.
-INTERPRETER = interpreter_inside(DIRECTORY) + [path for path in REQUEST["import_paths"] if is_inside(path, DIRECTORY)]
-
-
-def project_path(path):
-    """The path relative to the project's directory, or None if it is not of the project."""
-    if path is None or isinstance(path, int):
-        return None
-    try:
-        path = os.fsdecode(path)
-        path = os.path.normpath(path if os.path.isabs(path) else os.path.join(os.getcwd(), path))
-    except (TypeError, ValueError, OSError):
-        return None
-    if path == DIRECTORY:
-        return "."
-    if not is_inside(path, DIRECTORY):
-        return None
-    for place in INTERPRETER:
-        if path == place or is_inside(path, place):
-            return None
-    relative = path[len(DIRECTORY.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
-    parts = relative.split("/")
-    if "__pycache__" in parts or "site-packages" in parts or relative.endswith(".pyc"):
-        return None
-    return relative
-
-
-def called_by_import():
-    frame = sys._getframe(2)
-    return frame is not None and frame.f_code.co_filename.startswith("<frozen importlib")
-
-
-def audit(event, arguments):
-    if event == "open":
-        path, mode, flags = arguments
-        writes_only = isinstance(flags, int) and flags & os.O_ACCMODE == os.O_WRONLY
-        if not writes_only:
-            FILES.add(project_path(path))
-    elif event in ("os.listdir", "os.scandir"):
-        # The import system lists the folders of sys.path; the request has the modules.
-        if not called_by_import():
-            DIRECTORIES.add(project_path(arguments[0] if arguments[0] is not None else "."))
-    elif event == "import":
-        FILES.add(project_path(arguments[1]))
-
-
-def watch_lookups():
-    """Files whose existence alone was asked for: no audit event tells of them."""
-    original = os.stat
-
-    # An object, not a function: older versions of pathlib keep it as a class attribute,
-    # where a function would become a method.
-    class Stat:
-        def __call__(self, path, *args, **kwargs):
-            LOOKED_UP.add(project_path(path))
-            return original(path, *args, **kwargs)
-
-    stat = Stat()
-    for features in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
-        if original in features:
-            features.add(stat)
-    os.stat = stat
-    accessor = getattr(sys.modules.get("pathlib"), "_NormalAccessor", None)
-    if accessor is not None:
-        accessor.stat = stat
-
-
-def watch_variables():
-    environ_class = type(os.environ)
-
-    class WatchedEnvironment(environ_class):
-        def __getitem__(self, key):
-            VARIABLES.add(key)
-            return super().__getitem__(key)
-
-        def __iter__(self):
-            global ALL_VARIABLES
-            ALL_VARIABLES = True
-            return super().__iter__()
-
-        def keys_unwatched(self):
-            return list(environ_class.__iter__(self))
-
-        def with_prefix(self, prefix):
-            PREFIXES.add(prefix)
-            return {
-                key[len(prefix) :]: environ_class.__getitem__(self, key)
-                for key in self.keys_unwatched()
-                if key.startswith(prefix)
-            }
-
-    os.environ.__class__ = WatchedEnvironment
-
-
-def without_bytecode_of_the_project():
-    """Reads the project's sources, not its .pyc files.
-
-    Those are told apart from stale ones by second and size only, which an edit
-    right after a run does not change.
-    """
-    original = bootstrap.cache_from_source
-
-    def cache_from_source(path, *args, **kwargs):
-        if project_path(path) is not None:
-            raise NotImplementedError("sources of the project are not cached")
-        return original(path, *args, **kwargs)
-
-    bootstrap.cache_from_source = cache_from_source
 
 
 def extend_path():
@@ -292,10 +177,7 @@ def describe_workflow(workflow, package, bigflow_workflow):
 def main():
     extend_path()
     sys.argv = ["bigflow", "build-dags"]
-    sys.addaudithook(audit)
-    watch_lookups()
-    watch_variables()
-    without_bytecode_of_the_project()
+    begin_trace()
     try:
         import bigflow.configuration
         import bigflow.workflow
@@ -342,14 +224,7 @@ def main():
 
 
 RESULT = main()
-RESULT["trace"] = {
-    "files": sorted(path for path in FILES if path),
-    "directories": sorted(path for path in DIRECTORIES if path),
-    "looked_up": sorted(path for path in LOOKED_UP if path),
-    "variables": sorted(name for name in VARIABLES if isinstance(name, str)),
-    "prefixes": sorted(PREFIXES),
-    "all_variables": ALL_VARIABLES,
-}
+RESULT["trace"] = trace()
 answer(RESULT)
 # Threads and exit handlers that the project's modules have set up are none of ours.
 sys.stdout.flush()

@@ -32,8 +32,7 @@ impl Planner<'_> {
         };
         let needs_container = |problem: String| {
             format!(
-                "{problem}, which needs a container engine: put it into the base image, or build \
-                 with docker and deploy with --image-tar-path"
+                "{problem}, which needs a container: put it into the base image that FROM names"
             )
         };
         let mut reasons = Vec::new();

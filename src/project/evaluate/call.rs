@@ -56,6 +56,17 @@ impl Evaluator<'_> {
                 },
                 _ => self.needs_python(node, "this str()"),
             },
+            Bound::Function(Function::GetVariable) => {
+                let Some([Some(PropertyValue::Str(name)), default, ..]) =
+                    arguments.bind(&["key", "default"])
+                else {
+                    return self.needs_python(node, "this call");
+                };
+                let value = self.variable(node, &name)?;
+                Ok(Bound::Value(
+                    value.or(default).unwrap_or(PropertyValue::None),
+                ))
+            }
             Bound::Function(kind @ (Function::Config | Function::DeploymentConfig)) => {
                 self.new_config(node, *kind, arguments)
             }

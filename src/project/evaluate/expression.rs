@@ -4,9 +4,10 @@ use ruff_python_ast::{
     BoolOp, CmpOp, ConversionFlag, Expr, ExprFString, FStringPart, InterpolatedStringElement,
     Number, Operator, UnaryOp,
 };
+use ruff_text_size::Ranged;
 
-use super::{Bound, Evaluator, Outcome, member};
-use crate::project::value::{PropertyValue, set_item};
+use super::{Bound, Evaluator, Function, Outcome, member};
+use crate::project::value::{PropertyValue, get_item, set_item};
 
 impl Evaluator<'_> {
     pub(super) fn value(&mut self, expression: &Expr) -> Outcome<PropertyValue> {
@@ -98,6 +99,9 @@ impl Evaluator<'_> {
             Expr::Attribute(attribute) => {
                 let bound = match self.expression(&attribute.value)? {
                     Bound::Module(module) => member(module, attribute.attr.as_str()),
+                    Bound::Environment if attribute.attr.as_str() == "get" => {
+                        Some(Bound::Function(Function::GetVariable))
+                    }
                     Bound::Config(index) => match attribute.attr.as_str() {
                         "add_configuration" => Some(Bound::AddConfiguration(index)),
                         "ad_configuration" => {
@@ -120,9 +124,37 @@ impl Evaluator<'_> {
                 let function = self.expression(&call.func)?;
                 return self.call(expression, &function, &call.arguments);
             }
+            Expr::Subscript(subscript) => {
+                let subscripted = self.expression(&subscript.value)?;
+                let key = self.key(&subscript.slice)?;
+                let found = match &subscripted {
+                    Bound::Environment => self.variable(subscript, &key)?,
+                    Bound::Value(PropertyValue::Dict(items)) => get_item(items, &key).cloned(),
+                    _ => None,
+                };
+                match found {
+                    Some(value) => value,
+                    // Python raises an exception, with its own words.
+                    None => return self.needs_python(subscript, "this subscript"),
+                }
+            }
             other => return self.needs_python(other, "this expression"),
         };
         Ok(Bound::Value(value))
+    }
+
+    /// What `os.environ` has under a name.
+    pub(super) fn variable(
+        &mut self,
+        node: &impl Ranged,
+        name: &str,
+    ) -> Outcome<Option<PropertyValue>> {
+        self.result.variables.push(name.to_owned());
+        match std::env::var_os(name).map(std::ffi::OsString::into_string) {
+            None => Ok(None),
+            Some(Ok(value)) => Ok(Some(PropertyValue::Str(value))),
+            Some(Err(_)) => self.needs_python(node, "a variable that is not UTF-8"),
+        }
     }
 
     fn bool_operation(&mut self, operator: BoolOp, operands: &[Expr]) -> Outcome<Bound> {

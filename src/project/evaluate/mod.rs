@@ -45,6 +45,8 @@ pub(crate) struct Evaluated {
     pub(crate) setup: Option<Vec<(String, PropertyValue)>>,
     /// Spellings that were accepted although they are wrong.
     pub(crate) warnings: Vec<String>,
+    /// The environment variables that were asked for, by their names.
+    pub(crate) variables: Vec<String>,
 }
 
 /// Evaluates `source`, whose `__name__` is `module_name`.
@@ -98,6 +100,8 @@ enum Bound {
     Function(Function),
     /// A `Config`, by its number: Python changes it in place.
     Config(usize),
+    /// `os.environ`.
+    Environment,
     /// A method `add_configuration` of that `Config`.
     AddConfiguration(usize),
 }
@@ -111,6 +115,8 @@ enum Function {
     Setup,
     LegacySetup,
     LegacyConfiguration,
+    /// `os.getenv`, and `os.environ.get`.
+    GetVariable,
 }
 
 /// What can be imported from the modules that the evaluator knows.
@@ -127,6 +133,8 @@ fn member(module: &str, name: &str) -> Option<Bound> {
             Bound::Function(Function::LegacySetup)
         }
         ("bigflow.build", "auto_configuration") => Bound::Function(Function::LegacyConfiguration),
+        ("os", "environ") => Bound::Environment,
+        ("os", "getenv") => Bound::Function(Function::GetVariable),
         _ => return None,
     };
     Some(bound)
@@ -182,6 +190,7 @@ impl Evaluator<'_> {
                             let root = alias.name.as_str().split('.').next().unwrap_or_default();
                             self.bind(root, Bound::Module("bigflow"));
                         }
+                        (None, "os") => self.bind("os", Bound::Module("os")),
                         (None, _) => {}
                     }
                 }
@@ -254,7 +263,8 @@ impl Evaluator<'_> {
             "bigflow.build" => Ok("bigflow.build"),
             "typing" => Ok("typing"),
             // Imported and perhaps unused; any use of it leads to Python.
-            "os" | "os.path" | "sys" | "pathlib" | "setuptools" => Ok("standard"),
+            "os" => Ok("os"),
+            "os.path" | "sys" | "pathlib" | "setuptools" => Ok("standard"),
             _ => self.needs_python(node, "this import"),
         }
     }

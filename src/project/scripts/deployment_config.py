@@ -4,7 +4,6 @@ import importlib.util
 import types
 
 PATH = REQUEST["path"]
-DIRECTORY = REQUEST["directory"]
 WARNINGS = []
 
 
@@ -81,6 +80,7 @@ class OldName(importlib.machinery.PathFinder):
 
 def main():
     sys.path.insert(0, DIRECTORY)
+    begin_trace()
     try:
         if importlib.util.find_spec("bigflow") is None:
             without_bigflow()
@@ -111,6 +111,7 @@ def main():
                 "prefix": config.environment_variables_prefix,
             },
             "warnings": WARNINGS,
+            "trace": trace(),
         }
     )
 

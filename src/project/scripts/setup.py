@@ -7,7 +7,6 @@ import tempfile
 import types
 
 PATH = REQUEST["path"]
-DIRECTORY = REQUEST["directory"]
 DUMP_PARAMETER = "__bigflow_dump_params"
 
 
@@ -39,6 +38,7 @@ def without_bigflow():
 def main():
     sys.path.insert(0, DIRECTORY)
     sys.dont_write_bytecode = True
+    begin_trace()
     parameters = None
     with tempfile.TemporaryDirectory() as scratch:
         dump = os.path.join(scratch, "parameters")
@@ -58,8 +58,11 @@ def main():
             with open(dump, "rb") as file:
                 parameters = pickle.load(file)
     if parameters is None:
-        return {"setup": {"parameters": None}}
-    return {"setup": {"parameters": [[str(key), encode(value)] for key, value in parameters.items()]}}
+        return {"setup": {"parameters": None}, "trace": trace()}
+    return {
+        "setup": {"parameters": [[str(key), encode(value)] for key, value in parameters.items()]},
+        "trace": trace(),
+    }
 
 
 answer(main())

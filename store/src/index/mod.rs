@@ -13,23 +13,30 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params,
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior,
+    params,
 };
 
-pub(crate) use rows::Additions;
+pub(crate) use rows::{Additions, from_integer, to_integer};
 
+use crate::file_system::RealFileSystem;
 use crate::object::{Located, Place};
 use crate::{
     ObjectDigest, Realisation, RecipeKey, Root, RootName, Sha256Digest, StoreError, durable,
 };
 
-const SCHEMA: &str = include_str!("../../../schema/index.sql");
+/// The first makes version 1, each other leads from one version to the next.
+const SCHEMAS: [&str; 2] = [
+    include_str!("../../../schema/index.sql"),
+    include_str!("../../../schema/index-2.sql"),
+];
 /// `PRAGMA user_version` of an index that is whole.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = SCHEMAS.len() as i64;
 /// `PRAGMA application_id`: "fbst".
 const APPLICATION_ID: i64 = 0x6662_7374;
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "clock",
+    "condemned",
     "objects",
     "packs",
     "realisation_outputs",
@@ -57,7 +64,10 @@ impl Index {
         let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
             configure(&connection)?;
             let version = schema_version(&connection)?;
-            Ok((connection, version))
+            match version {
+                Some(old @ 1..SCHEMA_VERSION) => migrate(connection, old),
+                _ => Ok((connection, version)),
+            }
         });
         match opened {
             Ok((connection, Some(SCHEMA_VERSION))) => Ok(Some(Self {
@@ -88,7 +98,9 @@ impl Index {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.execute_batch(SCHEMA)?;
+            for schema in SCHEMAS {
+                transaction.execute_batch(schema)?;
+            }
             rows::add(&transaction, additions)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
@@ -98,7 +110,9 @@ impl Index {
             path: path.to_owned(),
             source,
         })?;
-        path.parent().map_or(Ok(()), durable::sync_directory)
+        path.parent().map_or(Ok(()), |parent| {
+            durable::sync_directory(&RealFileSystem, parent)
+        })
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -125,16 +139,68 @@ impl Index {
         StoreError::Index { path, source }
     }
 
-    /// Where the object is.
-    pub(crate) fn locate(&self, digest: &ObjectDigest) -> Result<Option<Located>, StoreError> {
+    /// Where the object is, and whether it is condemned.
+    pub(crate) fn locate(
+        &self,
+        digest: &ObjectDigest,
+    ) -> Result<Option<(Located, bool)>, StoreError> {
         self.query(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT digest, sha256, size, packs.name, offset FROM objects
+                    "SELECT digest, sha256, size, packs.name, offset,
+                         EXISTS (SELECT 1 FROM condemned WHERE object = objects.id)
+                     FROM objects
                      LEFT JOIN packs ON packs.id = objects.pack WHERE digest = ?1",
                 )?
-                .query_row([digest.as_bytes()], rows::located)
+                .query_row([digest.as_bytes()], |row| {
+                    Ok((rows::located(row)?, row.get(5)?))
+                })
                 .optional()
+        })
+    }
+
+    /// Takes back that the object is condemned; where it is, if it is not deleted yet.
+    pub(crate) fn revive(&self, digest: &ObjectDigest) -> Result<Option<Located>, StoreError> {
+        self.write(|transaction| {
+            rows::revive(transaction, digest)?;
+            Ok(())
+        })?;
+        Ok(self.locate(digest)?.map(|(located, _)| located))
+    }
+
+    /// Does `work` in one transaction while nobody else writes; an error undoes it.
+    pub(crate) fn write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, WriteError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.connection();
+        let run = || {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = work(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        run().map_err(|error| match error {
+            WriteError::Index(source) => self.error(source),
+            WriteError::Store(error) => *error,
+        })
+    }
+
+    /// Does `work` on one moment's state, without holding anybody up.
+    pub(crate) fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, WriteError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.connection();
+        let run = || {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+            work(&transaction)
+        };
+        run().map_err(|error| match error {
+            WriteError::Index(source) => self.error(source),
+            WriteError::Store(error) => *error,
         })
     }
 
@@ -152,6 +218,19 @@ impl Index {
                 )?
                 .query_row([digest.as_bytes()], rows::located)
                 .optional()
+        })
+    }
+
+    /// Where every object is.
+    pub(crate) fn all_objects(&self) -> Result<Vec<Located>, StoreError> {
+        self.query(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT digest, sha256, size, packs.name, offset FROM objects
+                     LEFT JOIN packs ON packs.id = objects.pack ORDER BY objects.pack, offset, digest",
+                )?
+                .query_map([], rows::located)?
+                .collect()
         })
     }
 
@@ -206,6 +285,39 @@ impl Index {
         self.query(rows::roots)
     }
 
+    /// The names of all packs.
+    pub(crate) fn packs(&self) -> Result<Vec<ObjectDigest>, StoreError> {
+        self.query(|connection| {
+            connection
+                .prepare("SELECT name FROM packs")?
+                .query_map([], |row| Ok(ObjectDigest::from_bytes(row.get(0)?)))?
+                .collect()
+        })
+    }
+
+    /// Every realisation with its sequence, sorted by key.
+    pub(crate) fn realisations(&self) -> Result<Vec<(RecipeKey, i64, Realisation)>, StoreError> {
+        self.query(|connection| {
+            let mut statement = connection.prepare(
+                "SELECT key, sequence, name, digest FROM realisations
+                 LEFT JOIN realisation_outputs ON realisation = id ORDER BY key",
+            )?;
+            let mut rows = statement.query([])?;
+            let mut found: Vec<(RecipeKey, i64, Realisation)> = Vec::new();
+            while let Some(row) = rows.next()? {
+                let key = RecipeKey::from_bytes(row.get(0)?);
+                if found.last().is_none_or(|(last, ..)| *last != key) {
+                    found.push((key, row.get(1)?, Realisation::default()));
+                }
+                if let (Some((.., value)), Some(name)) = (found.last_mut(), row.get(2)?) {
+                    let digest = ObjectDigest::from_bytes(row.get(3)?);
+                    value.outputs.insert(name, digest);
+                }
+            }
+            Ok(found)
+        })
+    }
+
     /// The highest sequence of any record.
     pub(crate) fn last_sequence(&self) -> Result<i64, StoreError> {
         self.query(|connection| {
@@ -248,6 +360,40 @@ impl Index {
         };
         run().map_err(|source| self.error(source))
     }
+}
+
+/// Why a transaction was undone.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    Index(rusqlite::Error),
+    Store(Box<StoreError>),
+}
+
+impl From<rusqlite::Error> for WriteError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Index(error)
+    }
+}
+
+impl From<StoreError> for WriteError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
+}
+
+/// Brings an index of an older version to this one, unless somebody else just has.
+fn migrate(mut connection: Connection, old: i64) -> rusqlite::Result<(Connection, Option<i64>)> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let now: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if now == old {
+        for schema in SCHEMAS.iter().skip(usize::try_from(old).unwrap_or(0)) {
+            transaction.execute_batch(schema)?;
+        }
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    }
+    transaction.commit()?;
+    let version = schema_version(&connection)?;
+    Ok((connection, version))
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {

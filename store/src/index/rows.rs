@@ -16,6 +16,31 @@ pub(crate) struct Additions {
     pub(crate) records: Vec<Record>,
 }
 
+impl Additions {
+    /// Every object that is added or named.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = &ObjectDigest> {
+        let packed = self.packs.iter().flat_map(|(_, objects)| objects);
+        let named = self.records.iter().flat_map(Record::objects);
+        self.files
+            .iter()
+            .chain(packed.map(|(info, _)| info))
+            .map(|info| &info.digest)
+            .chain(named)
+    }
+}
+
+/// Takes back that the object is condemned.
+pub(super) fn revive(
+    transaction: &Transaction<'_>,
+    digest: &ObjectDigest,
+) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached(
+            "DELETE FROM condemned WHERE object = (SELECT id FROM objects WHERE digest = ?1)",
+        )?
+        .execute([digest.as_bytes()])
+}
+
 pub(super) fn add(transaction: &Transaction<'_>, additions: &Additions) -> rusqlite::Result<()> {
     for info in &additions.files {
         add_object(transaction, info, None)?;
@@ -33,6 +58,15 @@ pub(super) fn add(transaction: &Transaction<'_>, additions: &Additions) -> rusql
     }
     for record in &additions.records {
         add_record(transaction, record)?;
+    }
+    // A writer makes what it relies on safe in its own transaction.
+    let any: bool = transaction
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM condemned)")?
+        .query_row([], |row| row.get(0))?;
+    if any {
+        for digest in additions.digests() {
+            revive(transaction, digest)?;
+        }
     }
     Ok(())
 }
@@ -221,11 +255,11 @@ fn root_name(row: &Row<'_>, column: usize) -> rusqlite::Result<RootName> {
     })
 }
 
-pub(super) fn to_integer(number: u64) -> rusqlite::Result<i64> {
+pub(crate) fn to_integer(number: u64) -> rusqlite::Result<i64> {
     i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
-fn from_integer(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(crate) fn from_integer(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let number: i64 = row.get(column)?;
     u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 pub use tree::{Tree, TreeEntry, TreeEntryKind};
 
 use crate::store::Inner;
-use crate::{ObjectDigest, StoreError, durable};
+use crate::{ObjectDigest, StoreError};
 use record::{KnownFile, ScanRecord};
 use stat::Time;
 use walk::FoundFile;
@@ -192,18 +192,16 @@ fn time_to_read(store: &Inner, files: &[&FoundFile]) -> Result<Time, StoreError>
 /// The clock that stamps files, which may lag the system's by a tick.
 fn time_of_file_system(store: &Inner) -> Result<Time, StoreError> {
     let file = store.staged_file()?;
-    let metadata = file
-        .as_file()
-        .metadata()
-        .map_err(StoreError::io("read", file.path()))?;
+    let metadata = fs::metadata(file.path()).map_err(StoreError::io("read", file.path()))?;
     Ok(Time::modified(&metadata))
 }
 
 /// Replaces the record. It is not synced: a torn one does not have the digest that ends it.
 fn save(store: &Inner, path: &Path, record: &[u8]) -> Result<(), StoreError> {
     let mut staged = store.staged_file()?;
-    durable::write(&mut staged, record)?;
+    staged.append(record)?;
     staged
+        .into_temp_path()
         .persist(path)
         .map_err(|refused| StoreError::io("write", path)(refused.error))?;
     Ok(())

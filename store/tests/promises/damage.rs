@@ -275,15 +275,15 @@ fn an_index_of_a_newer_program_is_refused_and_left_alone() {
     drop(store);
     let connection = rusqlite::Connection::open(root.join("index.sqlite")).unwrap();
     connection
-        .execute_batch("PRAGMA user_version = 2; DROP TABLE roots;")
+        .execute_batch("PRAGMA user_version = 3; DROP TABLE roots;")
         .unwrap();
     drop(connection);
     let before = fs::read(root.join("index.sqlite")).unwrap();
     assert!(matches!(
         Store::open(&root),
         Err(StoreError::NewerSchema {
-            found: 2,
-            supported: 1,
+            found: 3,
+            supported: 2,
             ..
         })
     ));

@@ -155,6 +155,7 @@ fn processes_create_write_and_scan_the_same_store_at_once() {
     let report = store.rebuild_index().unwrap();
     assert!(report.damaged.is_empty());
     assert_eq!(without_places(dump_index(&root)), before);
+    drop(store);
     assert!(files_under(&root.join("staging")).is_empty());
 }
 

@@ -1,7 +1,7 @@
-//! What a run of the probe depended on.
+//! What a run of the project's code depended on.
 //!
-//! The probe tells the *names* of what the project's code read; the values that they
-//! have now are the key of the remembered result. As long as they are the same, the
+//! The scripts tell the *names* of what the code read (`scripts/trace.py`); the values that
+//! they have now are the key of the remembered result. As long as they are the same, the
 //! code would do the same again.
 
 use std::collections::BTreeMap;
@@ -17,23 +17,37 @@ const NOISE: [&str; 6] = ["_", "OLDPWD", "PWD", "SHLVL", "COLUMNS", "LINES"];
 /// What builds leave in a project's folder: it does not count where the code lists that folder.
 const BUILT: [&str; 6] = [".dags", ".git", ".image", "__pycache__", "build", "dist"];
 
-/// The names of what a run read. Paths are relative to the project's directory.
+/// The names of what a run read. Paths are relative to the project's directory, or absolute
+/// where they lie outside it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Trace {
+pub(crate) struct Trace {
     files: Vec<String>,
     directories: Vec<String>,
     looked_up: Vec<String>,
     variables: Vec<String>,
     prefixes: Vec<String>,
     all_variables: bool,
-    /// Whether a workflow's start date needs Python. Filled in from the workflows.
+    /// Whether other programs were started, of which nothing is known.
     #[serde(default)]
-    pub(super) start_time_matters: bool,
+    pub(crate) started_process: bool,
+    /// The variables that the project's own code read, and not a library; `*` for all of them.
+    #[serde(default)]
+    pub(crate) read_by_project: Vec<String>,
+    /// Whether the answer depends on the start time that the run was given.
+    #[serde(default)]
+    pub(crate) start_time_matters: bool,
+}
+
+impl Trace {
+    /// The files that were opened.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(String::as_str)
+    }
 }
 
 /// The values of what a run read. Those of variables are digests: they may be secrets.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Inputs {
+pub(crate) struct Inputs {
     files: BTreeMap<String, Option<ObjectDigest>>,
     directories: BTreeMap<String, Option<ObjectDigest>>,
     looked_up: BTreeMap<String, &'static str>,
@@ -43,24 +57,25 @@ pub(super) struct Inputs {
 }
 
 /// Where the values are looked up.
-pub(super) struct World<'a> {
-    pub(super) directory: &'a Path,
+pub(crate) struct World<'a> {
+    pub(crate) directory: &'a Path,
     /// The project's files as they were scanned. `None`: every file is read.
-    pub(super) tree: Option<&'a Tree>,
+    pub(crate) tree: Option<&'a Tree>,
     /// The variables that the probe's process has.
-    pub(super) variables: &'a BTreeMap<String, String>,
-    pub(super) start_time: jiff::civil::DateTime,
+    pub(crate) variables: &'a BTreeMap<String, String>,
+    /// What the run was given as its start time, if anything.
+    pub(crate) start_time: Option<jiff::civil::DateTime>,
 }
 
 impl World<'_> {
-    pub(super) fn observe(&self, trace: &Trace) -> Inputs {
+    pub(crate) fn observe(&self, trace: &Trace) -> Inputs {
         Inputs {
             files: each(&trace.files, |path| self.file(path)),
             directories: each(&trace.directories, |path| self.listing(path)),
             looked_up: each(&trace.looked_up, |path| self.kind(path)),
             variables: self.traced_variables(trace),
             time_zone: self.variables.get("TZ").cloned(),
-            start_time: trace.start_time_matters.then_some(self.start_time),
+            start_time: self.start_time.filter(|_| trace.start_time_matters),
         }
     }
 
@@ -133,7 +148,7 @@ mod tests {
             directory,
             tree: None,
             variables: &variables,
-            start_time: jiff::civil::date(2026, 1, 1).at(0, 0, 0, 0),
+            start_time: None,
         }
         .observe(trace)
     }

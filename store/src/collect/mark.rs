@@ -1,0 +1,219 @@
+//! What is reachable, computed in memory over small integers.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use rusqlite::{Connection, Transaction, params};
+
+use crate::index::from_integer;
+use crate::{ObjectDigest, RecipeKey};
+
+/// One row of `objects`.
+#[derive(Debug)]
+pub(crate) struct ObjectRow {
+    pub(crate) id: i64,
+    pub(crate) digest: ObjectDigest,
+    pub(crate) size: u64,
+    pub(crate) pack: Option<(i64, u64)>,
+    /// Whether somebody needs it.
+    pub(crate) kept: bool,
+    /// Since when it is condemned, in seconds since 1970.
+    pub(crate) condemned: Option<i64>,
+}
+
+/// One row of `realisations`; its outputs are positions in [`Marked::objects`], none for
+/// those that are not in the store.
+#[derive(Debug)]
+pub(crate) struct RealisationRow {
+    pub(crate) id: i64,
+    pub(crate) key: RecipeKey,
+    pub(crate) sequence: i64,
+    pub(crate) outputs: Vec<Option<usize>>,
+}
+
+/// Everything that the index says, and what of it is needed.
+#[derive(Debug)]
+pub(crate) struct Marked {
+    pub(crate) objects: Vec<ObjectRow>,
+    pub(crate) realisations: Vec<RealisationRow>,
+    by_digest: HashMap<ObjectDigest, usize, BuildHasherDefault<DigestHasher>>,
+}
+
+/// Rows that condemning adds and removes, by object id.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    condemned: Vec<i64>,
+    spared: Vec<i64>,
+}
+
+impl Marked {
+    /// Marks what roots and `leased` reach, then unneeded realisations within `budget` bytes.
+    pub(crate) fn new(
+        connection: &Connection,
+        leased: &HashSet<ObjectDigest>,
+        budget: Option<u64>,
+    ) -> rusqlite::Result<Self> {
+        let mut marked = Self::load(connection)?;
+        let mut statement = connection.prepare(
+            "SELECT digest FROM root_objects JOIN roots ON roots.id = root WHERE removed = 0",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            marked.keep(&ObjectDigest::from_bytes(row.get(0)?));
+        }
+        for digest in leased {
+            marked.keep(digest);
+        }
+        if let Some(budget) = budget {
+            marked.keep_newest(budget);
+        }
+        Ok(marked)
+    }
+
+    fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let mut objects = Vec::new();
+        let mut by_digest = HashMap::default();
+        let mut statement = connection.prepare(
+            "SELECT objects.id, digest, size, pack, offset, since FROM objects
+             LEFT JOIN condemned ON object = objects.id",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let digest = ObjectDigest::from_bytes(row.get(1)?);
+            let pack = match row.get(3)? {
+                Some(pack) => Some((pack, from_integer(row, 4)?)),
+                None => None,
+            };
+            by_digest.insert(digest, objects.len());
+            objects.push(ObjectRow {
+                id: row.get(0)?,
+                digest,
+                size: from_integer(row, 2)?,
+                pack,
+                kept: false,
+                condemned: row.get(5)?,
+            });
+        }
+        let mut realisations: Vec<RealisationRow> = Vec::new();
+        let mut statement = connection.prepare(
+            "SELECT id, key, sequence, digest FROM realisations
+             LEFT JOIN realisation_outputs ON realisation = id ORDER BY id",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let id = row.get(0)?;
+            if realisations.last().is_none_or(|last| last.id != id) {
+                realisations.push(RealisationRow {
+                    id,
+                    key: RecipeKey::from_bytes(row.get(1)?),
+                    sequence: row.get(2)?,
+                    outputs: Vec::new(),
+                });
+            }
+            if let (Some(last), Some(digest)) = (realisations.last_mut(), row.get(3)?) {
+                let digest = ObjectDigest::from_bytes(digest);
+                last.outputs.push(by_digest.get(&digest).copied());
+            }
+        }
+        Ok(Self {
+            objects,
+            realisations,
+            by_digest,
+        })
+    }
+
+    fn keep(&mut self, digest: &ObjectDigest) {
+        let position = self.by_digest.get(digest);
+        if let Some(row) = position.and_then(|at| self.objects.get_mut(*at)) {
+            row.kept = true;
+        }
+    }
+
+    /// Keeps realisations that nobody needs, from the newest on, while all that is kept
+    /// has no more than `budget` bytes.
+    fn keep_newest(&mut self, budget: u64) {
+        let mut size: u64 = self.kept().map(|row| row.size).sum();
+        let mut order: Vec<usize> = (0..self.realisations.len()).collect();
+        order.sort_by_key(|at| std::cmp::Reverse(self.realisations.get(*at).map(|r| r.sequence)));
+        for at in order {
+            let outputs = self.realisations.get(at).map(|row| row.outputs.as_slice());
+            let Some(mut outputs) =
+                outputs.and_then(|outputs| outputs.iter().copied().collect::<Option<Vec<usize>>>())
+            else {
+                continue;
+            };
+            outputs.sort_unstable();
+            outputs.dedup();
+            let added: u64 = outputs
+                .iter()
+                .filter_map(|output| self.objects.get(*output))
+                .filter(|row| !row.kept)
+                .map(|row| row.size)
+                .sum();
+            size = size.saturating_add(added);
+            if size > budget {
+                return;
+            }
+            for output in outputs {
+                if let Some(row) = self.objects.get_mut(output) {
+                    row.kept = true;
+                }
+            }
+        }
+    }
+
+    /// The objects that are needed.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = &ObjectRow> {
+        self.objects.iter().filter(|row| row.kept)
+    }
+
+    /// Condemns what is not needed, and spares what is.
+    pub(crate) fn condemn(&mut self, now: i64) -> Changes {
+        let mut changes = Changes::default();
+        for row in &mut self.objects {
+            match (row.kept, row.condemned) {
+                (true, Some(_)) => {
+                    row.condemned = None;
+                    changes.spared.push(row.id);
+                }
+                (false, None) => {
+                    row.condemned = Some(now);
+                    changes.condemned.push(row.id);
+                }
+                _ => {}
+            }
+        }
+        changes
+    }
+}
+
+impl Changes {
+    pub(crate) fn write(&self, transaction: &Transaction<'_>, now: i64) -> rusqlite::Result<()> {
+        let mut insert =
+            transaction.prepare("INSERT INTO condemned (object, since) VALUES (?1, ?2)")?;
+        for id in &self.condemned {
+            insert.execute(params![id, now])?;
+        }
+        let mut delete = transaction.prepare("DELETE FROM condemned WHERE object = ?1")?;
+        for id in &self.spared {
+            delete.execute([id])?;
+        }
+        Ok(())
+    }
+}
+
+/// A digest is as good as random: its first bytes are its hash.
+#[derive(Debug, Default)]
+pub(crate) struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk::<8>() {
+            self.0 ^= u64::from_le_bytes(*first);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Garbage collection: deleting what nobody needs, while others read and write.
+//!
+//! Needed is what a root names, what is in the lease of a live process
+//! (see [`crate::staging`]), and every realisation all of whose outputs are
+//! needed. All else is deleted in two phases:
+//!
+//! 1. *Condemn.* One transaction marks what is reachable and writes down what is
+//!    not. From then on, whoever uses a condemned object takes its name off that
+//!    list (*revives* it) before relying on it, in a transaction of their own.
+//! 2. *Delete*, when the grace period is over. Rows go first, in one transaction
+//!    that looks again at list and leases; then the files. Killed in between,
+//!    files without rows remain, and the next collection removes them.
+//!
+//! A large object is a file, and is deleted alone. Small ones share a pack; a pack
+//! that is mostly dead is written anew without what is dead, before the old
+//! one goes. What is dead in other packs stays, as a cache that costs nothing
+//! more. So the index always says what the files say, and can be made anew from them.
+
+mod delete;
+mod mark;
+mod plan;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::index::WriteError;
+use crate::store::Inner;
+use crate::{ObjectDigest, RecipeKey, StoreError, staging};
+use mark::Marked;
+use plan::Plan;
+
+pub(crate) use plan::list_files;
+
+/// How a collection is to be done.
+#[derive(Debug, Clone)]
+pub struct CollectOptions {
+    /// Say what would be deleted, and change nothing.
+    pub dry_run: bool,
+    /// How long an object must have been condemned before it is deleted.
+    pub grace: Duration,
+    /// Keep realisations that nobody needs, the newest first, until the objects
+    /// of the store have this many bytes together. Without it none are kept.
+    pub max_size: Option<u64>,
+}
+
+impl CollectOptions {
+    /// The grace period if nobody says otherwise: one day.
+    pub const DEFAULT_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+}
+
+impl Default for CollectOptions {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            grace: Self::DEFAULT_GRACE,
+            max_size: None,
+        }
+    }
+}
+
+/// One object that was deleted, or would be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CollectedObject {
+    /// Its name.
+    pub digest: ObjectDigest,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// What a collection did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CollectReport {
+    /// The objects that are deleted, sorted.
+    pub deleted: Vec<CollectedObject>,
+    /// The realisations that are deleted, sorted.
+    pub realisations: Vec<RecipeKey>,
+    /// Files that no row of the index named: left by batches that were killed.
+    pub orphans: Vec<PathBuf>,
+    /// How many packs are replaced because they were mostly dead.
+    pub packs: usize,
+    /// How many bytes of files that frees.
+    pub freed: u64,
+    /// Objects that nobody needs, but whose grace period is not over, or
+    /// whose pack is mostly alive.
+    pub waiting: usize,
+    /// How many bytes they have.
+    pub waiting_bytes: u64,
+    /// How many objects are needed.
+    pub kept: usize,
+    /// How many bytes they have.
+    pub kept_bytes: u64,
+}
+
+/// How often a collection begins again because somebody used what it was about to delete.
+const ATTEMPTS: usize = 5;
+
+/// See [`crate::Store::collect`].
+pub(crate) fn collect(
+    store: &Arc<Inner>,
+    options: &CollectOptions,
+) -> Result<CollectReport, StoreError> {
+    let _collecting = store.collecting()?;
+    let mut report = CollectReport::default();
+    for _ in 0..ATTEMPTS {
+        let files = plan::list_files(store)?;
+        let now = seconds_since_1970();
+        let marked = if options.dry_run {
+            store.index.read(|connection| {
+                let mut marked = mark(store, connection, options)?;
+                marked.condemn(now);
+                Ok(marked)
+            })?
+        } else {
+            store.index.write(|transaction| {
+                let mut marked = mark(store, transaction, options)?;
+                let changes = marked.condemn(now);
+                changes.write(transaction, now)?;
+                Ok(marked)
+            })?
+        };
+        let plan = Plan::make(store, &marked, files, now, options.grace)?;
+        report = plan.report(&marked);
+        if options.dry_run || delete::delete(store, &marked, &plan)? {
+            return Ok(report);
+        }
+    }
+    Ok(CollectReport {
+        kept: report.kept,
+        kept_bytes: report.kept_bytes,
+        ..CollectReport::default()
+    })
+}
+
+fn mark(
+    store: &Inner,
+    connection: &rusqlite::Connection,
+    options: &CollectOptions,
+) -> Result<Marked, WriteError> {
+    let leased = staging::live_leases(&store.layout.staging())?;
+    Ok(Marked::new(connection, &leased, options.max_size)?)
+}
+
+fn seconds_since_1970() -> i64 {
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs());
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
