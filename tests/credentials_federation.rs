@@ -2,6 +2,8 @@
 //! of sources, against endpoints of the tests' own in the published formats. Each
 //! login is looked for by a process of its own, with an environment of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// How a process of its own tells the test what it found.
+#![allow(clippy::print_stdout)]
 
 #[path = "support/open.rs"]
 #[allow(dead_code)]

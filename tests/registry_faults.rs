@@ -62,7 +62,7 @@ async fn push_all(pushes: usize, one_in: u64) {
         push(
             &*registry,
             &image,
-            &[tag.clone()],
+            std::slice::from_ref(&tag),
             previous.as_ref(),
             &Silent,
         )

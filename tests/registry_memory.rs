@@ -1,5 +1,7 @@
 //! How much memory large images take, measured by the kernel in a process of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// How a process of its own tells the test what it found.
+#![allow(clippy::print_stdout)]
 #![cfg(target_os = "linux")]
 
 #[path = "support/docker_registry.rs"]

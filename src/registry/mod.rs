@@ -125,6 +125,41 @@ pub trait Registry: Send + Sync {
         media_type: &MediaType,
         bytes: Bytes,
     ) -> Result<(), RegistryError>;
+
+    /// All tags, page by page.
+    ///
+    /// # Errors
+    /// See [`RegistryError`]; a registry says of a repository without any image that
+    /// it does not exist.
+    async fn tags(&self) -> Result<Vec<Tag>, RegistryError>;
+
+    /// The manifests that refer to one as their subject: signatures, lists of
+    /// contents. It need not be in the repository.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    async fn referrers(&self, digest: &Sha256Digest) -> Result<Vec<Referrer>, RegistryError>;
+}
+
+/// A manifest that refers to another.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Referrer {
+    /// The manifest.
+    #[serde(flatten)]
+    pub descriptor: Descriptor,
+    /// What kind of thing it is, for instance a signature.
+    pub artifact_type: Option<String>,
+}
+
+/// Where clients keep the list of referrers on registries that keep none themselves
+/// (distribution specification, "Referrers Tag Schema").
+fn referrers_tag(digest: &Sha256Digest) -> Result<Tag, RegistryError> {
+    let name = digest.to_string().replacen(':', "-", 1);
+    name.parse().map_err(|error| RegistryError::Malformed {
+        what: format!("the tag {name}"),
+        problem: format!("{error}"),
+    })
 }
 
 /// Why a repository could not be read or written.

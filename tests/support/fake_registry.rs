@@ -6,8 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use forebay::oci::{BlobSource, Descriptor, ImageManifest, MediaType, Repository, Sha256Digest};
-use forebay::registry::{BlobOutcome, FetchedManifest, ManifestName, Registry, RegistryError};
+use forebay::oci::{
+    BlobSource, Descriptor, ImageManifest, MediaType, Repository, Sha256Digest, Tag,
+};
+use forebay::registry::{
+    BlobOutcome, FetchedManifest, ManifestName, Referrer, Registry, RegistryError,
+};
 
 use super::faults::{Calls, Effect, Injected};
 
@@ -161,5 +165,16 @@ impl Registry for FakeRegistry {
             Ok(())
         })
         .await
+    }
+
+    async fn tags(&self) -> Result<Vec<Tag>, RegistryError> {
+        self.call(Effect::Reads, "GET tags".to_owned(), |state| {
+            Ok(state.tags.keys().map(|tag| tag.parse().unwrap()).collect())
+        })
+        .await
+    }
+
+    async fn referrers(&self, _: &Sha256Digest) -> Result<Vec<Referrer>, RegistryError> {
+        unreachable!("an environment asks for no referrers")
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::{ManifestName, RegistryError};
 use super::blobs::{publish, staged_file};
-use crate::oci::{Descriptor, MediaType};
+use crate::oci::{Descriptor, MediaType, Tag};
 
 /// The annotation that holds a tag.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -33,6 +33,38 @@ pub(super) fn find(
             Descriptor::deserialize(entry).map_err(|error| malformed(&path, error.to_string()))
         })
         .transpose()
+}
+
+/// All tags. Names that are none, which other tools write too, are left out.
+pub(super) fn tags(layout: &Path) -> Result<Vec<Tag>, RegistryError> {
+    let index = read(&layout.join("index.json"))?.unwrap_or_default();
+    let mut tags: Vec<Tag> = entries(&index)
+        .filter_map(|entry| {
+            entry
+                .get("annotations")?
+                .get(REF_NAME)?
+                .as_str()?
+                .parse()
+                .ok()
+        })
+        .collect();
+    tags.sort();
+    Ok(tags)
+}
+
+/// Every manifest that the index names, each once.
+pub(super) fn manifests(layout: &Path) -> Result<Vec<Descriptor>, RegistryError> {
+    let path = layout.join("index.json");
+    let index = read(&path)?.unwrap_or_default();
+    let mut found: Vec<Descriptor> = Vec::new();
+    for entry in entries(&index) {
+        let descriptor =
+            Descriptor::deserialize(entry).map_err(|error| malformed(&path, error.to_string()))?;
+        if found.iter().all(|known| known.digest != descriptor.digest) {
+            found.push(descriptor);
+        }
+    }
+    Ok(found)
 }
 
 /// Adds a manifest whose blobs are there; a tag moves to it from any other.

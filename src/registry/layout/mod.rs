@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::verified::VerifiedReader;
-use super::{BlobOutcome, FetchedManifest, ManifestName, Registry, RegistryError};
-use crate::oci::{BlobSource, Descriptor, MediaType, Repository, Sha256Digest};
+use super::{BlobOutcome, FetchedManifest, ManifestName, Referrer, Registry, RegistryError};
+use crate::oci::{BlobSource, Descriptor, MediaType, Repository, Sha256Digest, Tag};
 
 use blobs::BlobDirectory;
 
@@ -126,6 +126,14 @@ fn own_media_type(bytes: &[u8]) -> Option<MediaType> {
     }
 }
 
+/// What makes a manifest a referrer.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WithSubject {
+    subject: Option<Descriptor>,
+    artifact_type: Option<String>,
+}
+
 /// Every digest that a manifest or an index names and needs.
 fn named_digests(bytes: &[u8]) -> Result<Vec<Sha256Digest>, RegistryError> {
     #[derive(serde::Deserialize)]
@@ -213,6 +221,29 @@ impl Registry for Layout {
         let layout = Self::new(self.path.clone());
         let (name, media_type) = (name.clone(), media_type.clone());
         run_blocking(move || layout.write_manifest(&name, &media_type, &bytes)).await
+    }
+
+    async fn tags(&self) -> Result<Vec<Tag>, RegistryError> {
+        index::tags(&self.path)
+    }
+
+    async fn referrers(&self, digest: &Sha256Digest) -> Result<Vec<Referrer>, RegistryError> {
+        let mut referrers = Vec::new();
+        for descriptor in index::manifests(&self.path)? {
+            let name = ManifestName::Digest(descriptor.digest);
+            if let Some(manifest) = self.read_manifest(&name)?
+                && let Ok(subject) = serde_json::from_slice::<WithSubject>(&manifest.bytes)
+                && subject
+                    .subject
+                    .is_some_and(|subject| subject.digest == *digest)
+            {
+                referrers.push(Referrer {
+                    descriptor: manifest.descriptor,
+                    artifact_type: subject.artifact_type,
+                });
+            }
+        }
+        Ok(referrers)
     }
 }
 

@@ -5,6 +5,7 @@ mod auth;
 mod blobs;
 mod body;
 mod challenge;
+mod lists;
 mod manifests;
 mod transport;
 mod uploads;
@@ -18,10 +19,12 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use url::Url;
 
-use super::{Access, BlobOutcome, FetchedManifest, ManifestName, Registry, RegistryError};
+use super::{
+    Access, BlobOutcome, FetchedManifest, ManifestName, Referrer, Registry, RegistryError,
+};
 use crate::credentials::RegistryCredentials;
 use crate::http::HttpClient;
-use crate::oci::{BlobSource, Descriptor, MediaType, Repository, Sha256Digest};
+use crate::oci::{BlobSource, Descriptor, MediaType, Repository, Sha256Digest, Tag};
 
 use auth::Scopes;
 use transport::{Call, Target, Transport};
@@ -173,6 +176,14 @@ impl Registry for RemoteRegistry {
         bytes: Bytes,
     ) -> Result<(), RegistryError> {
         self.write_manifest(name, media_type, bytes).await
+    }
+
+    async fn tags(&self) -> Result<Vec<Tag>, RegistryError> {
+        self.list_tags().await
+    }
+
+    async fn referrers(&self, digest: &Sha256Digest) -> Result<Vec<Referrer>, RegistryError> {
+        self.list_referrers(digest).await
     }
 }
 
