@@ -151,7 +151,7 @@ fn failures_say_what_why_and_what_to_do() {
     assert_eq!(finished.status, 1);
     insta::assert_snapshot!(error(&finished), @r"
     error: line 10 of the Dockerfile (RUN make all): it runs `make`, which needs a container: put it into the base image that FROM names
-      next: mend the Dockerfile; `forebay image plan` shows what each line means
+      next: rewrite these lines, or move what they do into the base image; `forebay image plan` explains each
     ");
     deployed.write("Dockerfile", &text);
 
@@ -222,4 +222,44 @@ fn a_bucket_that_does_not_exist_is_said_so() {
     ");
     // Nothing was pushed for an environment that cannot be.
     assert!(!project.path().join(".local/images/index.json").exists());
+}
+
+#[test]
+fn ctrl_c_stops_at_once_and_says_what_that_means() {
+    let machine = Machine::new().with_python("/usr/bin/python3");
+    let project = tempfile::tempdir().unwrap();
+    copy_folder(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello"),
+        project.path(),
+    );
+    machine.forebay_json(project.path(), ["build", "-c", "local"]);
+    // A bucket that takes connections and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let child = machine
+        .command(env!("CARGO_BIN_EXE_forebay"), project.path())
+        .env(
+            "STORAGE_EMULATOR_HOST",
+            silent.local_addr().unwrap().to_string(),
+        )
+        .args([
+            "--python",
+            "/usr/bin/python3",
+            "deploy",
+            "-c",
+            "local",
+            "-b",
+            "some-bucket",
+        ])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _connection = silent.accept().unwrap();
+    machine.run(project.path(), "kill", ["-INT", &child.id().to_string()]);
+    let finished = Finished::from(child.wait_with_output().unwrap());
+    assert_eq!(finished.status, 1);
+    insta::assert_snapshot!(error(&finished), @r"
+    error: interrupted; nothing visible was changed
+      next: run the command again: what was built and sent is not built or sent twice
+    ");
 }

@@ -88,10 +88,12 @@ impl Build<'_> {
             let progress = self.workspace.progress();
             progress.report(Event::Warning(warning));
         }
-        let repository = self.target.repository()?;
         let by_tag = self.image_by_tag()?;
         let (image, image_tag) = match image {
-            Some(digest) => (repository.with_digest(digest), Some(by_tag)),
+            Some(digest) => (
+                format!("{}@{digest}", self.target.repository_text()?),
+                Some(by_tag),
+            ),
             None => (by_tag, None),
         };
         let ids = self.workspace.project().settings.dags.ids;
@@ -119,7 +121,9 @@ impl Build<'_> {
     /// The version is too long for a tag.
     pub fn image_by_tag(&self) -> Result<String, BuildError> {
         let tag: Tag = self.version.image_tag().parse()?;
-        Ok(self.target.repository()?.with_tag(&tag))
+        // Parsed for its errors; written as it was written.
+        self.target.repository()?;
+        Ok(format!("{}:{tag}", self.target.repository_text()?))
     }
 
     /// The workflows that are wanted, each with its start time.

@@ -36,6 +36,7 @@ pub struct Target {
     config: Option<ResolvedConfig>,
     variables: Vec<String>,
     declared_repository: Option<String>,
+    specified_repository: Option<String>,
     config_path: PathBuf,
     options: TargetOptions,
     project_directory: PathBuf,
@@ -89,25 +90,42 @@ impl Target {
             config,
             variables,
             declared_repository,
+            specified_repository: project.spec.docker_repository.clone(),
             config_path,
             options,
             project_directory: project.directory.clone(),
         })
     }
 
-    /// The image repository as it was written, which is how DAG files name it.
+    /// The image repository as it was written, which is how DAG files name it: on the command
+    /// line, in the environment, or in the project's specification.
     ///
     /// # Errors
+    /// It is missing.
+    pub fn repository_text(&self) -> Result<&str, BuildError> {
+        const KEY: &str = "docker_repository";
+        let configured = match &self.config {
+            Some(config) => config.text(KEY)?,
+            None => None,
+        };
+        let given = self.options.docker_repository.as_deref();
+        let specified = self.specified_repository.as_deref();
+        match given.or(configured).or(specified) {
+            Some(text) => Ok(text),
+            None => self.property(KEY, None),
+        }
+    }
+
+    /// The image repository.
+    ///
     /// It is missing, or names no repository.
     pub fn repository(&self) -> Result<Repository, BuildError> {
-        let text = self.property(
-            "docker_repository",
-            self.options.docker_repository.as_deref(),
-        )?;
-        text.parse().map_err(|source| BuildError::Repository {
-            environment: self.environment.to_string(),
-            source,
-        })
+        self.repository_text()?
+            .parse()
+            .map_err(|source| BuildError::Repository {
+                environment: self.environment.to_string(),
+                source,
+            })
     }
 
     /// The bucket.

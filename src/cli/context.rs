@@ -7,6 +7,7 @@ use std::sync::Arc;
 use forebay_store::Store;
 
 use super::arguments::GlobalArguments;
+use super::interrupt;
 use crate::build::{BuildError, Workspace, WorkspaceOptions};
 use crate::progress::Progress;
 use crate::ui::{CommandError, Exit, Printer, TerminalProgress};
@@ -71,6 +72,7 @@ impl Context {
         &self,
         work: impl Future<Output = Result<T, CommandError>>,
     ) -> Result<T, CommandError> {
+        interrupt::watch(self.printer, Arc::clone(&self.progress));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -222,14 +222,14 @@ fn only(workflow: &str, files: Vec<DagFile>) -> Result<Vec<DagFile>, BuildError>
 
 /// The name of the folder's image in the environment's repository.
 fn image_in(target: &Target, folder: &DagFolder) -> Result<ManifestName, BuildError> {
-    let repository = target.repository()?;
+    let repository = target.repository_text()?;
     let elsewhere = || BuildError::ImageElsewhere {
         image: folder.image.clone(),
-        repository: repository.to_string(),
+        repository: repository.to_owned(),
     };
     let rest = folder
         .image
-        .strip_prefix(&repository.to_string())
+        .strip_prefix(repository)
         .ok_or_else(elsewhere)?;
     if let Some(digest) = rest.strip_prefix('@') {
         return Ok(ManifestName::Digest(

@@ -17,9 +17,10 @@ use forebay_store::StoreError;
 impl From<BuildError> for CommandError {
     fn from(error: BuildError) -> Self {
         let exit = match &error {
-            BuildError::Store(_) | BuildError::Python(_) | BuildError::NoStoreDirectory => {
-                Exit::Failed
+            BuildError::Store(error) | BuildError::Image(ImageError::Store(error)) => {
+                store_exit(error)
             }
+            BuildError::Python(_) | BuildError::NoStoreDirectory => Exit::Failed,
             BuildError::Registry(error) | BuildError::Image(ImageError::Registry(error)) => {
                 registry_exit(error)
             }
@@ -53,22 +54,24 @@ impl From<BuildError> for CommandError {
                 Some(known) => failure.next(format!("did you mean --workflow {known}?")),
                 None => failure.next("name one of them"),
             },
-            BuildError::Project(_) => failure.next("mend the file and run the command again"),
             BuildError::Version(_) => failure.next(
                 "name tags like 0.1.0, or write `version` into bigflow.build.setup()",
             ),
             BuildError::Python(_) => {
                 failure.next("activate the project's virtual environment, or name its Python with --python")
             }
-            BuildError::Store(_) | BuildError::NoStoreDirectory => {
+            BuildError::Store(error) => failure.next(store_next(error)),
+            BuildError::NoStoreDirectory => {
                 failure.next("set FOREBAY_STORE to a folder that can be written")
             }
+            BuildError::Project(ProjectError::Raised { exception, message, .. }) => {
+                failure.next(raised_next(exception, message))
+            }
+            BuildError::Project(_) => failure.next("mend the file and run the command again"),
             BuildError::Lock(_) => failure.next(
                 "mend forebay.lock, or delete it: the next build asks the registry again and writes a new one",
             ),
-            BuildError::Registry(error) | BuildError::Image(ImageError::Registry(error)) => {
-                registry_next(failure, error)
-            }
+            BuildError::Registry(error) => base_registry_next(failure, error),
             BuildError::Probe(error) => {
                 failure.next(error.next_step().unwrap_or_else(|| MEND_WORKFLOW.to_owned()))
             }
@@ -141,10 +144,8 @@ fn image_next(failure: CommandError, error: &ImageError) -> CommandError {
             failure.next("add the file, or mend the line that names it (.dockerignore may hide it)")
         }
         ImageError::Wheel(error) => wheel_next(failure, error),
-        ImageError::Registry(error) => registry_next(failure, error),
-        ImageError::Store(_) => {
-            failure.next("set FOREBAY_STORE to a folder that can be written")
-        }
+        ImageError::Registry(error) => base_registry_next(failure, error),
+        ImageError::Store(error) => failure.next(store_next(error)),
         ImageError::Project { .. } => failure.next("mend the project and run the command again"),
         _ => failure.next("run the command again"),
     }
@@ -191,48 +192,50 @@ fn config_next(failure: CommandError, error: &ConfigError) -> CommandError {
 
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
-        let exit = match &error {
-            StoreError::NoArtifact { .. }
-            | StoreError::NotFound { .. }
-            | StoreError::Input { .. }
-            | StoreError::NotUtf8 { .. }
-            | StoreError::SpecialFile { .. } => Exit::Usage,
-            StoreError::Io { source, .. }
-                if source.kind() == std::io::ErrorKind::PermissionDenied =>
-            {
-                Exit::Denied
-            }
-            _ => Exit::Failed,
-        };
-        let next = match &error {
-            StoreError::NotFound { .. } => {
-                "look with `forebay store ls`; what was collected comes back with the next build"
-            }
-            StoreError::NoArtifact { .. } => {
-                "look with `forebay store why DIGEST`: it names roots and recipes"
-            }
-            StoreError::Lost { .. } | StoreError::Damaged { .. } => {
-                "run the command again: what is lost is fetched or built anew; `forebay store verify` looks for more"
-            }
-            StoreError::IndexDamaged { .. } => "run the command again: it makes the index anew",
-            StoreError::InUse { .. } => {
-                "wait until the other forebay commands are done, then run this one again"
-            }
-            StoreError::NewerSchema { .. } | StoreError::NewerPack { .. } => {
-                "update forebay, or set FOREBAY_STORE to another folder"
-            }
-            StoreError::Pack { .. } => {
-                "if it is an archive, export it again; if it is in the store, run `forebay store verify`"
-            }
-            StoreError::Changing { .. } => "run the command again when nobody writes to the file",
-            StoreError::NotUtf8 { .. } | StoreError::SpecialFile { .. } => {
-                "rename or remove the file"
-            }
-            _ => {
-                "check that the folder of the store (FOREBAY_STORE) can be written and has room, then run the command again"
-            }
-        };
-        Self::from_error(exit, &error).next(next)
+        Self::from_error(store_exit(&error), &error).next(store_next(&error))
+    }
+}
+
+fn store_exit(error: &StoreError) -> Exit {
+    match error {
+        StoreError::NoArtifact { .. }
+        | StoreError::NotFound { .. }
+        | StoreError::Input { .. }
+        | StoreError::NotUtf8 { .. }
+        | StoreError::SpecialFile { .. } => Exit::Usage,
+        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            Exit::Denied
+        }
+        _ => Exit::Failed,
+    }
+}
+
+fn store_next(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::NotFound { .. } => {
+            "look with `forebay store ls`; what was collected comes back with the next build"
+        }
+        StoreError::NoArtifact { .. } => {
+            "look with `forebay store why DIGEST`: it names roots and recipes"
+        }
+        StoreError::Lost { .. } | StoreError::Damaged { .. } => {
+            "run the command again: what is lost is fetched or built anew; `forebay store verify` looks for more"
+        }
+        StoreError::IndexDamaged { .. } => "run the command again: it makes the index anew",
+        StoreError::InUse { .. } => {
+            "wait until the other forebay commands are done, then run this one again"
+        }
+        StoreError::NewerSchema { .. } | StoreError::NewerPack { .. } => {
+            "update forebay, or set FOREBAY_STORE to another folder"
+        }
+        StoreError::Pack { .. } => {
+            "if it is an archive, export it again; if it is in the store, run `forebay store verify`"
+        }
+        StoreError::Changing { .. } => "run the command again when nobody writes to the file",
+        StoreError::NotUtf8 { .. } | StoreError::SpecialFile { .. } => "rename or remove the file",
+        _ => {
+            "check that the folder of the store (FOREBAY_STORE) can be written and has room, then run the command again"
+        }
     }
 }
 
@@ -269,9 +272,17 @@ fn registry_next(failure: CommandError, error: &RegistryError) -> CommandError {
         RegistryError::Unreachable { .. } => failure.next(
             "check that the registry runs and docker_repository is right, then run the command again; what was sent is not sent twice",
         ),
-        RegistryError::Denied { .. } => failure.next(
-            "check that this identity may push to the repository (roles/artifactregistry.writer), or log in as another",
-        ),
+        RegistryError::Denied { repository, .. } => {
+            let host = repository.split('/').next().unwrap_or(repository);
+            match is_googles(host) {
+                true => failure.next(
+                    "give this identity roles/artifactregistry.writer on the repository, or log in as another",
+                ),
+                false => failure.next(format!(
+                    "check user name and password (`docker login {host}` stores them), and that this user may do it"
+                )),
+            }
+        }
         RegistryError::NoRepository { .. } => {
             failure.next("create the repository, or mend docker_repository; a push does not create one")
         }
@@ -286,6 +297,35 @@ fn registry_next(failure: CommandError, error: &RegistryError) -> CommandError {
 impl From<RegistryError> for CommandError {
     fn from(error: RegistryError) -> Self {
         registry_next(Self::from_error(registry_exit(&error), &error), &error)
+    }
+}
+
+/// The registry was asked for the base image: nothing was being sent.
+fn base_registry_next(failure: CommandError, error: &RegistryError) -> CommandError {
+    let failure = failure.why("the base image that FROM names is looked up there");
+    match error {
+        RegistryError::Denied { .. } | RegistryError::Credential(_) => {
+            registry_next(failure, error)
+        }
+        _ => failure.next(
+            "check the network and the proxy settings, name a mirror in FROM, or set `base` in [tool.forebay.environments.NAME]",
+        ),
+    }
+}
+
+/// Whether Google's credentials open this registry.
+fn is_googles(host: &str) -> bool {
+    host.ends_with(".pkg.dev") || host == "gcr.io" || host.ends_with(".gcr.io")
+}
+
+/// What helps when a file of the project raises an exception.
+fn raised_next(exception: &str, message: &str) -> &'static str {
+    if message.contains("__bigflow_dump_params") {
+        "call bigflow.build.setup() in setup.py instead of setuptools.setup()"
+    } else if exception == "ModuleNotFoundError" {
+        "name a Python that can import it with --python, or activate the project's virtual environment"
+    } else {
+        "mend the file and run the command again"
     }
 }
 
@@ -337,14 +377,14 @@ impl From<EnvironmentError> for CommandError {
             }
             EnvironmentError::Held { remaining, .. } if remaining.as_secs() == 0 => failure
                 .next("`forebay resume` carries it to its end, `forebay abort` takes it back; `forebay deploy` does the first by itself"),
-            EnvironmentError::Held { .. } => {
-                failure.next("wait until it is done, then run the command again")
-            }
+            EnvironmentError::Held { .. } => failure.next(
+                "wait until it is done, then run the command again; if it was killed, its hold ends by itself",
+            ),
             EnvironmentError::Lost { .. } => failure.next(
                 "look with `forebay status`; run the command again if yours should still win",
             ),
             EnvironmentError::ForeignKeys { .. } => failure.next(
-                "remove those files if nobody needs them, or rename the workflow; nothing was changed",
+                "they may be live in another environment or project: give this environment a dags_bucket of its own, or rename the workflows; nothing was changed",
             ),
             EnvironmentError::OlderCommit { .. } => failure.next(
                 "deploy a commit that contains the live one, or insist with --allow-older",

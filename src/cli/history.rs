@@ -25,8 +25,8 @@ pub(super) struct Arguments {
     authentication: AuthenticationArguments,
 
     /// Show no more than this many generations
-    #[arg(short = 'n', long, default_value_t = 20, value_name = "NUMBER")]
-    limit: usize,
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
 }
 
 /// What `--json` prints (`schema/history.schema.json`).
@@ -65,7 +65,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
         workspace.progress().as_ref(),
     )?;
     let environment = services.environment(&workspace, &target, Permissions::default())?;
-    let limit = Some(arguments.limit);
+    let limit = usize::try_from(arguments.limit).ok();
     let history = context.block_on(async { Ok(environment.history(limit).await?) })?;
     let document = Document {
         environment: target.environment.to_string(),

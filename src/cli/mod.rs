@@ -14,6 +14,7 @@ mod deploy;
 mod gc;
 mod history;
 mod image;
+mod interrupt;
 mod plan;
 mod project_version;
 mod release;
@@ -96,14 +97,19 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments::spell_out(std::env::args_os())) {
         Ok(arguments) => arguments,
+        Err(error) if !error.use_stderr() => {
+            let _ = error.print();
+            return Exit::Done.into();
+        }
         Err(error) => {
             let _ = error.print();
-            let exit = if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Done
-            };
-            return exit.into();
+            // A program that asked for JSON gets it, whatever else is wrong with its call.
+            if std::env::args_os().any(|argument| argument == "--json") {
+                let what = error.kind().to_string();
+                let failure = CommandError::new(Exit::Usage, what).next("see `forebay --help`");
+                Printer::new(true, true).failure_as_json(&failure);
+            }
+            return Exit::Usage.into();
         }
     };
     let printer = Printer::new(arguments.global.json, arguments.global.quiet);

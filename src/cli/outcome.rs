@@ -24,6 +24,7 @@ pub(super) struct Outcome {
     replaced: Vec<String>,
     retired: Vec<String>,
     reused: usize,
+    restored: usize,
     /// Blobs that were sent to the registry, and their bytes.
     blobs_sent: usize,
     bytes_sent: u64,
@@ -47,6 +48,7 @@ impl Outcome {
             replaced: names(&summary.changed),
             retired: names(&summary.retired),
             reused: summary.reused.len(),
+            restored: summary.restored.len(),
             blobs_sent: sent.len(),
             bytes_sent: sent.iter().map(|descriptor| descriptor.size).sum(),
         }
@@ -79,7 +81,8 @@ impl Outcome {
             (self.added.len(), "added"),
             (self.replaced.len(), "replaced"),
             (self.retired.len(), "deleted"),
-            (self.reused, "unchanged"),
+            (self.restored, "restored"),
+            (self.reused.saturating_sub(self.restored), "unchanged"),
         ];
         let parts: Vec<_> = parts
             .iter()

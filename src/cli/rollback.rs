@@ -17,7 +17,7 @@ use crate::ui::{CommandError, Exit};
     Airflow's catch-up starts again where the restored DAGs stopped."
 )]
 pub(super) struct Arguments {
-    /// The generation to return to [default: the last one with another set]
+    /// The generation to return to [default: the one before what is live; after a rollback, further back]
     generation: Option<u64>,
 
     #[command(flatten)]

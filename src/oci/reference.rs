@@ -75,16 +75,6 @@ impl Repository {
             registry => registry,
         }
     }
-
-    /// `REPOSITORY@sha256:…`, which never changes its meaning.
-    pub fn with_digest(&self, digest: &Sha256Digest) -> String {
-        format!("{self}@{digest}")
-    }
-
-    /// `REPOSITORY:TAG`, as BigFlow writes images.
-    pub fn with_tag(&self, tag: &Tag) -> String {
-        format!("{self}:{tag}")
-    }
 }
 
 fn is_repository_name(name: &str) -> bool {

@@ -55,7 +55,7 @@ pub enum ConfigError {
     },
     /// A property is not there.
     #[error(
-        "property {key:?} is not in environment {environment:?}, and the environment variable {variable:?} is not set"
+        "property {key:?} is not in environment {environment}, and the environment variable {variable:?} is not set"
     )]
     Missing {
         /// The property.

@@ -74,15 +74,15 @@ impl CommandError {
         }
     }
 
-    /// A failure named by an error; the errors that caused it become the reasons.
+    /// A failure named by an error; the error at the bottom of its causes is the reason.
+    /// Those between say what a library was doing, which helps nobody.
     pub fn from_error(exit: Exit, error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut failure = Self::new(exit, error.to_string());
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            failure = failure.why(error.to_string());
-            cause = error.source();
+        let failure = Self::new(exit, error.to_string());
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        match causes.last() {
+            Some(cause) => failure.why(cause.to_string()),
+            None => failure,
         }
-        failure
     }
 
     /// Adds a reason, unless what is said already contains it.

@@ -62,9 +62,14 @@ impl Printer {
     /// Prints why the command failed. With `--json` the same goes to standard output too.
     pub fn failure(&self, error: &CommandError) {
         if self.json {
-            let _ = writeln!(std::io::stdout(), "{:#}", error.to_json());
+            self.failure_as_json(error);
         }
         let _ = anstream::stderr().write_all(error.render(true).as_bytes());
+    }
+
+    /// Prints the JSON document of a failure alone.
+    pub fn failure_as_json(&self, error: &CommandError) {
+        let _ = writeln!(std::io::stdout(), "{:#}", error.to_json());
     }
 
     /// Prints a remark that is not a failure.

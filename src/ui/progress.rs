@@ -1,6 +1,7 @@
 //! Progress for people: bars in a terminal, one line a phase elsewhere.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ pub struct TerminalProgress {
     printer: Printer,
     bars: MultiProgress,
     running: Mutex<HashMap<Phase, ProgressBar>>,
+    applying: AtomicBool,
 }
 
 impl TerminalProgress {
@@ -29,15 +31,16 @@ impl TerminalProgress {
             printer,
             bars: MultiProgress::with_draw_target(target),
             running: Mutex::default(),
+            applying: AtomicBool::new(false),
         }
     }
 
     fn start(&self, phase: Phase, total: Option<u64>, unit: Unit) {
         let template = match (total, unit) {
             (Some(_), Unit::Bytes) => {
-                "{prefix:>10} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+                "{prefix:>10} {bar:12} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}"
             }
-            (Some(_), Unit::Items) => "{prefix:>10} {bar:24} {pos}/{len}",
+            (Some(_), Unit::Items) => "{prefix:>10} {bar:12} {pos}/{len}",
             (None, _) => "{prefix:>10} {spinner} {elapsed}",
         };
         let style =
@@ -63,6 +66,16 @@ impl TerminalProgress {
         }
     }
 
+    /// Whether files in `dags/` are being changed.
+    pub fn is_applying(&self) -> bool {
+        self.applying.load(Ordering::SeqCst)
+    }
+
+    /// Takes the bars away.
+    pub fn clear(&self) {
+        let _ = self.bars.clear();
+    }
+
     /// A line that stays, above the bars.
     fn line(&self, text: &str) {
         self.bars.suspend(|| {
@@ -74,6 +87,17 @@ impl TerminalProgress {
 
 impl Progress for TerminalProgress {
     fn report(&self, event: Event) {
+        match &event {
+            Event::Started {
+                phase: Phase::Upload,
+                ..
+            } => self.applying.store(true, Ordering::SeqCst),
+            Event::Finished {
+                phase: Phase::Verify,
+                ..
+            } => self.applying.store(false, Ordering::SeqCst),
+            _ => {}
+        }
         match event {
             Event::Started { phase, total, unit } => self.start(phase, total, unit),
             Event::Advanced { phase, amount } => {
