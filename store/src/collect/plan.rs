@@ -14,6 +14,9 @@ use crate::record::Record;
 use crate::store::Inner;
 use crate::{ObjectDigest, RecipeKey, RootName, StoreError};
 
+/// What the records of a pack are about, with their sequences, by their offsets.
+pub(super) type Records = HashMap<u64, (Subject, i64)>;
+
 /// What a record is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
@@ -68,7 +71,7 @@ struct Surveyed {
     name: ObjectDigest,
     path: PathBuf,
     pack: Pack,
-    records: HashMap<u64, (Subject, i64)>,
+    records: Records,
 }
 
 /// Lists the files while no batch is between its files and its rows: a file that
@@ -317,9 +320,7 @@ fn survey(store: &Inner, packs: &BTreeMap<ObjectDigest, i64>) -> Result<Vec<Surv
 
 /// What the records of a pack are about, with their sequences, by their offsets; none if
 /// one of them is damaged.
-pub(super) fn read_records(
-    pack: &Pack,
-) -> Result<Option<HashMap<u64, (Subject, i64)>>, StoreError> {
+pub(super) fn read_records(pack: &Pack) -> Result<Option<Records>, StoreError> {
     let mut records = HashMap::new();
     for entry in &pack.entries {
         if entry.kind != EntryKind::Record {

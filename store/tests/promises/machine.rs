@@ -76,7 +76,14 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Every third body is too large for a pack.
 fn body(number: u8) -> Vec<u8> {
-    vec![number; if number % 3 == 0 { 70_000 } else { 100 }]
+    vec![
+        number;
+        if number.is_multiple_of(3) {
+            70_000
+        } else {
+            100
+        }
+    ]
 }
 
 fn digest(number: u8) -> ObjectDigest {

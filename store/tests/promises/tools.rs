@@ -132,7 +132,7 @@ fn why_names_roots_realisations_leases_and_condemnation() {
     batch.set_root(&name, &outputs).unwrap();
     batch.commit().unwrap();
     let why = store.why(&outputs[0]).unwrap().unwrap();
-    assert_eq!(why.roots, [name.clone()]);
+    assert_eq!(why.roots, std::slice::from_ref(&name));
     assert_eq!(why.realisations[0].kept_by, [name]);
     assert_eq!(why.condemned_since, None);
     assert!(store.why(&ObjectDigest::of(b"unknown")).unwrap().is_none());
