@@ -1,5 +1,6 @@
 //! What the program says about logins, as a person sees it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stderr)]
 
 #[path = "support/forebay.rs"]
 #[allow(dead_code)]

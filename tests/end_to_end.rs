@@ -374,3 +374,25 @@ fn dag_files_equal_bigflows() {
     assert_eq!(read_dags(), expected);
     assert_eq!(expected.len(), 3);
 }
+
+#[test]
+fn the_image_becomes_a_file_only_when_asked_for() {
+    let Some(scene) = Scene::new() else { return };
+    let folder = scene.project.path().join(".image");
+    let built = scene.forebay_json(["build-image", "-c", "dev", "--no-export-image-tar"]);
+    assert!(!folder.exists());
+
+    let exported = scene.forebay_json(["build-image", "-c", "dev", "--export-image-tar"]);
+    assert_eq!(exported["image"], built["image"]);
+    let version = built["version"].as_str().unwrap();
+    let file = folder.join(format!("image-{version}.tar"));
+    assert_eq!(exported["image_tar"], file.to_str().unwrap());
+    // Loaders compare every layer, the base's too, with the configuration.
+    let (copied, file) = (tempfile::tempdir().unwrap(), file.display());
+    for (source, target) in [("docker-archive", "dir"), ("oci-archive", "oci")] {
+        let source = format!("{source}:{file}");
+        let target = format!("{target}:{}", copied.path().join(target).display());
+        let arguments = ["--insecure-policy", "copy", "-q", &source, &target];
+        scene.machine.run(copied.path(), "skopeo", arguments);
+    }
+}

@@ -17,6 +17,7 @@ mod service_account;
 mod test_server;
 mod vault;
 
+pub(crate) use registry::is_google;
 pub use registry::{Login, LoginKind, RegistryCredentials};
 pub use secret::Secret;
 pub use vault::{SecretText, VaultLogin, VaultOptions, VaultSettings};

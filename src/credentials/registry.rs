@@ -201,7 +201,7 @@ fn nobody(host: &str, tried: &[String]) -> Found {
 }
 
 /// Whether a registry is Google's, and so may see Google's tokens.
-fn is_google(host: &str) -> bool {
+pub(crate) fn is_google(host: &str) -> bool {
     host == "gcr.io" || host.ends_with(".gcr.io") || host.ends_with(".pkg.dev")
 }
 

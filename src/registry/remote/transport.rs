@@ -10,7 +10,7 @@ use url::Url;
 
 use super::answer::Problem;
 use super::auth::{Authenticator, Scopes};
-use crate::credentials::RegistryCredentials;
+use crate::credentials::{RegistryCredentials, is_google};
 use crate::http::{HttpClient, SendError, read_body};
 use crate::registry::{Access, RegistryError};
 
@@ -40,10 +40,22 @@ impl Target {
         url.origin() == self.base.origin()
     }
 
+    /// What this repository was opened for.
     pub(super) fn action(&self) -> &'static str {
-        match self.access {
-            Access::Pull => "pull",
-            Access::Push => "push",
+        self.action_of(self.access)
+    }
+
+    /// What was refused, with Google's name of the permission on its registries.
+    fn action_of(&self, access: Access) -> &'static str {
+        match (access, is_google(&self.host)) {
+            (Access::Pull, false) => "pull",
+            (Access::Push, false) => "push",
+            (Access::Pull, true) => {
+                "pull (permission artifactregistry.repositories.downloadArtifacts)"
+            }
+            (Access::Push, true) => {
+                "push (permission artifactregistry.repositories.uploadArtifacts)"
+            }
         }
     }
 
@@ -232,7 +244,10 @@ impl Transport {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RegistryError::Denied {
                 repository: self.target.repository.clone(),
-                action: if is_upload(method) { "push" } else { "pull" },
+                action: self.target.action_of(match is_upload(method) {
+                    true => Access::Push,
+                    false => Access::Pull,
+                }),
                 identity: self.authenticator.identity().await,
                 detail: problem.detail,
             },
@@ -254,4 +269,35 @@ fn is_upload(method: &Method) -> bool {
 
 fn path_of(call: &Call) -> String {
     format!("{} {}", call.method, call.url.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn googles_registries_have_names_for_what_is_refused() {
+        for (host, access, expected) in [
+            ("registry.test", Access::Push, "push"),
+            ("registry.test", Access::Pull, "pull"),
+            (
+                "europe-docker.pkg.dev",
+                Access::Push,
+                "push (permission artifactregistry.repositories.uploadArtifacts)",
+            ),
+            (
+                "eu.gcr.io",
+                Access::Pull,
+                "pull (permission artifactregistry.repositories.downloadArtifacts)",
+            ),
+        ] {
+            let target = Target {
+                host: host.to_owned(),
+                repository: format!("{host}/project"),
+                base: format!("https://{host}/").parse().unwrap(),
+                access,
+            };
+            assert_eq!(target.action(), expected);
+        }
+    }
 }
