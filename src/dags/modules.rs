@@ -47,7 +47,8 @@ pub(super) fn find_modules<'a>(
             };
             // A link is a module too, if it leads to a file.
             let kind = entry.file_type();
-            if !kind.is_file() && !(kind.is_symlink() && path.is_file()) {
+            let is_file = kind.is_file() || (kind.is_symlink() && path.is_file());
+            if !is_file {
                 continue;
             }
             let name = stem
