@@ -43,6 +43,7 @@ fn documents_and_records_match_their_schemas() {
         machine.forebay_json(directory, command).to_string()
     };
 
+    validate("config", &print(&["config"]));
     validate("status", &print(&["status"]));
     validate("history", &print(&["history"]));
     validate("plan", &print(&["plan"]));

@@ -10,7 +10,7 @@ use super::arguments::{
     AuthenticationArguments, ConfigArguments, DagArguments, RepositoryArguments,
 };
 use super::context::Context;
-use super::services::Services;
+use super::services::LazyServices;
 use crate::build::{Build, BuildError, ImageNaming};
 use crate::dags::{DagFile, write_folder};
 use crate::oci::Sha256Digest;
@@ -119,7 +119,7 @@ fn run(
 ) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
     let target = workspace.target(arguments.config.target_of_build(&arguments.repository))?;
-    let services = Services::new(
+    let services = LazyServices::new(
         &target,
         &arguments.authentication,
         &arguments.repository,

@@ -1,6 +1,6 @@
 //! Opens what a command reaches over the network, with one HTTP client and one identity.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::arguments::{AuthMethodArgument, AuthenticationArguments, RepositoryArguments};
@@ -34,6 +34,73 @@ pub(super) struct Permissions {
     pub(super) allow_older: bool,
 }
 
+/// [`Services`] that are set up when somebody asks for a repository: reading the machine's
+/// certificates takes longer than a build in which nothing has changed.
+pub(super) struct LazyServices<'a> {
+    method: AuthMethod,
+    authentication: &'a AuthenticationArguments,
+    repository: &'a RepositoryArguments,
+    opened: OnceLock<Services>,
+}
+
+impl<'a> LazyServices<'a> {
+    /// Settles how we would log in.
+    pub(super) fn new(
+        target: &Target,
+        authentication: &'a AuthenticationArguments,
+        repository: &'a RepositoryArguments,
+        progress: &dyn Progress,
+    ) -> Result<Self, CommandError> {
+        let method = auth_method(target, authentication)?;
+        warn_of_unverified_vault(&method, progress);
+        Ok(Self {
+            method,
+            authentication,
+            repository,
+            opened: OnceLock::new(),
+        })
+    }
+
+    /// A way to open repositories for reading: base images.
+    pub(super) fn opener(
+        &self,
+    ) -> impl Fn(&Repository) -> Result<Arc<dyn Registry>, RegistryError> + Sync {
+        |repository| {
+            let services = match self.opened.get() {
+                Some(services) => services,
+                None => {
+                    let services = self.open(repository)?;
+                    self.opened.get_or_init(|| services)
+                }
+            };
+            services.registry(repository, Access::Pull)
+        }
+    }
+
+    fn open(&self, repository: &Repository) -> Result<Services, RegistryError> {
+        let http = HttpClient::new(&http_options(self.authentication)).map_err(|source| {
+            RegistryError::Unreachable {
+                registry: repository.to_string(),
+                source: Box::new(source),
+            }
+        })?;
+        let tokens = token_source(&self.method, &http)?;
+        Ok(Services::assemble(
+            http,
+            tokens,
+            &self.method,
+            self.repository,
+        ))
+    }
+}
+
+fn http_options(authentication: &AuthenticationArguments) -> HttpOptions {
+    HttpOptions {
+        extra_certificates: authentication.ca_file.clone(),
+        ..HttpOptions::default()
+    }
+}
+
 impl Services {
     /// Settles who we are.
     pub(super) fn new(
@@ -42,23 +109,26 @@ impl Services {
         repository: &RepositoryArguments,
         progress: &dyn Progress,
     ) -> Result<Self, CommandError> {
-        let http = HttpClient::new(&HttpOptions {
-            extra_certificates: authentication.ca_file.clone(),
-            ..HttpOptions::default()
-        })?;
+        let http = HttpClient::new(&http_options(authentication))?;
         let method = auth_method(target, authentication)?;
         warn_of_unverified_vault(&method, progress);
         let tokens = token_source(&method, &http)?;
-        let credentials = Arc::new(RegistryCredentials::of_process(
-            &method,
-            Arc::clone(&tokens),
-        ));
-        Ok(Self {
+        Ok(Self::assemble(http, tokens, &method, repository))
+    }
+
+    fn assemble(
+        http: HttpClient,
+        tokens: Arc<dyn TokenSource>,
+        method: &AuthMethod,
+        repository: &RepositoryArguments,
+    ) -> Self {
+        let credentials = RegistryCredentials::of_process(method, Arc::clone(&tokens));
+        Self {
             http,
             tokens,
-            credentials,
+            credentials: Arc::new(credentials),
             plain_http_hosts: repository.insecure_registry.clone(),
-        })
+        }
     }
 
     /// A way to open repositories for reading: base images.

@@ -21,12 +21,15 @@ pub struct FolderError {
 ///
 /// Everything is written beside it first; then the old folder is moved away and the
 /// new one takes its name. So a build that fails leaves the old folder as it was, and
-/// a reader never sees a part of the new one.
+/// a reader never sees a part of the new one. A folder that is so already is left alone.
 pub fn write_folder(
     directory: &Path,
     files: &[DagFile],
     image_version: &str,
 ) -> Result<(), FolderError> {
+    if holds_exactly(directory, files, image_version) {
+        return Ok(());
+    }
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| FolderError { path, source }
@@ -41,7 +44,7 @@ pub fn write_folder(
         .map_err(failed(parent))?;
     let fresh = scratch.path().join("new");
     std::fs::create_dir(&fresh).map_err(failed(&fresh))?;
-    let version_file = fresh.join("image_version.txt");
+    let version_file = fresh.join(IMAGE_VERSION_FILE);
     std::fs::write(&version_file, image_version).map_err(failed(&version_file))?;
     for file in files {
         let path = fresh.join(file.file_name.as_str());
@@ -59,6 +62,19 @@ pub fn write_folder(
     }
     Ok(())
 }
+
+fn holds_exactly(directory: &Path, files: &[DagFile], image_version: &str) -> bool {
+    let has = |name: &str, bytes: &[u8]| {
+        std::fs::read(directory.join(name)).is_ok_and(|found| found == bytes)
+    };
+    std::fs::read_dir(directory).is_ok_and(|entries| entries.count() == files.len() + 1)
+        && has(IMAGE_VERSION_FILE, image_version.as_bytes())
+        && files
+            .iter()
+            .all(|file| has(file.file_name.as_str(), &file.bytes))
+}
+
+const IMAGE_VERSION_FILE: &str = "image_version.txt";
 
 /// Why a folder of DAG files cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -337,6 +353,9 @@ mod tests {
         };
         write_folder(&folder, &[file("a_dag.py"), file("b_dag.py")], "r:1").unwrap();
         write_folder(&folder, &[file("c_dag.py")], "r:2").unwrap();
+        let written = folder.metadata().unwrap().modified().unwrap();
+        write_folder(&folder, &[file("c_dag.py")], "r:2").unwrap();
+        assert_eq!(folder.metadata().unwrap().modified().unwrap(), written);
         let mut names: Vec<_> = std::fs::read_dir(&folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -45,7 +45,10 @@ pub(super) fn find_modules<'a>(
             let Some(stem) = file.strip_suffix(".py") else {
                 continue;
             };
-            if !path.is_file() {
+            // A link is a module too, if it leads to a file.
+            let kind = entry.file_type();
+            let is_file = kind.is_file() || (kind.is_symlink() && path.is_file());
+            if !is_file {
                 continue;
             }
             let name = stem

@@ -5,7 +5,7 @@
 //! versions differ (fields for seconds and years, ranges that wrap around), the more
 //! lenient one decides: nothing is refused that some Airflow would run.
 
-use super::workflow::{Schedule, ScheduleKind};
+use super::workflow::{PythonLiteral, Schedule, ScheduleKind};
 
 /// Airflow's own presets, and croniter's.
 const PRESETS: [&str; 10] = [
@@ -77,7 +77,8 @@ pub(super) fn problem(schedule: &Schedule) -> Option<String> {
             "a schedule is None, a cron expression, a preset such as @daily, or a timedelta"
                 .to_owned(),
         ),
-        ScheduleKind::Text => match schedule.literal.plain_text() {
+        // Tabs separate fields as blanks do; nothing else that Python escapes belongs here.
+        ScheduleKind::Text => match PythonLiteral::new(literal.replace("\\t", " ")).plain_text() {
             Some(text) => text_problem(text),
             None => Some("a cron expression has no quotes, backslashes or line breaks".to_owned()),
         },
