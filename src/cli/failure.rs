@@ -8,7 +8,7 @@ use crate::dags::RenderError;
 use crate::environment::EnvironmentError;
 use crate::http::{HttpClientError, SendError};
 use crate::image::ImageError;
-use crate::project::{ConfigError, ProjectError, ReleaseError};
+use crate::project::{ConfigError, ProjectError, ReleaseError, VersionError};
 use crate::registry::RegistryError;
 use crate::ui::{CommandError, Exit, closest};
 use crate::wheels::WheelError;
@@ -54,6 +54,12 @@ impl From<BuildError> for CommandError {
                 Some(known) => failure.next(format!("did you mean --workflow {known}?")),
                 None => failure.next("name one of them"),
             },
+            BuildError::Version(VersionError::Refused { .. }) => failure.next(
+                "if the folder is yours to trust: git config --global --add safe.directory FOLDER",
+            ),
+            BuildError::Version(VersionError::NoSuchCommit { .. }) => {
+                failure.next("name a commit that `git log` shows")
+            }
             BuildError::Version(_) => failure.next(
                 "name tags like 0.1.0, or write `version` into bigflow.build.setup()",
             ),

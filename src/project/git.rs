@@ -4,7 +4,7 @@
 //! files do not count, and nothing is ever keyed by it.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,14 @@ pub enum VersionError {
     InvalidTag {
         /// What git describes the commit with.
         tag: String,
+    },
+    /// Git does not want to read the repository.
+    #[error("git refuses to read the repository of {}: {reason}", directory.display())]
+    Refused {
+        /// The project's folder.
+        directory: PathBuf,
+        /// Git's own words.
+        reason: String,
     },
     /// The commit that was asked for is not in the repository.
     #[error("git knows no commit {commit:?}")]
@@ -66,6 +74,10 @@ pub fn git_commit(directory: &Path) -> Option<GitState> {
 /// The version in BigFlow's scheme, of the working tree or of `commit`.
 ///
 /// Without git, or outside a repository, it is `0+BROKEN`.
+///
+/// # Errors
+/// See [`VersionError`]. A repository that git refuses to read is an error: as a version, its
+/// silence would take the place of the commit's.
 pub fn git_version(directory: &Path, commit: Option<&str>) -> Result<Version, VersionError> {
     version_of(directory, commit, None)
 }
@@ -78,6 +90,7 @@ fn version_of(
 ) -> Result<Version, VersionError> {
     let git = Git { directory };
     if git.run(["rev-parse", "--is-inside-work-tree"]).is_none() {
+        git.complaint()?;
         return Ok("0+BROKEN".parse()?);
     }
     let revision = commit.unwrap_or("HEAD");
@@ -154,14 +167,44 @@ impl Git<'_> {
         arguments: I,
         variables: &[(&str, &Path)],
     ) -> Option<String> {
-        let output = Command::new("git")
+        let output = self
+            .command()
             .args(arguments)
-            .current_dir(self.directory)
             .envs(variables.iter().copied())
             .output()
             .ok()
             .filter(|output| output.status.success())?;
         Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+    }
+
+    /// A hook that runs us leaves variables that name its own repository.
+    fn command(&self) -> Command {
+        let mut command = Command::new("git");
+        command.current_dir(self.directory);
+        for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// What git says against a repository that is there; nothing without repository or git.
+    fn complaint(&self) -> Result<(), VersionError> {
+        let has_repository = self
+            .directory
+            .ancestors()
+            .any(|folder| folder.join(".git").exists());
+        let output = self.command().args(["rev-parse", "--git-dir"]).output();
+        match output {
+            Ok(output) if has_repository && !output.status.success() => {
+                let words = String::from_utf8_lossy(&output.stderr);
+                let words = words.lines().next().unwrap_or("it gives no reason");
+                Err(VersionError::Refused {
+                    directory: self.directory.to_owned(),
+                    reason: words.trim_start_matches("fatal: ").to_owned(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn is_dirty(&self) -> bool {
@@ -272,6 +315,16 @@ mod tests {
         assert!(matches!(
             git_version(path, None),
             Err(VersionError::InvalidTag { .. })
+        ));
+    }
+
+    #[test]
+    fn a_repository_that_git_refuses_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(".git"), "gitdir: nowhere\n").unwrap();
+        assert!(matches!(
+            git_version(directory.path(), None),
+            Err(VersionError::Refused { .. })
         ));
     }
 }
