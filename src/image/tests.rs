@@ -727,6 +727,21 @@ fn the_same_sources_give_the_same_image_everywhere() {
 }
 
 #[test]
+fn a_directory_says_of_itself_what_its_own_line_says() {
+    let project = tempfile::tempdir().unwrap();
+    let (_directory, store) = new_store();
+    let tree = store.scan(project.path(), &|_, _| false).unwrap();
+    let context = BuildContext {
+        directory: project.path(),
+        tree: &tree,
+    };
+    for line in ["WORKDIR /srv/app", "WORKDIR app"] {
+        let layer = copy_layer::directory("srv/app", line, &context, &store).unwrap();
+        assert_eq!(layer.unwrap().created_by, line);
+    }
+}
+
+#[test]
 fn a_change_replaces_the_layer_it_touches() {
     let project = tempfile::tempdir().unwrap();
     write_project(project.path());
