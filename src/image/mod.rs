@@ -16,6 +16,7 @@ mod built;
 mod config;
 mod context;
 mod copy_layer;
+mod credentials;
 mod dockerfile;
 mod file_layer;
 mod glob;

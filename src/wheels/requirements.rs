@@ -176,6 +176,30 @@ fn local_path(line: &str) -> Option<&str> {
     (!is_url && (target.starts_with(['.', '/']) || is_archive)).then_some(target)
 }
 
+/// Whether a URL in `text` has a user or password that is no `${VARIABLE}`. The
+/// user of an SSH URL opens nothing by itself.
+pub fn has_credentials(text: &str) -> bool {
+    text.match_indices("://").any(|(at, _)| {
+        let (before, after) = text.split_at(at);
+        if before.ends_with("ssh") {
+            return false;
+        }
+        let authority = after
+            .trim_start_matches("://")
+            .split(|c: char| c == '/' || c.is_whitespace() || "\"'<>".contains(c))
+            .next()
+            .unwrap_or_default();
+        let Some((user, _)) = authority.rsplit_once('@') else {
+            return false;
+        };
+        let secret = match user.split_once(':') {
+            Some((_, password)) if !password.is_empty() => password,
+            _ => user.trim_end_matches(':'),
+        };
+        !secret.is_empty() && !(secret.starts_with("${") && secret.ends_with('}'))
+    })
+}
+
 /// Takes user names and passwords out of all URLs in `text`.
 pub fn strip_credentials(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -285,6 +309,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let top = write(directory.path(), "r.txt", "-r r.txt\n");
         assert!(Requirements::read(&[top]).is_err());
+    }
+
+    #[test]
+    fn a_variable_is_no_password() {
+        for (text, expected) in [
+            ("--index-url https://user:hunter2@h.test/simple", true),
+            ("x @ git+https://token@h.test/x.git", true),
+            ("# https://a.test/ and https://t:@h.test/", true),
+            ("x @ https://${USER}:${PASSWORD}@h.test/x.zip", false),
+            ("x @ https://user:${PASSWORD}@h.test/x.zip", false),
+            ("x @ https://${TOKEN}@h.test/x.zip", false),
+            ("x @ git+ssh://git@h.test/x.git", false),
+            ("x @ https://h.test/x.git@main", false),
+        ] {
+            assert_eq!(has_credentials(text), expected, "{text}");
+        }
     }
 
     #[test]

@@ -96,6 +96,9 @@ pub fn resolve(
     let scratch = tempfile::tempdir().map_err(WheelError::io("cannot make a folder for wheels"))?;
     fetch(request, &requirements, scratch.path(), progress)?;
     let set = keep(scratch.path(), &recipe, store)?;
+    if let Some(warning) = machine_bound(&set) {
+        progress.report(Event::Warning(warning));
+    }
     progress.report(Event::Finished {
         phase: Phase::Wheels,
         summary: format!(
@@ -105,6 +108,22 @@ pub fn resolve(
         ),
     });
     Ok(set)
+}
+
+/// What is to be said of wheels that were compiled here, if there are any.
+fn machine_bound(set: &WheelSet) -> Option<String> {
+    let names: Vec<&str> = set
+        .wheels
+        .iter()
+        .filter(|wheel| wheel.file_name.is_machine_bound())
+        .map(|wheel| wheel.file_name.as_str())
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "built on this machine, may not run in the image, and differs from machine to machine: {}",
+            names.join(", ")
+        )
+    })
 }
 
 /// Has pip bring the wheels into `directory`.
@@ -230,4 +249,35 @@ fn check(path: &Path, file_name: &WheelFileName) -> Result<(), WheelError> {
     let archive = Archive::open(file).map_err(refused)?;
     Installation::plan(&archive, file_name, &InstallScheme::relative()).map_err(refused)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wheels_that_were_compiled_here_are_named() {
+        let set = |names: &[&str]| WheelSet {
+            wheels: names
+                .iter()
+                .map(|name| LockedWheel {
+                    file_name: name.parse().unwrap(),
+                    object: forebay_store::ObjectDigest::of(b""),
+                    sha256: forebay_store::Sha256Digest::of(b""),
+                    size: 0,
+                })
+                .collect(),
+        };
+        let portable = [
+            "a-1-py3-none-any.whl",
+            "b-1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        ];
+        assert_eq!(machine_bound(&set(&portable)), None);
+        let compiled = "crcmod-1.7-cp311-cp311-linux_x86_64.whl";
+        let said = machine_bound(&set(&[portable[0], compiled])).unwrap();
+        assert!(
+            said.contains(compiled) && !said.contains(portable[0]),
+            "{said}"
+        );
+    }
 }
