@@ -21,6 +21,7 @@ mod record;
 mod requirements;
 mod resolve;
 mod scheme;
+mod surroundings;
 mod target;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,5 +1,6 @@
 //! From requirements to wheels in the store.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use forebay_store::{Realisation, Recipe, Store};
 use serde::Serialize;
 
 use super::pip::{Outcome, Pip};
+use super::surroundings::{Digests, Surroundings};
 use super::{LockedWheel, Requirements, TargetPython, WheelError, WheelFileName, WheelSet};
 use crate::progress::{Event, Phase, Progress, Unit};
 use crate::wheels::{Archive, InstallScheme, Installation};
@@ -42,6 +44,7 @@ struct Inputs<'a> {
     target: &'a TargetPython,
     interpreter: String,
     platform: &'a str,
+    surroundings: Digests,
 }
 
 /// Finds the wheels of `request`: from the store if they were resolved before,
@@ -64,12 +67,20 @@ pub fn resolve(
         .iter()
         .cloned()
         .partition(|line| line.starts_with('-'));
-    requirements.options.extend(options);
+    for option in options {
+        requirements.add_option(option, Path::new("."));
+    }
     requirements.requirements.extend(lines);
     if requirements.requirements.is_empty() {
         return Ok(WheelSet::default());
     }
     let (major, minor, micro) = request.version;
+    let variables: BTreeMap<String, String> = std::env::vars_os()
+        .map(|(name, value)| {
+            let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+            (text(name), text(value))
+        })
+        .collect();
     let recipe = Recipe::new(
         "wheel-set",
         1,
@@ -78,6 +89,12 @@ pub fn resolve(
             target: request.target,
             interpreter: format!("{major}.{minor}.{micro}"),
             platform: request.platform,
+            surroundings: Surroundings {
+                variables: &variables,
+                executable: request.executable,
+                system: Path::new("/etc"),
+            }
+            .observe(&requirements),
         },
     )?;
     let known = store.realisation(&recipe.key())?;
