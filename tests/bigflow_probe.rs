@@ -246,6 +246,24 @@ fn what_is_read_outside_the_projects_folder_counts() {
 }
 
 #[test]
+fn a_trace_that_grew_too_large_is_not_relied_on() {
+    let Some(workshop) = Workshop::new() else {
+        return;
+    };
+    workshop.write(
+        "app/workflow.py",
+        "import os\nimport bigflow\nfrom app.jobs import Job\n\
+         found = [i for i in range(2001) if os.path.exists('../flag%d' % i)]\n\
+         w = bigflow.Workflow('found_%d' % len(found), [Job('j')])\n",
+    );
+    assert_eq!(workshop.probe().unwrap()[0].id.to_string(), "found_0");
+    let flag = workshop.directory.parent().unwrap().join("flag2000");
+    std::fs::write(flag, "").unwrap();
+    assert_eq!(workshop.probe().unwrap()[0].id.to_string(), "found_1");
+    assert_eq!(workshop.starts(), 2);
+}
+
+#[test]
 fn only_a_projects_own_start_time_factory_needs_python_for_another_start_time() {
     let Some(workshop) = Workshop::new() else {
         return;

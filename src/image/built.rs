@@ -149,7 +149,11 @@ fn refuse_foreign_wheels(request: &ImageRequest<'_>) -> Result<(), ImageError> {
         return Ok(());
     }
     Err(ImageError::Base {
-        name: request.base.name.clone().unwrap_or_default(),
+        name: match (&request.base.name, &request.base.repository) {
+            (Some(name), _) => name.clone(),
+            (None, Some(repository)) => repository.to_string(),
+            (None, None) => "scratch".to_owned(),
+        },
         problem: format!(
             "it is Alpine with musl as its C library, and there are only wheels for glibc of {}: \
              take a base of Debian's, for example python:{}.{}-slim",

@@ -249,7 +249,8 @@ pub fn has_credentials(text: &str) -> bool {
             Some((_, password)) if !password.is_empty() => password,
             _ => user.trim_end_matches(':'),
         };
-        !secret.is_empty() && !(secret.starts_with("${") && secret.ends_with('}'))
+        let is_variable = secret.starts_with("${") && secret.ends_with('}');
+        !secret.is_empty() && !is_variable
     })
 }
 

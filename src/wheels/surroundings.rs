@@ -98,10 +98,12 @@ impl Surroundings<'_> {
             }
         }
         for line in requirements.lines() {
-            let is_index = INDEXES.iter().any(|option| {
-                line.strip_prefix("--")
-                    .is_some_and(|line| line.starts_with(option))
-            });
+            let is_index = line.starts_with("-i")
+                || line.starts_with("-f")
+                || INDEXES.iter().any(|option| {
+                    line.strip_prefix("--")
+                        .is_some_and(|line| line.starts_with(option))
+                });
             let expanded = expand(line, |name| self.variables.get(name).cloned());
             if expanded != *line && !(anywhere && is_index) {
                 let digest = ObjectDigest::of(strip_credentials(&expanded).as_bytes());
