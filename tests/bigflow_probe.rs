@@ -200,6 +200,70 @@ fn python_is_started_only_when_something_that_was_read_has_changed() {
 }
 
 #[test]
+fn what_is_read_outside_the_projects_folder_counts() {
+    let Some(mut workshop) = Workshop::new() else {
+        return;
+    };
+    let outside = workshop.directory.parent().unwrap().to_owned();
+    let neighbour = |path: &str, text: &str| {
+        let path = outside.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let laid_out = outside.join("laid-out");
+    workshop.import_paths = vec![laid_out.clone()];
+    neighbour("settings.yaml", "one");
+    // As a folder of PYTHONPATH, and as a distribution that is laid out for the project.
+    neighbour("site/shared.py", "name = 'a'\n");
+    neighbour("laid-out/library.py", "name = 'fixed'\n");
+    workshop.write(
+        "app/workflow.py",
+        "from pathlib import Path\nimport bigflow, shared, library\nfrom app.jobs import Job\n\
+         settings = Path(__file__).parent.parent.parent.joinpath('settings.yaml').read_text()\n\
+         there = Path('../flag').exists()\n\
+         w = bigflow.Workflow('_'.join([settings, shared.name, library.name, str(there)]), [Job('j')])\n",
+    );
+    let id = || workshop.probe().unwrap()[0].id.to_string();
+    assert_eq!(id(), "one_a_fixed_False");
+    assert_eq!(id(), "one_a_fixed_False");
+    assert_eq!(workshop.starts(), 1, "unchanged");
+    neighbour("settings.yaml", "two");
+    assert_eq!(id(), "two_a_fixed_False");
+    // The same size, within the same second.
+    neighbour("site/shared.py", "name = 'b'\n");
+    assert_eq!(id(), "two_b_fixed_False");
+    neighbour("flag", "");
+    assert_eq!(id(), "two_b_fixed_True");
+    assert_eq!(workshop.starts(), 4);
+    neighbour("other.txt", "not read");
+    neighbour("laid-out/library.py", "name = 'known by its version'\n");
+    assert_eq!(id(), "two_b_fixed_True");
+    assert_eq!(
+        workshop.starts(),
+        4,
+        "what is not read, and what is installed"
+    );
+}
+
+#[test]
+fn a_trace_that_grew_too_large_is_not_relied_on() {
+    let Some(workshop) = Workshop::new() else {
+        return;
+    };
+    workshop.write(
+        "app/workflow.py",
+        "import os\nimport bigflow\nfrom app.jobs import Job\n\
+         found = [i for i in range(2001) if os.path.exists('../flag%d' % i)]\n\
+         w = bigflow.Workflow('found_%d' % len(found), [Job('j')])\n",
+    );
+    assert_eq!(workshop.probe().unwrap()[0].id.to_string(), "found_0");
+    let flag = workshop.directory.parent().unwrap().join("flag2000");
+    std::fs::write(flag, "").unwrap();
+    assert_eq!(workshop.probe().unwrap()[0].id.to_string(), "found_1");
+    assert_eq!(workshop.starts(), 2);
+}
+
+#[test]
 fn only_a_projects_own_start_time_factory_needs_python_for_another_start_time() {
     let Some(workshop) = Workshop::new() else {
         return;

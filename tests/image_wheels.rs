@@ -158,3 +158,46 @@ fn pips_own_words_are_kept_without_credentials() {
     assert!(error.contains("--no-such-option"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
 }
+
+/// Writes the wheel `thing-1.0-py3-none-any.whl` with one module that says `text`.
+fn write_wheel(host: &Host, folder: &Path, text: &str) {
+    let script = "import sys, zipfile, hashlib, base64\n\
+        folder, text = sys.argv[1:]\n\
+        info = 'thing-1.0.dist-info/'\n\
+        files = {'thing.py': 'text = %r\\n' % text,\n\
+            info + 'METADATA': 'Metadata-Version: 2.1\\nName: thing\\nVersion: 1.0\\n',\n\
+            info + 'WHEEL': 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n'}\n\
+        digest = lambda t: base64.urlsafe_b64encode(hashlib.sha256(t.encode()).digest()).decode().rstrip('=')\n\
+        record = ['%s,sha256=%s,%d' % (n, digest(t), len(t)) for n, t in files.items()]\n\
+        files[info + 'RECORD'] = '\\n'.join(record + [info + 'RECORD,,']) + '\\n'\n\
+        with zipfile.ZipFile(folder + '/thing-1.0-py3-none-any.whl', 'w') as wheel:\n\
+        \x20   for name, content in files.items(): wheel.writestr(name, content)\n";
+    std::fs::create_dir_all(folder).unwrap();
+    let status = Command::new(&host.executable)
+        .args(["-c", script])
+        .arg(folder)
+        .arg(text)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn a_wheel_that_is_replaced_in_a_local_folder_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("store")).unwrap();
+    let requirements = directory.path().join("requirements.txt");
+    std::fs::write(&requirements, "--no-index\n--find-links ./wh\nthing\n").unwrap();
+    let host = host();
+    let target = target(&host, own_platform(&host));
+    let files = [requirements];
+    let asked = request(&files, &host, &host.executable, &target);
+
+    write_wheel(&host, &directory.path().join("wh"), "one");
+    let first = resolve(&asked, &store, &Silent).unwrap();
+    assert_eq!(resolve(&asked, &store, &Silent).unwrap(), first);
+    write_wheel(&host, &directory.path().join("wh"), "another");
+    let second = resolve(&asked, &store, &Silent).unwrap();
+    assert_eq!(names(&second), ["thing"]);
+    assert_ne!(second.digest(), first.digest());
+}

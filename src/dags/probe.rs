@@ -71,7 +71,7 @@ pub fn probe(
     // remembered under the old content, nor the old result under the new one.
     let before = probe.world(request.tree).observe(&trace);
     let after = probe.world(None).observe(&trace);
-    if request.tree.is_some() && before == after {
+    if request.tree.is_some() && before == after && !trace.incomplete {
         let mut batch = store.begin()?;
         remember(&mut batch, &trace_recipe, &trace)?;
         remember(&mut batch, &probe.result_recipe(&before)?, &workflows)?;

@@ -171,10 +171,11 @@ impl BaseImage {
         let digest = Sha256Digest::of(manifest);
         let layers: Vec<Descriptor> = parsed.layers.into_iter().map(with_oci_type).collect();
         let environment = environment_of(&config);
-        let python = match BasePython::from_environment(&environment) {
+        let mut python = match BasePython::from_environment(&environment) {
             Some(python) => python,
             None => base_python::find(request.registry, &layers, &digest, &name, store).await?,
         };
+        python.is_musl |= names_alpine(&name) || made_of_alpine(&config);
         Ok(Self {
             name: match &request.reference.repository {
                 Repository::Registry { .. } => Some(name),
@@ -208,6 +209,27 @@ impl BaseImage {
     pub fn working_directory(&self) -> Option<&str> {
         self.config.get("config")?.get("WorkingDir")?.as_str()
     }
+}
+
+/// Whether an image's name says that it is Alpine: `python:3.11-alpine3.20`. The folders
+/// of a layout, and of a registry's repositories, say nothing for sure.
+fn names_alpine(name: &str) -> bool {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    last.split('@')
+        .next()
+        .is_some_and(|last| last.contains("alpine"))
+}
+
+/// Whether an image's history shows Alpine's root file system or its package
+/// manager. Official images say so, and are known without a look into their layers.
+fn made_of_alpine(config: &Map<String, Value>) -> bool {
+    config
+        .get("history")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|step| step.get("created_by")?.as_str())
+        .any(|line| line.contains("alpine-minirootfs") || line.contains("apk add"))
 }
 
 fn environment_of(config: &Map<String, Value>) -> BTreeMap<String, String> {
@@ -293,4 +315,34 @@ async fn fetch(
     .map_err(|error| refused(error.to_string()))?
     .map_err(ImageError::io("cannot read the base's configuration"))?;
     Ok((manifest.bytes.to_vec(), config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alpine_is_known_by_name_or_history() {
+        for (name, expected) in [
+            ("docker.io/library/python:3.11-alpine", true),
+            ("registry.test:5000/python-alpine:3.11", true),
+            ("docker.io/library/python:3.11-slim", false),
+            ("alpine.test/python:3.11", false),
+        ] {
+            assert_eq!(names_alpine(name), expected, "{name}");
+        }
+        let history = |line: &str| {
+            let config =
+                serde_json::json!({"history": [{"empty_layer": true}, {"created_by": line}]});
+            made_of_alpine(config.as_object().unwrap())
+        };
+        assert!(history(
+            "ADD alpine-minirootfs-3.20.0-x86_64.tar.gz / # buildkit"
+        ));
+        assert!(history(
+            "RUN /bin/sh -c set -eux; apk add --no-cache ca-certificates"
+        ));
+        assert!(!history("RUN /bin/sh -c apt-get update"));
+        assert!(!made_of_alpine(&Map::new()));
+    }
 }

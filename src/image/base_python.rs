@@ -1,7 +1,9 @@
 //! Where a base's Python looks for packages.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::io::{self, Read};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
@@ -15,6 +17,9 @@ use crate::wheels::InstallScheme;
 
 /// Bytes that one layer may inflate to.
 const MAX_LAYER: u64 = 16 << 30;
+/// Bytes that the headers of one entry may have, long names and PAX records included:
+/// the archive's reader holds those in memory.
+const MAX_HEADERS: u64 = 64 << 10;
 /// The output of the realisation that holds the answer.
 const PYTHON: &str = "python";
 
@@ -27,6 +32,8 @@ pub struct BasePython {
     pub minor: u8,
     /// Where pip would install.
     pub scheme: InstallScheme,
+    /// Whether its C library is musl, as Alpine's is: wheels for glibc do not run there.
+    pub is_musl: bool,
 }
 
 impl BasePython {
@@ -42,6 +49,7 @@ impl BasePython {
                 "site-packages",
                 &interpreter,
             ),
+            is_musl: false,
         }
     }
 
@@ -72,6 +80,28 @@ fn minor_of(name: &str) -> Option<u8> {
     name.strip_prefix("python3.")?.parse().ok()
 }
 
+/// Fails when more is read than is left, so that a layer's headers cannot fill the memory.
+struct Guarded<R> {
+    inner: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Guarded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        match self.left.get().checked_sub(length as u64) {
+            Some(left) => self.left.set(left),
+            None => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("an entry has more than {MAX_HEADERS} bytes of headers"),
+                ));
+            }
+        }
+        Ok(length)
+    }
+}
+
 impl Seen {
     fn entry(&mut self, path: &str, link: Option<&str>) {
         let path = path.trim_start_matches("./").trim_end_matches('/');
@@ -97,10 +127,23 @@ impl Seen {
         }
     }
 
-    fn layer(&mut self, reader: impl Read) -> std::io::Result<()> {
-        let mut archive = tar::Archive::new(reader.take(MAX_LAYER));
+    fn layer(&mut self, reader: impl Read) -> io::Result<()> {
+        let left = Rc::new(Cell::new(MAX_HEADERS));
+        let guarded = Guarded {
+            inner: reader.take(MAX_LAYER),
+            left: Rc::clone(&left),
+        };
+        let mut archive = tar::Archive::new(guarded);
         for entry in archive.entries()? {
             let entry = entry?;
+            // What is read next is the rest of this entry, then the next one's headers.
+            // A sparse file's own size says nothing of how much of it is in the archive.
+            let header_size = entry.header().entry_size()?;
+            let content = match entry.header().entry_type() {
+                tar::EntryType::GNUSparse => header_size,
+                _ => header_size.max(entry.size()),
+            };
+            left.set(content.saturating_add(MAX_HEADERS));
             let path = entry.path_bytes();
             let link = entry.link_name_bytes();
             self.entry(
@@ -121,7 +164,10 @@ impl Seen {
         let default = self.defaults.get(directory).copied();
         let minor = default.unwrap_or(highest);
         if directory == "usr/local/bin" {
-            return Some(BasePython::official(3, minor));
+            return Some(BasePython {
+                is_musl: self.is_alpine,
+                ..BasePython::official(3, minor)
+            });
         }
         let interpreter = match default {
             Some(_) => "/usr/bin/python3".to_owned(),
@@ -138,6 +184,7 @@ impl Seen {
             major: 3,
             minor,
             scheme: InstallScheme::under(prefix, (3, minor), packages, &interpreter),
+            is_musl: self.is_alpine,
         })
     }
 }
@@ -150,7 +197,7 @@ pub(super) async fn find(
     name: &str,
     store: &Store,
 ) -> Result<BasePython, ImageError> {
-    let key = Recipe::new("base-python", 1, &manifest)?.key();
+    let key = Recipe::new("base-python", 2, &manifest)?.key();
     let known = store.realisation(&key)?;
     if let Some(answer) = known.as_ref().and_then(|known| known.outputs.get(PYTHON))
         && let Ok(python) = serde_json::from_slice(&store.read(answer)?)
@@ -227,6 +274,12 @@ mod tests {
 
         let alpine = seen(&[("etc/alpine-release", None), ("usr/bin/python3.12", None)]).unwrap();
         assert_eq!(alpine.scheme.purelib, "usr/lib/python3.12/site-packages");
+        assert!(alpine.is_musl && !debian.is_musl);
+        let built = seen(&[
+            ("etc/alpine-release", None),
+            ("usr/local/bin/python3.12", None),
+        ]);
+        assert!(built.unwrap().is_musl);
 
         let built = seen(&[
             ("usr/lib/python3/dist-packages", None),
@@ -252,6 +305,49 @@ mod tests {
             ]),
             None
         );
+    }
+
+    /// An archive with one file whose long name (GNU) or PAX record is `length` bytes.
+    fn with_headers(kind: tar::EntryType, length: usize) -> Vec<u8> {
+        let mut extension = tar::Header::new_gnu();
+        extension.set_entry_type(kind);
+        extension.set_size(length as u64);
+        extension.set_cksum();
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut big = tar::Header::new_gnu();
+        big.set_size(1 << 20);
+        big.set_mode(0o644);
+        let content = io::repeat(0).take(1 << 20);
+        archive.append_data(&mut big, "big", content).unwrap();
+        let start = format!("{length} comment=");
+        let text = format!("{start}{}\n", "x".repeat(length - start.len() - 1));
+        archive.append(&extension, text.as_bytes()).unwrap();
+        let mut file = tar::Header::new_gnu();
+        file.set_size(0);
+        file.set_path("usr/bin/python3.11").unwrap();
+        file.set_cksum();
+        archive.append(&file, io::empty()).unwrap();
+        archive.into_inner().unwrap()
+    }
+
+    #[test]
+    fn headers_that_would_fill_the_memory_are_refused() {
+        for kind in [
+            tar::EntryType::GNULongName,
+            tar::EntryType::GNULongLink,
+            tar::EntryType::XHeader,
+        ] {
+            let modest = with_headers(kind, 4000);
+            assert!(Seen::default().layer(modest.as_slice()).is_ok(), "{kind:?}");
+            let huge = with_headers(kind, 1 << 20);
+            let refused = Seen::default().layer(huge.as_slice()).unwrap_err();
+            assert!(refused.to_string().contains("of headers"), "{refused}");
+        }
+        // A global record is an entry of its own, which nothing reads whole.
+        let global = with_headers(tar::EntryType::XGlobalHeader, 1 << 20);
+        let mut seen = Seen::default();
+        seen.layer(global.as_slice()).unwrap();
+        assert!(seen.python().is_some());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::context::BuildContext;
 use super::layer::{Layer, StoredLayer};
 use super::plan::{ContainerSettings, ImagePlan, PlannedLine, Step};
 use super::project::ProjectSource;
-use super::{ImageError, config, copy_layer, project_layer, wheel_layers};
+use super::{ImageError, config, copy_layer, credentials, project_layer, wheel_layers};
 use crate::oci::{BlobSource, BytesBlob, Descriptor, MediaType, Repository};
 use crate::progress::{Event, Phase, Progress, Unit};
 use crate::registry::{FetchedManifest, ImageToPush, Registry};
@@ -92,6 +92,8 @@ pub fn build(
         total: None,
         unit: Unit::Items,
     });
+    refuse_foreign_wheels(request)?;
+    credentials::warn(request, progress)?;
     let scheme = &request.base.python.scheme;
     let context = &request.context;
     let mut layers = Vec::new();
@@ -129,6 +131,37 @@ pub fn build(
         },
     });
     Ok(image)
+}
+
+/// Refuses wheels with machine code for glibc on a base that has musl.
+fn refuse_foreign_wheels(request: &ImageRequest<'_>) -> Result<(), ImageError> {
+    if !request.base.python.is_musl {
+        return Ok(());
+    }
+    let foreign: Vec<&str> = request
+        .wheels
+        .wheels
+        .iter()
+        .filter(|wheel| !wheel.file_name.fits_musl())
+        .map(|wheel| wheel.file_name.as_str())
+        .collect();
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    Err(ImageError::Base {
+        name: match (&request.base.name, &request.base.repository) {
+            (Some(name), _) => name.clone(),
+            (None, Some(repository)) => repository.to_string(),
+            (None, None) => "scratch".to_owned(),
+        },
+        problem: format!(
+            "it is Alpine with musl as its C library, and there are only wheels for glibc of {}: \
+             take a base of Debian's, for example python:{}.{}-slim",
+            foreign.join(", "),
+            request.base.python.major,
+            request.base.python.minor,
+        ),
+    })
 }
 
 /// Configuration and manifest, from the store if these layers were put together before.

@@ -88,7 +88,11 @@ pub(super) fn directory(
     let inputs = (ENCODER, path);
     let key = Recipe::new("directory-layer", RECIPE_VERSION, &inputs)?.key();
     if let Some(layer) = layer::realised(store, &key)? {
-        return Ok(Some(layer));
+        // Another line may have made the same directory.
+        return Ok(Some(Layer {
+            created_by: created_by.to_owned(),
+            ..layer
+        }));
     }
     keep(&tree, created_by, context, store.begin()?, &key).map(Some)
 }

@@ -14,8 +14,8 @@ use super::context::{BuildContext, ContextFile};
 use super::tar::{self, FileTree, Node};
 use crate::oci::Sha256Digest;
 
-/// The encoder whose bytes these layers are; part of every recipe.
-pub(super) const ENCODER: &str = "flate2 zlib-rs 6";
+/// The encoder whose bytes these layers are, with its version and level; part of every recipe.
+pub(super) const ENCODER: &str = "zlib-rs 0.6.8 level 6";
 
 /// A file's bytes.
 #[derive(Debug)]
@@ -120,4 +120,22 @@ pub(super) fn write(
         .map_err(ImageError::io("cannot write a layer"))?;
     let info = batch.put_reader(&mut spool)?;
     Ok((info, Sha256Digest::from_bytes(hash.finalize().into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ENCODER;
+
+    #[test]
+    fn recipes_name_the_encoder_that_is_built_in() {
+        let lock: toml::Table = include_str!("../../Cargo.lock").parse().unwrap();
+        let packages = lock["package"].as_array().unwrap();
+        let versions: Vec<&str> = packages
+            .iter()
+            .filter(|package| package["name"].as_str() == Some("zlib-rs"))
+            .filter_map(|package| package["version"].as_str())
+            .collect();
+        assert_eq!(versions.len(), 1, "{versions:?}");
+        assert_eq!(ENCODER, format!("zlib-rs {} level 6", versions[0]));
+    }
 }

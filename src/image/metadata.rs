@@ -224,7 +224,9 @@ pub(super) fn pyproject(
         ),
         (
             "requries",
-            requires.map(|r| Value::from_iter(r.iter().cloned())),
+            requires.map(|r| {
+                Value::from_iter(r.iter().map(|line| crate::wheels::strip_credentials(line)))
+            }),
         ),
         (
             "docker_repository",

@@ -16,6 +16,7 @@ mod built;
 mod config;
 mod context;
 mod copy_layer;
+mod credentials;
 mod dockerfile;
 mod file_layer;
 mod glob;
@@ -91,9 +92,9 @@ pub enum ImageError {
         /// The path.
         path: String,
     },
-    /// Two things at one path of a layer.
+    /// Something that cannot stand at its path of a layer.
     #[error(transparent)]
-    PathTaken(#[from] tar::PathTaken),
+    PathRefused(#[from] tar::PathRefused),
     /// A layer of wheels could not be spliced.
     #[error("cannot make a layer of {}: {source}", wheels.join(", "))]
     Splice {

@@ -60,31 +60,53 @@ impl<C> Default for FileTree<C> {
     }
 }
 
-/// A path that was to be two things at once.
+/// Why something cannot stand at a path of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path} would be there twice, or as both a file and a directory")]
-pub struct PathTaken {
-    /// The path.
-    pub path: String,
+pub enum PathRefused {
+    /// A path that was to be two things at once.
+    #[error("{path} would be there twice, or as both a file and a directory")]
+    Taken {
+        /// The path.
+        path: String,
+    },
+    /// A whiteout (OCI image specification, "Whiteouts"): in a layer it would
+    /// remove what the layers below have.
+    #[error("{path} begins with .wh., which would remove files of the layers below")]
+    Whiteout {
+        /// The path.
+        path: String,
+    },
+}
+
+/// Refuses a path whose last component is a whiteout's.
+fn refuse_whiteout(path: &str) -> Result<(), PathRefused> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    if name.starts_with(".wh.") {
+        return Err(PathRefused::Whiteout {
+            path: path.to_owned(),
+        });
+    }
+    Ok(())
 }
 
 impl<C> FileTree<C> {
     /// Adds the directories above `path`.
-    fn add_parents(&mut self, path: &str) -> Result<(), PathTaken> {
+    fn add_parents(&mut self, path: &str) -> Result<(), PathRefused> {
         parents(path).try_for_each(|parent| self.insert_directory(parent))
     }
 
     /// Adds a directory and those above it; it may be there already.
     ///
     /// # Errors
-    /// A file at this path.
-    pub(super) fn insert_directory(&mut self, path: &str) -> Result<(), PathTaken> {
+    /// A file at this path, or the name of a whiteout.
+    pub(super) fn insert_directory(&mut self, path: &str) -> Result<(), PathRefused> {
         match self.nodes.get(path) {
             Some(Node::Directory) => Ok(()),
-            Some(_) => Err(PathTaken {
+            Some(_) => Err(PathRefused::Taken {
                 path: path.to_owned(),
             }),
             None => {
+                refuse_whiteout(path)?;
                 self.add_parents(path)?;
                 self.nodes.insert(path.to_owned(), Node::Directory);
                 Ok(())
@@ -95,15 +117,16 @@ impl<C> FileTree<C> {
     /// Adds a file or link and the directories above it.
     ///
     /// # Errors
-    /// Anything that is already at this path.
-    pub(super) fn insert(&mut self, path: String, node: Node<C>) -> Result<(), PathTaken> {
+    /// Anything that is already at this path, or the name of a whiteout.
+    pub(super) fn insert(&mut self, path: String, node: Node<C>) -> Result<(), PathRefused> {
+        refuse_whiteout(&path)?;
         self.add_parents(&path)?;
         match self.nodes.entry(path) {
             Entry::Vacant(slot) => {
                 slot.insert(node);
                 Ok(())
             }
-            Entry::Occupied(slot) => Err(PathTaken {
+            Entry::Occupied(slot) => Err(PathRefused::Taken {
                 path: slot.key().clone(),
             }),
         }
@@ -282,6 +305,26 @@ mod tests {
         }
         out.extend_from_slice(&END);
         out
+    }
+
+    #[test]
+    fn whiteouts_are_refused_wherever_they_stand() {
+        let file = || Node::File {
+            content: Vec::new(),
+            size: 0,
+            executable: false,
+        };
+        for path in [".wh.a", "a/.wh..wh..opq", "a/.wh.b/c"] {
+            let mut tree: FileTree<Vec<u8>> = FileTree::default();
+            let refused = tree.insert(path.to_owned(), file());
+            assert!(
+                matches!(refused, Err(PathRefused::Whiteout { .. })),
+                "{path}"
+            );
+            assert!(tree.insert_directory(path).is_err(), "{path}");
+        }
+        let mut tree: FileTree<Vec<u8>> = FileTree::default();
+        tree.insert("a/x.wh.b".to_owned(), file()).unwrap();
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::layer::{Layer, StoredLayer};
 use super::project::ProjectSource;
 use super::*;
 use crate::oci::{BlobSource, ImageManifest, Sha256Digest};
-use crate::progress::Silent;
+use crate::progress::{Event, Progress, Silent};
 use crate::wheels::testing::WheelBuilder;
 use crate::wheels::{
     Archive, Content, InstallScheme, Installation, LockedWheel, Platform, WheelSet,
@@ -559,27 +559,49 @@ fn source(parts: &Parts) -> ProjectSource<'_> {
 }
 
 fn build_image(root: &Path, store: &std::sync::Arc<Store>) -> BuiltImage {
+    let base = BaseImage::scratch(3, 11, Platform::LinuxAmd64);
+    let wheel = WheelBuilder::new("some").file("some/__init__.py", b"y = 2\n");
+    let wheels = lock(store, &[&wheel]);
+    build_on(&base, &wheels, root, store, &Silent).unwrap()
+}
+
+fn build_on(
+    base: &BaseImage,
+    wheels: &WheelSet,
+    root: &Path,
+    store: &std::sync::Arc<Store>,
+    progress: &dyn Progress,
+) -> Result<BuiltImage, ImageError> {
     let tree = store.scan(root, &|_, _| false).unwrap();
     let context = BuildContext {
         directory: root,
         tree: &tree,
     };
-    let wheel = WheelBuilder::new("some").file("some/__init__.py", b"y = 2\n");
-    let wheels = lock(store, &[&wheel]);
-    let base = BaseImage::scratch(3, 11, Platform::LinuxAmd64);
     let dockerfile = read_dockerfile(&root.join("Dockerfile")).unwrap();
-    let plan = plan_project(&dockerfile, &base, &context, "resources/requirements.txt").unwrap();
+    let plan = plan_project(&dockerfile, base, &context, "resources/requirements.txt").unwrap();
     let parts = parts();
     let request = ImageRequest {
         plan: &plan,
-        base: &base,
-        wheels: &wheels,
+        base,
+        wheels,
         context,
         project: &source(&parts),
         labels: &BTreeMap::new(),
         created: None,
     };
-    build(&request, store, &Silent).unwrap()
+    build(&request, store, progress)
+}
+
+/// Keeps the warnings.
+#[derive(Default)]
+struct Warnings(std::sync::Mutex<Vec<String>>);
+
+impl Progress for Warnings {
+    fn report(&self, event: Event) {
+        if let Event::Warning(text) = event {
+            self.0.lock().unwrap().push(text);
+        }
+    }
 }
 
 fn entries(tar: &[u8]) -> BTreeMap<String, String> {
@@ -724,6 +746,96 @@ fn the_same_sources_give_the_same_image_everywhere() {
     assert_eq!(first.digest(), second.digest());
     assert_eq!(first.manifest().bytes, second.manifest().bytes);
     assert_eq!(first.config().bytes(), second.config().bytes());
+}
+
+#[test]
+fn a_password_in_a_requirement_is_warned_of_and_kept_out_of_what_is_written() {
+    let project = tempfile::tempdir().unwrap();
+    write_project(project.path());
+    let (_directory, store) = new_store();
+    let base = BaseImage::scratch(3, 11, Platform::LinuxAmd64);
+    let path = "resources/requirements.txt";
+    write(
+        project.path(),
+        path,
+        "some @ https://user:hunter2@host.test/some.zip\n",
+    );
+    let warnings = Warnings::default();
+    let image = build_on(
+        &base,
+        &WheelSet::default(),
+        project.path(),
+        &store,
+        &warnings,
+    )
+    .unwrap();
+    let said = warnings.0.into_inner().unwrap();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains(path) && said[0].contains("${VARIABLE}"));
+    assert!(!said[0].contains("hunter2"));
+    let layer = gunzip(&bytes_of(&store, image.layers().last().unwrap()));
+    let files = entries(&layer);
+    let pyproject = files
+        .iter()
+        .find(|(path, _)| path.ends_with("bigflow__project/hello-world/pyproject.toml"));
+    let (_, text) = pyproject.unwrap();
+    assert!(text.contains("https://host.test/some.zip"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+
+    write(
+        project.path(),
+        path,
+        "some @ https://user:${PASSWORD}@host.test/some.zip\n",
+    );
+    let warnings = Warnings::default();
+    build_on(
+        &base,
+        &WheelSet::default(),
+        project.path(),
+        &store,
+        &warnings,
+    )
+    .unwrap();
+    assert_eq!(warnings.0.into_inner().unwrap(), [""; 0]);
+}
+
+#[test]
+fn wheels_for_glibc_are_refused_on_musl() {
+    let project = tempfile::tempdir().unwrap();
+    write_project(project.path());
+    let (_directory, store) = new_store();
+    let mut base = BaseImage::scratch(3, 11, Platform::LinuxAmd64);
+    base.python.is_musl = true;
+    let wheel = WheelBuilder::new("some").file("some/__init__.py", b"y = 2\n");
+    let mut wheels = lock(&store, &[&wheel]);
+    assert!(build_on(&base, &wheels, project.path(), &store, &Silent).is_ok());
+    let name = "some-1.0-cp311-cp311-manylinux_2_17_x86_64.whl";
+    wheels.wheels[0].file_name = name.parse().unwrap();
+    let refused = build_on(&base, &wheels, project.path(), &store, &Silent).unwrap_err();
+    let refused = refused.to_string();
+    assert!(
+        refused.contains("musl") && refused.contains(name),
+        "{refused}"
+    );
+    wheels.wheels[0].file_name = "some-1.0-cp311-cp311-musllinux_1_2_x86_64.whl"
+        .parse()
+        .unwrap();
+    assert!(build_on(&base, &wheels, project.path(), &store, &Silent).is_ok());
+}
+
+#[test]
+fn a_directory_says_of_itself_what_its_own_line_says() {
+    let project = tempfile::tempdir().unwrap();
+    let (_directory, store) = new_store();
+    let tree = store.scan(project.path(), &|_, _| false).unwrap();
+    let context = BuildContext {
+        directory: project.path(),
+        tree: &tree,
+    };
+    for line in ["WORKDIR /srv/app", "WORKDIR app"] {
+        let layer = copy_layer::directory("srv/app", line, &context, &store).unwrap();
+        assert_eq!(layer.unwrap().created_by, line);
+    }
 }
 
 #[test]

@@ -5,9 +5,10 @@
 //! code would do the same again.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read as _};
 use std::path::Path;
 
-use forebay_store::{ObjectDigest, Tree, TreeEntryKind};
+use forebay_store::{Digesting, ObjectDigest, Tree, TreeEntryKind};
 use serde::{Deserialize, Serialize};
 
 /// Variables that differ from shell to shell and say nothing: they do not count where
@@ -27,6 +28,9 @@ pub(crate) struct Trace {
     variables: Vec<String>,
     prefixes: Vec<String>,
     all_variables: bool,
+    /// Whether more was read outside the project than a trace holds.
+    #[serde(default)]
+    pub(crate) incomplete: bool,
     /// Whether other programs were started, of which nothing is known.
     #[serde(default)]
     pub(crate) started_process: bool,
@@ -85,9 +89,7 @@ impl World<'_> {
         {
             return Some(*digest);
         }
-        std::fs::read(self.directory.join(path))
-            .ok()
-            .map(|bytes| ObjectDigest::of(&bytes))
+        digest_of_file(&self.directory.join(path)).ok()
     }
 
     fn listing(&self, path: &str) -> Option<ObjectDigest> {
@@ -125,6 +127,23 @@ impl World<'_> {
                 (name.clone(), digest)
             })
             .collect()
+    }
+}
+
+/// Files outside the project may be large, or no regular files at all.
+fn digest_of_file(path: &Path) -> io::Result<ObjectDigest> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut file = std::fs::File::open(path)?;
+    let mut digesting = Digesting::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let length = file.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(digesting.finish().0);
+        }
+        digesting.update(buffer.get(..length).unwrap_or_default());
     }
 }
 

@@ -104,6 +104,7 @@ impl TracedScript<'_> {
         let secret = !trace.read_by_project.is_empty() && !self.keeps_variables;
         if let Some(store) = store
             && !trace.started_process
+            && !trace.incomplete
             && !secret
             && trace
                 .files()

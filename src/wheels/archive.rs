@@ -147,7 +147,13 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 /// Checks that `path` stays where it is put, on every file system.
 pub(crate) fn check_path(path: &str) -> Result<(), String> {
     let component_is_sound = |component: &str| {
-        !component.is_empty() && component != "." && component != ".." && component.len() <= 255
+        // In a layer, a name that begins so removes files of the layers below.
+        let is_whiteout = component.starts_with(".wh.");
+        !component.is_empty()
+            && component != "."
+            && component != ".."
+            && component.len() <= 255
+            && !is_whiteout
     };
     if path.len() > MAX_PATH {
         return Err(format!(

@@ -21,6 +21,7 @@ mod record;
 mod requirements;
 mod resolve;
 mod scheme;
+mod surroundings;
 mod target;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -34,7 +35,7 @@ pub use install::{Content, Installation, InstalledFile, parents};
 pub use layout::lay_out;
 pub use name::{DistributionName, WheelFileName};
 pub use record::{relative_path, write_record};
-pub use requirements::{Requirements, strip_credentials};
+pub use requirements::{Requirements, has_credentials, strip_credentials};
 pub use resolve::{ResolveRequest, resolve};
 pub use scheme::InstallScheme;
 pub use target::{Platform, TargetPython, UnknownPlatform};

@@ -66,6 +66,23 @@ impl WheelFileName {
         self.0.split('-').nth(1).unwrap_or_default()
     }
 
+    /// The last tag: `any`, or platforms separated by dots.
+    pub fn platform(&self) -> &str {
+        self.parts().last().copied().unwrap_or_default()
+    }
+
+    /// Whether the wheel was built on some machine for itself (`linux_x86_64`),
+    /// with no promise about the C library of another.
+    pub fn is_machine_bound(&self) -> bool {
+        self.platform().starts_with("linux_")
+    }
+
+    /// Whether the wheel can run where musl is the C library.
+    pub fn fits_musl(&self) -> bool {
+        let platform = self.platform();
+        platform == "any" || platform.contains("musllinux")
+    }
+
     /// Whether the wheel fits every Python 3 on every platform: `py3-none-any`
     /// (or `py2.py3-none-any`).
     pub fn is_universal(&self) -> bool {

@@ -119,10 +119,9 @@ impl<'a> Pip<'a> {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // Wheels that are built here are dated as layers are.
-        if std::env::var_os("SOURCE_DATE_EPOCH").is_none() {
-            command.env("SOURCE_DATE_EPOCH", "315532801");
-        }
+        // Wheels that are built here are dated as layers are, whatever the user's own
+        // date is: they are kept for later images too.
+        command.env("SOURCE_DATE_EPOCH", "315532801");
         command
     }
 

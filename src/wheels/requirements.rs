@@ -23,6 +23,8 @@ pub struct Requirements {
     pub options: Vec<String>,
     /// Digests of local archives that requirements name.
     local_files: Vec<ObjectDigest>,
+    /// The places of `--find-links`, with the folder of the file that names them.
+    pub(super) find_links: Vec<(PathBuf, String)>,
 }
 
 impl Requirements {
@@ -57,6 +59,27 @@ impl Requirements {
         ObjectDigest::of(text.as_bytes())
     }
 
+    /// Every line that was read.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &String> {
+        [&self.requirements, &self.constraints, &self.options]
+            .into_iter()
+            .flatten()
+    }
+
+    /// Whether every requirement says the hash of what it comes to.
+    pub(super) fn are_all_hashed(&self) -> bool {
+        !self.requirements.is_empty() && self.requirements.iter().all(|r| r.contains(" --hash="))
+    }
+
+    /// Adds an option for the whole file, which stands in `directory`.
+    pub(super) fn add_option(&mut self, line: String, directory: &Path) {
+        if let Some(place) = option_value(&line, "-f", "--find-links") {
+            let place = place.split(" -").next().unwrap_or(place).to_owned();
+            self.find_links.push((directory.to_owned(), place));
+        }
+        self.options.push(line);
+    }
+
     fn read_file(
         &mut self,
         path: &Path,
@@ -86,9 +109,10 @@ impl Requirements {
                     "an editable requirement (-e) cannot become a wheel".to_owned(),
                 ));
             } else if line.starts_with('-') {
-                self.options.push(line);
+                self.add_option(line, directory);
             } else {
-                if let Some(local) = local_path(&line) {
+                let expanded = expand(&line, |name| std::env::var(name).ok());
+                if let Some(local) = local_path(&expanded) {
                     let bytes = std::fs::read(directory.join(local)).map_err(|error| {
                         refused(
                             Some(number),
@@ -107,6 +131,35 @@ impl Requirements {
         above.pop();
         Ok(())
     }
+}
+
+/// Puts the values of variables in the place of `${NAME}`, as pip does; a variable
+/// that is not set, or whose name has other than `A-Z`, `0-9` and `_`, stays.
+pub(super) fn expand(text: &str, value: impl Fn(&str) -> Option<String>) -> String {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    };
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        let name = after.split_once('}').filter(|(name, _)| is_name(name));
+        match name.and_then(|(name, tail)| Some((value(name)?, tail))) {
+            Some((value, tail)) => {
+                out.push_str(&value);
+                rest = tail;
+            }
+            None => {
+                out.push_str("${");
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Joins continued lines, and takes comments and empty lines away.
@@ -174,6 +227,31 @@ fn local_path(line: &str) -> Option<&str> {
         .any(|suffix| target.ends_with(suffix));
     let is_url = target.contains("://");
     (!is_url && (target.starts_with(['.', '/']) || is_archive)).then_some(target)
+}
+
+/// Whether a URL in `text` has a user or password that is no `${VARIABLE}`. The
+/// user of an SSH URL opens nothing by itself.
+pub fn has_credentials(text: &str) -> bool {
+    text.match_indices("://").any(|(at, _)| {
+        let (before, after) = text.split_at(at);
+        if before.ends_with("ssh") {
+            return false;
+        }
+        let authority = after
+            .trim_start_matches("://")
+            .split(|c: char| c == '/' || c.is_whitespace() || "\"'<>".contains(c))
+            .next()
+            .unwrap_or_default();
+        let Some((user, _)) = authority.rsplit_once('@') else {
+            return false;
+        };
+        let secret = match user.split_once(':') {
+            Some((_, password)) if !password.is_empty() => password,
+            _ => user.trim_end_matches(':'),
+        };
+        let is_variable = secret.starts_with("${") && secret.ends_with('}');
+        !secret.is_empty() && !is_variable
+    })
 }
 
 /// Takes user names and passwords out of all URLs in `text`.
@@ -285,6 +363,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let top = write(directory.path(), "r.txt", "-r r.txt\n");
         assert!(Requirements::read(&[top]).is_err());
+    }
+
+    #[test]
+    fn a_variable_is_no_password() {
+        for (text, expected) in [
+            ("--index-url https://user:hunter2@h.test/simple", true),
+            ("x @ git+https://token@h.test/x.git", true),
+            ("# https://a.test/ and https://t:@h.test/", true),
+            ("x @ https://${USER}:${PASSWORD}@h.test/x.zip", false),
+            ("x @ https://user:${PASSWORD}@h.test/x.zip", false),
+            ("x @ https://${TOKEN}@h.test/x.zip", false),
+            ("x @ git+ssh://git@h.test/x.git", false),
+            ("x @ https://h.test/x.git@main", false),
+        ] {
+            assert_eq!(has_credentials(text), expected, "{text}");
+        }
     }
 
     #[test]

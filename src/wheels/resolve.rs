@@ -1,5 +1,6 @@
 //! From requirements to wheels in the store.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use forebay_store::{Realisation, Recipe, Store};
 use serde::Serialize;
 
 use super::pip::{Outcome, Pip};
+use super::surroundings::{Digests, Surroundings};
 use super::{LockedWheel, Requirements, TargetPython, WheelError, WheelFileName, WheelSet};
 use crate::progress::{Event, Phase, Progress, Unit};
 use crate::wheels::{Archive, InstallScheme, Installation};
@@ -42,6 +44,7 @@ struct Inputs<'a> {
     target: &'a TargetPython,
     interpreter: String,
     platform: &'a str,
+    surroundings: Digests,
 }
 
 /// Finds the wheels of `request`: from the store if they were resolved before,
@@ -64,12 +67,20 @@ pub fn resolve(
         .iter()
         .cloned()
         .partition(|line| line.starts_with('-'));
-    requirements.options.extend(options);
+    for option in options {
+        requirements.add_option(option, Path::new("."));
+    }
     requirements.requirements.extend(lines);
     if requirements.requirements.is_empty() {
         return Ok(WheelSet::default());
     }
     let (major, minor, micro) = request.version;
+    let variables: BTreeMap<String, String> = std::env::vars_os()
+        .map(|(name, value)| {
+            let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+            (text(name), text(value))
+        })
+        .collect();
     let recipe = Recipe::new(
         "wheel-set",
         1,
@@ -78,6 +89,12 @@ pub fn resolve(
             target: request.target,
             interpreter: format!("{major}.{minor}.{micro}"),
             platform: request.platform,
+            surroundings: Surroundings {
+                variables: &variables,
+                executable: request.executable,
+                system: Path::new("/etc"),
+            }
+            .observe(&requirements),
         },
     )?;
     let known = store.realisation(&recipe.key())?;
@@ -96,6 +113,9 @@ pub fn resolve(
     let scratch = tempfile::tempdir().map_err(WheelError::io("cannot make a folder for wheels"))?;
     fetch(request, &requirements, scratch.path(), progress)?;
     let set = keep(scratch.path(), &recipe, store)?;
+    if let Some(warning) = machine_bound(&set) {
+        progress.report(Event::Warning(warning));
+    }
     progress.report(Event::Finished {
         phase: Phase::Wheels,
         summary: format!(
@@ -105,6 +125,22 @@ pub fn resolve(
         ),
     });
     Ok(set)
+}
+
+/// What is to be said of wheels that were compiled here, if there are any.
+fn machine_bound(set: &WheelSet) -> Option<String> {
+    let names: Vec<&str> = set
+        .wheels
+        .iter()
+        .filter(|wheel| wheel.file_name.is_machine_bound())
+        .map(|wheel| wheel.file_name.as_str())
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "built on this machine, may not run in the image, and differs from machine to machine: {}",
+            names.join(", ")
+        )
+    })
 }
 
 /// Has pip bring the wheels into `directory`.
@@ -230,4 +266,35 @@ fn check(path: &Path, file_name: &WheelFileName) -> Result<(), WheelError> {
     let archive = Archive::open(file).map_err(refused)?;
     Installation::plan(&archive, file_name, &InstallScheme::relative()).map_err(refused)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wheels_that_were_compiled_here_are_named() {
+        let set = |names: &[&str]| WheelSet {
+            wheels: names
+                .iter()
+                .map(|name| LockedWheel {
+                    file_name: name.parse().unwrap(),
+                    object: forebay_store::ObjectDigest::of(b""),
+                    sha256: forebay_store::Sha256Digest::of(b""),
+                    size: 0,
+                })
+                .collect(),
+        };
+        let portable = [
+            "a-1-py3-none-any.whl",
+            "b-1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        ];
+        assert_eq!(machine_bound(&set(&portable)), None);
+        let compiled = "crcmod-1.7-cp311-cp311-linux_x86_64.whl";
+        let said = machine_bound(&set(&[portable[0], compiled])).unwrap();
+        assert!(
+            said.contains(compiled) && !said.contains(portable[0]),
+            "{said}"
+        );
+    }
 }

@@ -108,6 +108,8 @@ fn hostile_paths_are_refused() {
         "/etc/passwd",
         "a//b",
         "./a",
+        "a/.wh.b.py",
+        ".wh..wh..opq",
         "a\\b",
         "a\nb",
         "Some-1.0.data/data/../x",

@@ -15,11 +15,24 @@ READ_BY_PROJECT = set()
 # What belongs to the interpreter is known by its packages' versions.
 IMPORT_PATHS = REQUEST.get("import_paths", [])
 INTERPRETER = interpreter_inside(DIRECTORY) + [path for path in IMPORT_PATHS if is_inside(path, DIRECTORY)]
+# Not the whole prefix, which may be /usr with the project's neighbours in /usr/src, and not
+# sys.path, which has the folders of PYTHONPATH and of editable installs.
+PREFIXES_OF_PYTHON = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
+TEMPORARY = os.path.abspath(os.environ.get("TMPDIR") or "/tmp")
 SYSTEM = [
-    *(os.path.abspath(path) for path in [sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path, *IMPORT_PATHS]),
+    *(os.path.join(prefix, part) for prefix in PREFIXES_OF_PYTHON for part in ("bin", "include", "lib", "lib64", "share")),
+    *(os.path.join(prefix, "pyvenv.cfg") for prefix in PREFIXES_OF_PYTHON),
+    *(os.path.abspath(path) for path in IMPORT_PATHS),
     *("/proc", "/sys", "/dev", "/usr/lib", "/usr/share"),
+    os.path.dirname(os.path.abspath(os.__file__)),
     os.path.dirname(os.path.abspath(__file__)),
+    # A scratch file is no input; but where the project is in there, so are its neighbours.
+    *([] if is_inside(DIRECTORY, TEMPORARY) else [TEMPORARY]),
 ]
+SYSTEM_FOLDERS = tuple(place.rstrip(os.sep) + os.sep for place in SYSTEM)
+PACKAGES = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep)
+# Paths outside the project that a trace has at most: more are not worth looking at each time.
+MOST_OUTSIDE = 2000
 
 
 def project_path(path):
@@ -57,7 +70,7 @@ def traced_path(path):
         return None
     if path == DIRECTORY or is_inside(path, DIRECTORY) or path.endswith(".pyc"):
         return None
-    if any(path == place or is_inside(path, place) for place in SYSTEM):
+    if (path + os.sep).startswith(SYSTEM_FOLDERS) or any(name in path + os.sep for name in PACKAGES):
         return None
     return path
 
@@ -85,9 +98,9 @@ def audit(event, arguments):
     elif event in ("os.listdir", "os.scandir"):
         # The import system lists the folders of sys.path; the request has the modules.
         if not called_by_import():
-            DIRECTORIES.add(project_path(arguments[0] if arguments[0] is not None else "."))
+            DIRECTORIES.add(traced_path(arguments[0] if arguments[0] is not None else "."))
     elif event == "import":
-        FILES.add(project_path(arguments[1]))
+        FILES.add(traced_path(arguments[1]))
     elif event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "socket.connect"):
         global STARTED_PROCESS
         STARTED_PROCESS = True
@@ -101,7 +114,7 @@ def watch_lookups():
     # where a function would become a method.
     class Stat:
         def __call__(self, path, *args, **kwargs):
-            LOOKED_UP.add(project_path(path))
+            LOOKED_UP.add(traced_path(path))
             return original(path, *args, **kwargs)
 
     stat = Stat()
@@ -144,7 +157,7 @@ def watch_variables():
 
 
 def without_bytecode_of_the_project():
-    """Reads the project's sources, not its .pyc files.
+    """Reads the project's sources and its neighbours', not their .pyc files.
 
     Those are told apart from stale ones by second and size only, which an edit
     right after a run does not change.
@@ -152,7 +165,7 @@ def without_bytecode_of_the_project():
     original = bootstrap.cache_from_source
 
     def cache_from_source(path, *args, **kwargs):
-        if project_path(path) is not None:
+        if traced_path(path) is not None:
             raise NotImplementedError("sources of the project are not cached")
         return original(path, *args, **kwargs)
 
@@ -167,11 +180,19 @@ def begin_trace():
 
 
 def trace():
+    # A scratch file of somebody's is gone by now.
+    files = {path for path in FILES if path and (not os.path.isabs(path) or os.path.isfile(path))}
+    directories = {path for path in DIRECTORIES if path}
+    looked_up = {path for path in LOOKED_UP if path}
+    outside = [path for path in (*files, *directories, *looked_up) if os.path.isabs(path)]
+    incomplete = len(outside) > MOST_OUTSIDE
+    if incomplete:
+        files, directories, looked_up = (paths.difference(outside) for paths in (files, directories, looked_up))
     return {
-        # A scratch file of somebody's is gone by now.
-        "files": sorted(path for path in FILES if path and (not os.path.isabs(path) or os.path.isfile(path))),
-        "directories": sorted(path for path in DIRECTORIES if path),
-        "looked_up": sorted(path for path in LOOKED_UP if path),
+        "files": sorted(files),
+        "directories": sorted(directories),
+        "looked_up": sorted(looked_up),
+        "incomplete": incomplete,
         "variables": sorted(name for name in VARIABLES if isinstance(name, str)),
         "prefixes": sorted(PREFIXES),
         "all_variables": ALL_VARIABLES,
