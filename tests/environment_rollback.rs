@@ -57,7 +57,7 @@ async fn a_rollback_asks_the_registry_once_and_writes_nothing_there() {
     let log = world.calls.log();
     let asked: Vec<_> = log.iter().filter(|c| c.what.contains("manifest")).collect();
     assert_eq!(asked.len(), 1);
-    assert_eq!(asked[0].what, "HEAD manifest forebay-dev-2");
+    assert_eq!(asked[0].what, "HEAD manifest forebay-hello_dev-2");
     assert!(!log.iter().any(|call| call.what.contains("/objects/")));
 }
 
@@ -109,14 +109,14 @@ async fn any_machine_can_roll_back() {
 async fn an_image_that_lost_its_tag_gets_a_new_one() {
     let (world, machine) = (World::new(), Machine::new("anna"));
     three_generations(&world, &machine).await;
-    world.registry.untag("forebay-dev-2");
+    world.registry.untag("forebay-hello_dev-2");
     world.rollback(&machine, None).await.unwrap();
     assert_eq!(
-        world.registry.tagged("forebay-dev-4"),
+        world.registry.tagged("forebay-hello_dev-4"),
         Some(image_digest("two"))
     );
     let record = &world.environment(&machine).history(None).await.unwrap()[0];
-    assert_eq!(record.images[0].retention_tag, "forebay-dev-4");
+    assert_eq!(record.images[0].retention_tag, "forebay-hello_dev-4");
 }
 
 #[tokio::test]
@@ -175,12 +175,13 @@ async fn a_rollback_to_several_images_keeps_all_of_them() {
         .deploy(&machine, &wish("1.2", "three", &[("daily", "x")]))
         .await
         .unwrap();
-    for tag in ["forebay-dev-1", "forebay-dev-2"] {
+    for tag in ["forebay-hello_dev-1", "forebay-hello_dev-2"] {
         world.registry.untag(tag);
     }
     world.rollback(&machine, None).await.unwrap();
     assert_eq!(world.dags(), files);
-    let tagged = ["forebay-dev-4", "forebay-dev-4-1"].map(|tag| world.registry.tagged(tag));
+    let tagged =
+        ["forebay-hello_dev-4", "forebay-hello_dev-4.1"].map(|tag| world.registry.tagged(tag));
     for name in ["one", "two"] {
         assert!(tagged.contains(&Some(image_digest(name))), "{name}");
     }

@@ -61,6 +61,14 @@ impl<'e> Lease<'e> {
         })
     }
 
+    /// The generation that is live once this is committed.
+    pub(super) fn target(&self) -> Option<RecordReference> {
+        match self.intent.direction {
+            Direction::Forward => Some(self.intent.reference),
+            Direction::Back => self.live.as_ref().map(|live| live.reference),
+        }
+    }
+
     fn length(&self) -> Duration {
         Duration::from_secs(self.intent.lease_seconds)
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::EnvironmentError;
-use super::key::{DAGS_PREFIX, EnvironmentKey, MONITORING_KEY};
+use super::key::{DAGS_PREFIX, EnvironmentKey, LAST_GENERATION, MONITORING_KEY};
 use crate::bucket::{Checksums, ObjectKey};
 use crate::dags::{LiveStarts, WorkflowStart};
 use crate::oci::{Sha256Digest, Tag};
@@ -129,7 +129,21 @@ struct AnySchema {
     schema: u32,
 }
 
-/// Reads `schema` before anything else, so that a newer format is called that.
+/// Whether a text anywhere in a document could steer the terminal that it is shown on.
+fn has_control_characters(value: &serde_json::Value) -> bool {
+    let steers = |text: &str| text.chars().any(char::is_control);
+    match value {
+        serde_json::Value::String(text) => steers(text),
+        serde_json::Value::Array(values) => values.iter().any(has_control_characters),
+        serde_json::Value::Object(members) => members
+            .iter()
+            .any(|(name, value)| steers(name) || has_control_characters(value)),
+        _ => false,
+    }
+}
+
+/// Reads `schema` before anything else, so that a newer format is called that;
+/// then refuses control characters, since names and messages are shown to people.
 pub(super) fn parse_versioned<T: serde::de::DeserializeOwned>(
     key: &str,
     bytes: &[u8],
@@ -147,7 +161,24 @@ pub(super) fn parse_versioned<T: serde::de::DeserializeOwned>(
             known,
         });
     }
+    if has_control_characters(&serde_json::from_slice(bytes).map_err(malformed)?) {
+        return Err(EnvironmentError::Malformed {
+            key: key.to_owned(),
+            problem: "a text in it has control characters".to_owned(),
+        });
+    }
     serde_json::from_slice(bytes).map_err(malformed)
+}
+
+/// Refuses numbers that no key has, so that there always is a next one to count to.
+pub(super) fn check_number(number: u64, place: &str) -> Result<(), EnvironmentError> {
+    if (1..=LAST_GENERATION).contains(&number) {
+        return Ok(());
+    }
+    Err(EnvironmentError::Malformed {
+        key: place.to_owned(),
+        problem: format!("{number} is not the number of a generation"),
+    })
 }
 
 impl GenerationRecord {
@@ -174,6 +205,7 @@ impl GenerationRecord {
         place: &str,
     ) -> Result<Self, EnvironmentError> {
         let record: Self = parse_versioned(place, bytes, Self::SCHEMA)?;
+        check_number(record.generation, place)?;
         let older = |other: u64| other < record.generation;
         let problem = if (&record.project, &record.environment)
             != (&environment.project, &environment.environment)
