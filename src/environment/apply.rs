@@ -8,7 +8,8 @@
 //! 4. the image's retention tag, which has that number;
 //! 5. HEAD to `applying` (compare-and-swap). Until here nothing can be seen,
 //!    and the loser of two deploys ends here;
-//! 6. `dags/`: new files, then changed ones, then, last, those that leave,
+//! 6. the version's tag, where files name their image by it and it is not on
+//!    that image; then `dags/`: new files, then changed ones, then, last, those that leave,
 //!    each under the precondition that it is still what we saw;
 //! 7. the listing again: everything is as it was to be;
 //! 8. HEAD to committed.
@@ -276,6 +277,10 @@ impl Environment {
         listing: &Listing,
     ) -> Result<(Listing, (usize, usize)), EnvironmentError> {
         let steps = transition.steps(listing, self.options.restore_drift)?;
+        if let Some(target) = transition.target {
+            let tags = self.place_version_tags(target);
+            lease.drive(stream::once(tags)).await?;
+        }
         let counts = (steps.create.len() + steps.replace.len(), steps.delete.len());
         self.progress.report(Event::Started {
             phase: Phase::Upload,

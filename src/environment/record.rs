@@ -114,6 +114,11 @@ pub struct RecordedDag {
     pub identity: ObjectDigest,
     /// The image that it runs.
     pub image: Sha256Digest,
+    /// The version's tag, if the file names its image by it: then the file runs
+    /// what it was deployed with only as long as the tag is on that image.
+    /// Absent where the file names the digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_tag: Option<String>,
     /// The BLAKE3 of its bytes, which `objects/` keeps.
     pub object: ObjectDigest,
     /// When it lets its workflow start; absent in records of programs that did not note it.
@@ -215,6 +220,8 @@ impl GenerationRecord {
             format!("{key} can be nobody's DAG")
         } else if record.needed_images() != record.images.iter().map(|i| i.digest).collect() {
             "its list of images is not the one that its DAGs need".to_owned()
+        } else if let Some(tag) = record.unusable_tag() {
+            format!("{tag:?} is not a tag")
         } else if !record.parent.is_none_or(|parent| older(parent.generation))
             || !record.rollback_of.is_none_or(older)
         {
@@ -234,6 +241,15 @@ impl GenerationRecord {
         of_dags.chain([self.image]).collect()
     }
 
+    fn unusable_tag(&self) -> Option<&str> {
+        let of_images = self.images.iter().map(|image| image.retention_tag.as_str());
+        let of_dags = self.dags.values();
+        let of_dags = of_dags.filter_map(|dag| dag.image_tag.as_deref());
+        of_images
+            .chain(of_dags)
+            .find(|tag| tag.parse::<Tag>().is_err())
+    }
+
     /// When the live workflows start, as far as it was recorded.
     pub fn starts(&self) -> LiveStarts {
         let starts = self.dags.values();
@@ -247,7 +263,9 @@ impl GenerationRecord {
     pub fn state(&self) -> ObjectDigest {
         state_digest(
             &self.image,
-            self.dags.values().map(|dag| (&dag.workflow, &dag.identity)),
+            self.dags
+                .values()
+                .map(|dag| (&dag.workflow, &dag.identity, &dag.image)),
         )
     }
 }
@@ -264,18 +282,24 @@ pub(super) fn may_own(key: &ObjectKey) -> bool {
 }
 
 /// The BLAKE3 of the image's digest and of every workflow's id and identity,
-/// sorted by id: each as 32 raw bytes, the id ended by a zero byte.
+/// sorted by id: each digest as 32 raw bytes, the id ended by a zero byte. After
+/// the identity of a workflow that runs another image come a zero byte, which
+/// starts no id, and that image's digest.
 pub(super) fn state_digest<'a>(
     image: &Sha256Digest,
-    dags: impl Iterator<Item = (&'a WorkflowId, &'a ObjectDigest)>,
+    dags: impl Iterator<Item = (&'a WorkflowId, &'a ObjectDigest, &'a Sha256Digest)>,
 ) -> ObjectDigest {
     let mut dags: Vec<_> = dags.collect();
     dags.sort();
     let mut bytes = image.as_bytes().to_vec();
-    for (workflow, identity) in dags {
+    for (workflow, identity, runs) in dags {
         bytes.extend_from_slice(workflow.as_str().as_bytes());
         bytes.push(0);
         bytes.extend_from_slice(identity.as_bytes());
+        if runs != image {
+            bytes.push(0);
+            bytes.extend_from_slice(runs.as_bytes());
+        }
     }
     ObjectDigest::of(&bytes)
 }
