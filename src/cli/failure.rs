@@ -367,3 +367,38 @@ fn usable_generations(usable: &[u64]) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::environment::DriftKind;
+
+    #[test]
+    fn an_interrupted_deploy_names_the_files_that_bar_its_way() {
+        let drift = EnvironmentError::Drift {
+            objects: vec![Drifted {
+                key: "dags/daily.py".parse().unwrap(),
+                change: DriftKind::Changed,
+            }],
+        };
+        let foreign = EnvironmentError::ForeignKeys {
+            keys: vec!["dags/daily.py".to_owned()],
+        };
+        for source in [drift, foreign] {
+            let failure = CommandError::from(EnvironmentError::Interrupted {
+                generation: 2,
+                source: Box::new(source),
+            });
+            let text = failure.render(false);
+            assert!(text.contains("dags/daily.py"), "{text}");
+            assert!(text.contains("--restore-drift"), "{text}");
+            assert_eq!(failure.exit(), Exit::Interrupted);
+        }
+        for command in ["resume", "abort"] {
+            let arguments = ["forebay", command, "--restore-drift"];
+            assert!(super::super::Arguments::try_parse_from(arguments).is_ok());
+        }
+    }
+}
