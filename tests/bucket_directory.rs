@@ -90,3 +90,50 @@ async fn a_root_that_is_a_file_is_an_error_with_its_path() {
         .unwrap_err();
     assert!(error.to_string().contains("file"), "{error}");
 }
+
+#[tokio::test]
+async fn what_a_dead_writer_left_in_a_folder_is_no_object_and_goes() {
+    let scratch = tempfile::tempdir().unwrap();
+    let bucket = DirectoryBucket::new(scratch.path());
+    let left = scratch.path().join("dags/.forebay-write");
+    fs::create_dir(scratch.path().join("dags")).unwrap();
+    fs::write(&left, "half").unwrap();
+    assert!(bucket.list("dags/").await.unwrap().objects.is_empty());
+    let whole = Bytes::from_static(b"whole");
+    bucket
+        .write(&key("dags/a.py"), whole, WriteCondition::Absent)
+        .await
+        .unwrap();
+    assert!(!left.exists());
+    assert_eq!(bucket.list("dags/").await.unwrap().objects.len(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_folder_may_lie_on_another_file_system() {
+    let scratch = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), scratch.path().join("dags")).unwrap();
+    let bucket = DirectoryBucket::new(scratch.path());
+    for name in ["dags/a.py", "dags/deep/er/b.py"] {
+        let bytes = Bytes::from_static(b"whole");
+        bucket
+            .write(&key(name), bytes, WriteCondition::Absent)
+            .await
+            .unwrap();
+        assert_eq!(fs::read(scratch.path().join(name)).unwrap(), b"whole");
+    }
+    assert_eq!(bucket.list("dags/").await.unwrap().objects.len(), 2);
+}
+
+#[tokio::test]
+async fn folders_that_are_missing_are_created() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path().join("not/yet");
+    let bucket = DirectoryBucket::new(&root);
+    bucket
+        .write(&key("a/b/c"), Bytes::new(), WriteCondition::Absent)
+        .await
+        .unwrap();
+    assert!(root.join("a/b/c").is_file());
+}

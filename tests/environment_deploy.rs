@@ -29,7 +29,7 @@ async fn the_first_deploy_writes_in_the_stated_order() {
     assert_eq!((applied.uploaded, applied.deleted), (2, 0));
     assert_eq!(world.dags(), first.files());
     assert_eq!(
-        world.registry.tagged("forebay-dev-1"),
+        world.registry.tagged("forebay-hello_dev-1"),
         Some(image_digest("one"))
     );
     assert_eq!(world.registry.tagged("1.0"), Some(image_digest("one")));
@@ -39,7 +39,7 @@ async fn the_first_deploy_writes_in_the_stated_order() {
         "PUT manifest 1.0",
         "write forebay/v1/hello/objects/",
         "write forebay/v1/hello/dev/generations/00000001.json",
-        "PUT manifest forebay-dev-1",
+        "PUT manifest forebay-hello_dev-1",
         "write forebay/v1/hello/dev/HEAD.json",
         "write dags/",
         "write forebay/v1/hello/dev/HEAD.json",
@@ -174,7 +174,7 @@ async fn an_image_alone_leaves_each_dag_its_image() {
         .map(|i| i.retention_tag.as_str())
         .collect();
     tags.sort();
-    assert_eq!(tags, ["forebay-dev-1", "forebay-dev-2"]);
+    assert_eq!(tags, ["forebay-hello_dev-1", "forebay-hello_dev-2"]);
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn an_image_that_the_registry_lost_is_pushed_again() {
     assert!(applied.changed);
     assert!(world.registry.has(&image_digest("one")));
     assert_eq!(
-        world.registry.tagged("forebay-dev-2"),
+        world.registry.tagged("forebay-hello_dev-2"),
         Some(image_digest("one"))
     );
     assert_eq!(applied.uploaded + applied.deleted, 0);
@@ -382,4 +382,18 @@ async fn status_tells_what_is_live() {
     assert_eq!(record.generation, 1);
     assert_eq!(record.created_by, "anna");
     assert_eq!(record.dags.len(), 2);
+}
+
+#[tokio::test]
+async fn two_projects_in_one_repository_leave_each_other_their_tags() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    for (project, image, workflow) in [("hello", "one", "daily"), ("bye", "two", "hourly")] {
+        let key = world::key(project, "dev");
+        let environment = world.environment_with(key, &machine, machine.options());
+        let set = wish("1.0", image, &[(workflow, "a")]);
+        world::deploy(&environment, &set).await.unwrap();
+    }
+    for (tag, image) in [("forebay-hello_dev-1", "one"), ("forebay-bye_dev-1", "two")] {
+        assert_eq!(world.registry.tagged(tag), Some(image_digest(image)));
+    }
 }

@@ -498,3 +498,70 @@ async fn a_set_is_never_less_than_what_stays() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_deploy_that_is_taken_back_takes_its_tag_back() {
+    let world = World::new();
+    let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
+    let set = |image, content| wish("1.0", image, &[("daily", content)]).by_tag();
+    world.deploy(&anna, &set("one", "a")).await.unwrap();
+    let daily = format!("write dags/{}", file_name("daily", "1.0"));
+    let key = daily.strip_prefix("write ").unwrap();
+    world.bucket.sabotage(&daily, key, b"edited");
+    let deployed = world.deploy(&anna, &set("two", "b")).await;
+    assert!(matches!(
+        deployed,
+        Err(EnvironmentError::Interrupted { .. })
+    ));
+    assert_eq!(world.registry.tagged("1.0"), Some(image_digest("two")));
+
+    let error = world.environment(&ben).abort().await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("since the last deploy"), "{source}");
+    let mending = Options {
+        restore_drift: true,
+        ..ben.options()
+    };
+    let mending = world.environment_with(world::key("hello", "dev"), &ben, mending);
+    mending.abort().await.unwrap().unwrap();
+    assert_eq!(world.registry.tagged("1.0"), Some(image_digest("one")));
+    assert_eq!(world.dags(), set("one", "a").files());
+}
+
+#[tokio::test]
+async fn a_change_is_not_carried_on_with_images_of_another_repository() {
+    let mut world = World::new();
+    let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
+    leave_unfinished(&world, &anna).await;
+    world.bucket.advance(LONG);
+    let calls = std::sync::Arc::clone(&world.calls);
+    let moved = fake_registry::FakeRegistry::of("registry.test/new", calls);
+    world.registry = std::sync::Arc::new(moved);
+    let error = world.environment(&ben).resume().await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(
+        source.contains("--docker-repository registry.test/hello"),
+        "{source}"
+    );
+}
+
+#[tokio::test]
+async fn a_deploy_amid_our_look_is_no_drift() {
+    let world = World::new();
+    let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
+    let set = |image| wish("1.0", image, &[("daily", image)]);
+    world.deploy(&anna, &set("one")).await.unwrap();
+    let before = world.bucket.contents("");
+    world.deploy(&ben, &set("two")).await.unwrap();
+    let after = world.bucket.contents("");
+    for (key, bytes) in before {
+        world.bucket.put(&key, &bytes);
+    }
+    // HEAD is read before Ben's deploy, the listing after it.
+    let head = "read forebay/v1/hello/dev/HEAD.json";
+    world.bucket.sabotage_all(head, after);
+    match world.deploy(&anna, &set("three")).await.unwrap_err() {
+        EnvironmentError::Lost { winner, .. } => assert_eq!(winner, "ben"),
+        other => panic!("{other}"),
+    }
+}

@@ -205,3 +205,107 @@ async fn a_record_that_is_gone_is_named() {
     // The machine that wrote it goes on.
     world.deploy(&machine, &next).await.unwrap();
 }
+
+#[tokio::test]
+async fn numbers_that_no_key_has_are_refused() {
+    for number in [0, 100_000_000, u64::MAX] {
+        let (world, machine) = (World::new(), Machine::new("anna"));
+        let first = wish("1.0", "one", TWO);
+        world.deploy(&machine, &first).await.unwrap();
+        let mut head = json_at(&world, HEAD);
+        head["live"]["generation"] = json!(number);
+        put_json(&world, HEAD, &head);
+        world.calls.reset();
+        let next = wish("1.1", "two", TWO);
+        let error = world.deploy(&machine, &next).await.unwrap_err();
+        assert!(
+            matches!(error, EnvironmentError::Malformed { .. }),
+            "{error}"
+        );
+        assert!(world.calls.writes().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn after_the_last_number_there_is_none() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let last = "forebay/v1/hello/dev/generations/99999999.json";
+    for key in [FIRST, last] {
+        world.bucket.put(key, b"taken");
+    }
+    let set = wish("1.0", "one", TWO);
+    let error = world.deploy(&machine, &set).await.unwrap_err();
+    assert!(
+        matches!(error, EnvironmentError::NumbersTaken { last: 99_999_999 }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn texts_that_steer_a_terminal_are_refused() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let set = wish("1.0", "one", TWO);
+    world.deploy(&machine, &set).await.unwrap();
+    let next = wish("1.1", "two", TWO);
+    let whole = json_at(&world, HEAD);
+    let mut head = whole.clone();
+    head["written_by"] = json!("\u{1b}]0;title\u{7}");
+    put_json(&world, HEAD, &head);
+    let of_head = world.deploy(&machine, &next).await.unwrap_err();
+    put_json(&world, HEAD, &whole);
+    let mut record = json_at(&world, FIRST);
+    record["created_by"] = json!("anna\u{9b}2J");
+    forge(&world, &record);
+    let of_record = world.deploy(&machine, &next).await.unwrap_err();
+    for error in [of_head, of_record] {
+        assert!(
+            matches!(error, EnvironmentError::Malformed { .. }),
+            "{error}"
+        );
+        assert!(!error.to_string().chars().any(char::is_control));
+    }
+}
+
+#[tokio::test]
+async fn what_we_are_called_can_be_read_again() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let options = forebay::environment::Options::new("anna\u{1b}[31m@\nci");
+    let environment = world.environment_with(world::key("hello", "dev"), &machine, options);
+    let set = wish("1.0", "one", TWO);
+    world::deploy(&environment, &set).await.unwrap();
+    let history = environment.history(None).await.unwrap();
+    assert_eq!(history[0].created_by, "anna [31m@ ci");
+}
+
+/// A newer program of the same format may add what this one does not know.
+#[tokio::test]
+async fn a_record_is_named_by_the_bytes_that_it_has() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let first = wish("1.0", "one", TWO);
+    world.deploy(&machine, &first).await.unwrap();
+    let before = json_at(&world, HEAD);
+    let second = wish("1.1", "two", TWO);
+    world.deploy(&machine, &second).await.unwrap();
+    let key = "forebay/v1/hello/dev/generations/00000002.json";
+    let mut record = json_at(&world, key);
+    record["of_tomorrow"] = json!({"more": true});
+    let bytes = serde_json::to_vec(&record).unwrap();
+    world.bucket.put(key, &bytes);
+    let digest = ObjectDigest::of(&bytes);
+    let mut head = before;
+    head["applying"] = json!({
+        "generation": 2, "record": digest, "direction": "forward", "holder": "ben", "lease_seconds": 0,
+    });
+    put_json(&world, HEAD, &head);
+
+    let other = Machine::new("a machine that has seen nothing");
+    world.environment(&other).resume().await.unwrap().unwrap();
+    let head = json_at(&world, HEAD);
+    assert_eq!(head["live"]["record"], json!(digest));
+    // It is found again, on that machine and on another.
+    for machine in [&other, &Machine::new("another")] {
+        world.environment(machine).history(None).await.unwrap();
+        let again = world.deploy(machine, &second).await.unwrap();
+        assert!(!again.changed);
+    }
+}

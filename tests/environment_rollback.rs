@@ -57,7 +57,7 @@ async fn a_rollback_asks_the_registry_once_and_writes_nothing_there() {
     let log = world.calls.log();
     let asked: Vec<_> = log.iter().filter(|c| c.what.contains("manifest")).collect();
     assert_eq!(asked.len(), 1);
-    assert_eq!(asked[0].what, "HEAD manifest forebay-dev-2");
+    assert_eq!(asked[0].what, "HEAD manifest forebay-hello_dev-2");
     assert!(!log.iter().any(|call| call.what.contains("/objects/")));
 }
 
@@ -109,14 +109,14 @@ async fn any_machine_can_roll_back() {
 async fn an_image_that_lost_its_tag_gets_a_new_one() {
     let (world, machine) = (World::new(), Machine::new("anna"));
     three_generations(&world, &machine).await;
-    world.registry.untag("forebay-dev-2");
+    world.registry.untag("forebay-hello_dev-2");
     world.rollback(&machine, None).await.unwrap();
     assert_eq!(
-        world.registry.tagged("forebay-dev-4"),
+        world.registry.tagged("forebay-hello_dev-4"),
         Some(image_digest("two"))
     );
     let record = &world.environment(&machine).history(None).await.unwrap()[0];
-    assert_eq!(record.images[0].retention_tag, "forebay-dev-4");
+    assert_eq!(record.images[0].retention_tag, "forebay-hello_dev-4");
 }
 
 #[tokio::test]
@@ -175,13 +175,72 @@ async fn a_rollback_to_several_images_keeps_all_of_them() {
         .deploy(&machine, &wish("1.2", "three", &[("daily", "x")]))
         .await
         .unwrap();
-    for tag in ["forebay-dev-1", "forebay-dev-2"] {
+    for tag in ["forebay-hello_dev-1", "forebay-hello_dev-2"] {
         world.registry.untag(tag);
     }
     world.rollback(&machine, None).await.unwrap();
     assert_eq!(world.dags(), files);
-    let tagged = ["forebay-dev-4", "forebay-dev-4-1"].map(|tag| world.registry.tagged(tag));
+    let tagged =
+        ["forebay-hello_dev-4", "forebay-hello_dev-4.1"].map(|tag| world.registry.tagged(tag));
     for name in ["one", "two"] {
         assert!(tagged.contains(&Some(image_digest(name))), "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_rollback_puts_the_versions_tag_back_where_files_name_their_image_by_it() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let set = |image| wish("1.0", image, &[("daily", "a")]).by_tag();
+    world.deploy(&machine, &set("one")).await.unwrap();
+    assert!(world.deploy(&machine, &set("two")).await.unwrap().changed);
+    assert_eq!(world.registry.tagged("1.0"), Some(image_digest("two")));
+    let other = Machine::new("a machine that has seen nothing");
+    let applied = world.rollback(&other, None).await.unwrap();
+    assert_eq!(world.registry.tagged("1.0"), Some(image_digest("one")));
+    let history = world.environment(&machine).history(None).await.unwrap();
+    let images = history.iter().map(|record| {
+        let dag = record.dags.values().next().unwrap();
+        assert_eq!(dag.image_tag.as_deref(), Some("1.0"));
+        dag.image
+    });
+    let images: Vec<_> = images.collect();
+    assert_eq!(images, ["one", "two", "one"].map(image_digest));
+    assert_eq!(applied.rollback_of, Some(1));
+    // And forth again.
+    world.rollback(&machine, Some(2)).await.unwrap();
+    assert_eq!(world.registry.tagged("1.0"), Some(image_digest("two")));
+}
+
+#[tokio::test]
+async fn a_moved_tag_moves_what_the_files_run() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let set = |image| wish("1.0", image, &[("daily", "a")]).by_tag();
+    world.deploy(&machine, &set("one")).await.unwrap();
+    let image_alone = set("two").scope(Scope::ImageAlone);
+    world.deploy(&machine, &image_alone).await.unwrap();
+    let history = world.environment(&machine).history(None).await.unwrap();
+    let dag = history[0].dags.values().next().unwrap();
+    assert_eq!(dag.image, image_digest("two"));
+    assert!(!world.deploy(&machine, &set("two")).await.unwrap().changed);
+    world.rollback(&machine, None).await.unwrap();
+    assert_eq!(world.registry.tagged("1.0"), Some(image_digest("one")));
+}
+
+#[tokio::test]
+async fn an_image_in_another_repository_is_not_proven_here() {
+    let (mut world, machine) = (World::new(), Machine::new("anna"));
+    three_generations(&world, &machine).await;
+    let calls = std::sync::Arc::clone(&world.calls);
+    let moved = fake_registry::FakeRegistry::of("registry.test/new", calls);
+    world.registry = std::sync::Arc::new(moved);
+    match world.rollback(&machine, None).await.unwrap_err() {
+        EnvironmentError::RollbackUnavailable { missing, .. } => {
+            assert_eq!(missing.len(), 1);
+            let option = "--docker-repository registry.test/hello";
+            assert!(missing[0].contains(option), "{}", missing[0]);
+            assert!(missing[0].contains("registry.test/new"), "{}", missing[0]);
+        }
+        other => panic!("{other}"),
+    }
+    assert!(world.calls.writes().is_empty());
 }

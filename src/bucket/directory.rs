@@ -18,8 +18,9 @@ use super::{
 /// A directory whose files are the objects; it is created by the first write.
 ///
 /// Writers exclude each other by a lock on `.forebay-lock` in the directory's
-/// root; a file appears complete, by a rename of `.forebay-write` beside it.
-/// Both names are hidden from listings. The "server's clock" is this machine's.
+/// root; a file appears complete, by a rename of `.forebay-write` in its own
+/// folder, which may be a mount or a link to another file system. Both names
+/// are hidden from listings. The "server's clock" is this machine's.
 ///
 /// A file's generation is a digest of its inode, modification time and
 /// content, so that a rewrite is seen even within one tick of the clock
@@ -62,7 +63,7 @@ impl DirectoryBucket {
 
     /// Held while an object is checked and changed; released when dropped.
     fn lock(&self) -> Result<File, BucketError> {
-        fs::create_dir_all(&self.root).map_err(during("creating", &self.root))?;
+        create_folder(&self.root)?;
         let path = self.root.join(LOCK);
         let file = File::options()
             .create(true)
@@ -103,7 +104,8 @@ impl DirectoryBucket {
             };
             let key = relative.to_string_lossy();
             if entry.file_type().is_dir()
-                || matches!(key.as_ref(), LOCK | STAGED)
+                || key == LOCK
+                || entry.file_name() == STAGED
                 || !key.starts_with(prefix)
             {
                 continue;
@@ -137,8 +139,8 @@ impl DirectoryBucket {
             return Err(self.condition_failed(key));
         }
         let folder = path.parent().unwrap_or(&self.root);
-        fs::create_dir_all(folder).map_err(during("creating", folder))?;
-        let staged = self.root.join(STAGED);
+        create_folder(folder)?;
+        let staged = folder.join(STAGED);
         // The lock is ours: what lies there is left of a writer that died.
         match fs::remove_file(&staged) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -183,6 +185,25 @@ impl DirectoryBucket {
 fn during(action: &str, path: &Path) -> impl FnOnce(io::Error) -> BucketError {
     let action = format!("{action} {}", path.display());
     move |source| BucketError::Io { action, source }
+}
+
+/// Creates a folder with its parents, each durably.
+fn create_folder(folder: &Path) -> Result<(), BucketError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    create_folder(parent)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !folder.is_dir() => {
+            Err(during("creating", folder)(error))
+        }
+        // Somebody else may have been faster, and not have synced it yet.
+        _ => sync_folder(parent),
+    }
 }
 
 fn sync_folder(folder: &Path) -> Result<(), BucketError> {

@@ -5,7 +5,7 @@ use crate::bucket::BucketError;
 use crate::build::BuildError;
 use crate::credentials::CredentialError;
 use crate::dags::RenderError;
-use crate::environment::EnvironmentError;
+use crate::environment::{Drifted, EnvironmentError};
 use crate::http::{HttpClientError, SendError};
 use crate::image::ImageError;
 use crate::project::{ConfigError, ProjectError, ReleaseError, VersionError};
@@ -374,9 +374,7 @@ impl From<EnvironmentError> for CommandError {
         let mut failure = Self::from_error(exit, &error);
         match &error {
             EnvironmentError::Drift { objects } => {
-                for object in objects {
-                    failure = failure.why(DriftDocument::from(object).to_string());
-                }
+                failure = drifted(failure, objects);
                 failure.next(
                     "look with `forebay status`; --restore-drift puts back what was recorded",
                 )
@@ -401,9 +399,18 @@ impl From<EnvironmentError> for CommandError {
             EnvironmentError::ImageMissing { .. } => {
                 failure.next("deploy the image first: `forebay deploy-image`")
             }
-            EnvironmentError::Interrupted { .. } => failure.next(
+            EnvironmentError::Interrupted { source, .. } => match source.as_ref() {
+                EnvironmentError::Drift { objects } => drifted(failure, objects).next(
+                    "`forebay resume` or `forebay abort` with --restore-drift writes over these files and ends what was begun",
+                ),
+                EnvironmentError::ForeignKeys { .. } => failure.next(
+                    "remove or rename those files, then run `forebay resume`; or take back what was begun with `forebay abort`, and --restore-drift if our own files were changed too",
+                ),
+                EnvironmentError::ImageElsewhere { .. } => failure
+                    .next("run `forebay resume` with that repository, or `forebay abort`"),
+                _ => failure.next(
                 "run `forebay deploy` again: it finishes what was begun, once the lease has run out, and goes on",
-            ),
+            )},
             EnvironmentError::NoRollbackTarget { usable, .. }
             | EnvironmentError::RollbackUnavailable { usable, .. } => {
                 failure.next(usable_generations(usable))
@@ -414,6 +421,12 @@ impl From<EnvironmentError> for CommandError {
             _ => failure.next("look with `forebay status`, then run the command again"),
         }
     }
+}
+
+fn drifted(failure: CommandError, objects: &[Drifted]) -> CommandError {
+    objects.iter().fold(failure, |failure, object| {
+        failure.why(DriftDocument::from(object).to_string())
+    })
 }
 
 fn environment_exit(error: &EnvironmentError) -> Exit {
@@ -446,5 +459,40 @@ fn usable_generations(usable: &[u64]) -> String {
                 .join(", "),
             usable[0]
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::environment::DriftKind;
+
+    #[test]
+    fn an_interrupted_deploy_names_the_files_that_bar_its_way() {
+        let drift = EnvironmentError::Drift {
+            objects: vec![Drifted {
+                key: "dags/daily.py".parse().unwrap(),
+                change: DriftKind::Changed,
+            }],
+        };
+        let foreign = EnvironmentError::ForeignKeys {
+            keys: vec!["dags/daily.py".to_owned()],
+        };
+        for source in [drift, foreign] {
+            let failure = CommandError::from(EnvironmentError::Interrupted {
+                generation: 2,
+                source: Box::new(source),
+            });
+            let text = failure.render(false);
+            assert!(text.contains("dags/daily.py"), "{text}");
+            assert!(text.contains("--restore-drift"), "{text}");
+            assert_eq!(failure.exit(), Exit::Interrupted);
+        }
+        for command in ["resume", "abort"] {
+            let arguments = ["forebay", command, "--restore-drift"];
+            assert!(super::super::Arguments::try_parse_from(arguments).is_ok());
+        }
     }
 }

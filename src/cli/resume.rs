@@ -21,6 +21,10 @@ pub(super) struct Arguments {
     bucket: BucketArguments,
     #[command(flatten)]
     authentication: AuthenticationArguments,
+
+    /// Write files of ours that somebody changed anew
+    #[arg(long)]
+    restore_drift: bool,
 }
 
 /// What `--json` prints.
@@ -51,7 +55,11 @@ pub(super) fn run(
         &arguments.repository,
         workspace.progress().as_ref(),
     )?;
-    let environment = services.environment(&workspace, &target, Permissions::default())?;
+    let permissions = Permissions {
+        restore_drift: arguments.restore_drift,
+        ..Permissions::default()
+    };
+    let environment = services.environment(&workspace, &target, permissions)?;
     let settled = context.block_on(async {
         Ok(match direction {
             Direction::Forward => environment.resume().await?,

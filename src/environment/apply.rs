@@ -8,7 +8,8 @@
 //! 4. the image's retention tag, which has that number;
 //! 5. HEAD to `applying` (compare-and-swap). Until here nothing can be seen,
 //!    and the loser of two deploys ends here;
-//! 6. `dags/`: new files, then changed ones, then, last, those that leave,
+//! 6. the version's tag, where files name their image by it and it is not on
+//!    that image; then `dags/`: new files, then changed ones, then, last, those that leave,
 //!    each under the precondition that it is still what we saw;
 //! 7. the listing again: everything is as it was to be;
 //! 8. HEAD to committed.
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
 use super::head::{Direction, LiveGeneration, listing_digest};
-use super::key::DAGS_PREFIX;
+use super::key::{DAGS_PREFIX, LAST_GENERATION};
 use super::lease::Lease;
 use super::plan::{Draft, Plan};
 use super::record::{GenerationRecord, RecordReference, RecordedDag, RecordedImage};
@@ -151,7 +152,11 @@ impl Environment {
         draft: &Draft,
     ) -> Result<(GenerationRecord, RecordReference), EnvironmentError> {
         let parent = live.generation().map(|live| live.reference);
-        let mut number = parent.map_or(1, |parent| parent.generation + 1);
+        let next = |number: u64| match number {
+            ..LAST_GENERATION => Ok(number + 1),
+            last => Err(EnvironmentError::NumbersTaken { last }),
+        };
+        let mut number = next(parent.map_or(0, |parent| parent.generation))?;
         for _ in 0..CLAIMS {
             let record = self.record(draft, number, parent)?;
             let bytes = Bytes::from(record.to_bytes()?);
@@ -169,7 +174,7 @@ impl Environment {
                     return Ok((record, reference));
                 }
                 Err(BucketError::ConditionFailed { .. }) => {
-                    number = number.max(self.highest_number().await?) + 1;
+                    number = next(number.max(self.highest_number().await?))?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -186,7 +191,7 @@ impl Environment {
         let listing = self.bucket.list(folder).await?;
         let numbers = listing.objects.iter().filter_map(|object| {
             let name = object.key.strip_prefix(folder)?.strip_suffix(".json")?;
-            name.parse::<u64>().ok()
+            name.parse::<u64>().ok().filter(|n| *n <= LAST_GENERATION)
         });
         Ok(numbers.max().unwrap_or_default())
     }
@@ -206,7 +211,7 @@ impl Environment {
             // Only a rollback to several images that have all lost their tags needs more than one.
             retention_tag: match position {
                 0 => tag.to_string(),
-                _ => format!("{tag}-{position}"),
+                _ => format!("{tag}.{position}"),
             },
         });
         let mut images: Vec<_> = new.chain(draft.retained.iter().cloned()).collect();
@@ -238,9 +243,11 @@ impl Environment {
         listing: &Listing,
         applying: RecordReference,
     ) -> Result<(usize, usize), EnvironmentError> {
+        let target = transition.target.zip(lease.target());
         let outcome = match self.change_dags(&mut lease, transition, listing).await {
             Ok((listing, counts)) => {
-                let live = self.live_generation(transition.target, &listing)?;
+                let live =
+                    target.map(|(target, reference)| live_generation(target, reference, &listing));
                 lease.commit(live).await.map(|()| counts)
             }
             // Whoever took the lease from us decides now.
@@ -251,8 +258,8 @@ impl Environment {
             }
         };
         let counts = outcome.map_err(|error| error.interrupts(applying.generation))?;
-        if let Some(target) = transition.target
-            && let Err(error) = self.remember(target).await
+        if let Some((target, reference)) = target
+            && let Err(error) = self.remember(&reference, target).await
         {
             self.progress.report(Event::Warning(format!(
                 "generation {} is live, but this machine could not take note of it: {error}",
@@ -260,25 +267,6 @@ impl Environment {
             )));
         }
         Ok(counts)
-    }
-
-    fn live_generation(
-        &self,
-        target: Option<&GenerationRecord>,
-        listing: &Listing,
-    ) -> Result<Option<LiveGeneration>, EnvironmentError> {
-        let Some(target) = target else {
-            return Ok(None);
-        };
-        Ok(Some(LiveGeneration {
-            reference: RecordReference {
-                generation: target.generation,
-                record: ObjectDigest::of(&target.to_bytes()?),
-            },
-            image: target.image,
-            state: target.state(),
-            listing: listing_digest(listing),
-        }))
     }
 
     /// Steps 6 and 7.
@@ -289,6 +277,10 @@ impl Environment {
         listing: &Listing,
     ) -> Result<(Listing, (usize, usize)), EnvironmentError> {
         let steps = transition.steps(listing, self.options.restore_drift)?;
+        if let Some(target) = transition.target {
+            let tags = self.place_version_tags(target);
+            lease.drive(stream::once(tags)).await?;
+        }
         let counts = (steps.create.len() + steps.replace.len(), steps.delete.len());
         self.progress.report(Event::Started {
             phase: Phase::Upload,
@@ -369,5 +361,20 @@ impl Environment {
                 what: key.to_string(),
             }),
         }
+    }
+}
+
+/// What HEAD is to say. The reference is the one by which the record was found:
+/// written anew it would lack what a newer program has added to it.
+fn live_generation(
+    target: &GenerationRecord,
+    reference: RecordReference,
+    listing: &Listing,
+) -> LiveGeneration {
+    LiveGeneration {
+        reference,
+        image: target.image,
+        state: target.state(),
+        listing: listing_digest(listing),
     }
 }

@@ -68,6 +68,18 @@ pub enum EnvironmentError {
         /// `REPOSITORY@DIGEST`, or `REPOSITORY:TAG`.
         image: String,
     },
+    /// An image was recorded in another repository than the environment has now.
+    #[error(
+        "the image {image} is not in this environment's repository, {current}; name its repository with --docker-repository {repository}"
+    )]
+    ImageElsewhere {
+        /// `REPOSITORY@DIGEST`.
+        image: String,
+        /// Its repository.
+        repository: String,
+        /// The environment's repository.
+        current: String,
+    },
     /// The deploy stopped after it had begun to change the bucket.
     #[error("interrupted while applying generation {generation}")]
     Interrupted {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EnvironmentError;
 use super::key::EnvironmentKey;
-use super::record::{RecordReference, parse_versioned};
+use super::record::{RecordReference, check_number, parse_versioned};
 use crate::bucket::{Listing, nonce};
 use crate::oci::Sha256Digest;
 use crate::project::{EnvironmentName, ProjectName};
@@ -114,6 +114,11 @@ impl Head {
                 key: place.to_owned(),
                 problem: "it belongs to another project or environment".to_owned(),
             });
+        }
+        let live = head.live.as_ref().map(|live| live.reference);
+        let applying = head.applying.as_ref().map(|intent| intent.reference);
+        for reference in [live, applying].into_iter().flatten() {
+            check_number(reference.generation, place)?;
         }
         Ok(head)
     }

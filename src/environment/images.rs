@@ -1,9 +1,12 @@
-//! The registry's part of an apply: steps 1 and 4 of its order.
+//! The registry's part of an apply: steps 1, 4 and 6 of its order.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::{Draft, ImageSource};
-use super::record::GenerationRecord;
+use super::record::{GenerationRecord, RecordedImage};
 use super::{Environment, EnvironmentError, Live};
 use crate::oci::Sha256Digest;
+use crate::progress::Event;
 use crate::registry::{FetchedManifest, ImageToPush, ManifestName, PushReport, push};
 
 impl Environment {
@@ -46,6 +49,61 @@ impl Environment {
 
     pub(super) fn image_missing(&self, digest: &Sha256Digest) -> EnvironmentError {
         EnvironmentError::image_missing(&self.registry.repository().to_string(), digest)
+    }
+
+    /// Step 6, for files that name their image by the version's tag: another
+    /// deploy of that version, or one that lost or died, may have moved the tag.
+    /// No request where all files name digests.
+    pub(super) async fn place_version_tags(
+        &self,
+        target: &GenerationRecord,
+    ) -> Result<(), EnvironmentError> {
+        let here = self.registry.repository().to_string();
+        let images = target.images.iter();
+        let images: BTreeSet<_> = images
+            .filter(|image| image.repository == here)
+            .map(|image| image.digest)
+            .collect();
+        let dags = target.dags.values();
+        let tags: BTreeMap<_, _> = dags
+            .filter(|dag| images.contains(&dag.image))
+            .filter_map(|dag| Some((dag.image_tag.as_ref()?, dag.image)))
+            .collect();
+        for (tag, digest) in tags {
+            let name = ManifestName::Tag(tag.parse()?);
+            let tagged = self.registry.manifest_descriptor(&name).await?;
+            if tagged.is_some_and(|descriptor| descriptor.digest == digest) {
+                continue;
+            }
+            match self
+                .registry
+                .manifest(&ManifestName::Digest(digest))
+                .await?
+            {
+                Some(manifest) => {
+                    let media_type = &manifest.descriptor.media_type;
+                    self.registry
+                        .put_manifest(&name, media_type, manifest.bytes)
+                        .await?;
+                }
+                // Only on the way back from a deploy, which must not end for that.
+                None => self.progress.report(Event::Warning(format!(
+                    "the tag {tag} cannot be put back: {}",
+                    self.image_missing(&digest)
+                ))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Why an image cannot be looked for: it is in another repository than the environment's.
+    pub(super) fn elsewhere(&self, image: &RecordedImage) -> Option<EnvironmentError> {
+        let current = self.registry.repository().to_string();
+        (image.repository != current).then(|| EnvironmentError::ImageElsewhere {
+            image: format!("{}@{}", image.repository, image.digest),
+            repository: image.repository.clone(),
+            current,
+        })
     }
 
     /// Step 4.

@@ -12,6 +12,7 @@ use futures_util::{Stream, TryStreamExt as _};
 use tokio::time::Instant;
 
 use super::head::{Direction, Head, Intent, LiveGeneration};
+use super::observe::SeenHead;
 use super::record::RecordReference;
 use super::{Environment, EnvironmentError};
 use crate::bucket::{BucketError, StorageGeneration, WriteCondition};
@@ -59,6 +60,14 @@ impl<'e> Lease<'e> {
             head,
             renewed: started,
         })
+    }
+
+    /// The generation that is live once this is committed.
+    pub(super) fn target(&self) -> Option<RecordReference> {
+        match self.intent.direction {
+            Direction::Forward => Some(self.intent.reference),
+            Direction::Back => self.live.as_ref().map(|live| live.reference),
+        }
     }
 
     fn length(&self) -> Duration {
@@ -179,15 +188,20 @@ impl Environment {
 
     /// Who changed HEAD before us.
     async fn lost(&self) -> Result<EnvironmentError, EnvironmentError> {
-        Ok(match self.read_head().await? {
-            Some(seen) => EnvironmentError::Lost {
-                winner: seen.head.written_by.clone(),
-                state: seen.head.describe(),
-            },
-            None => EnvironmentError::Lost {
-                winner: "somebody".to_owned(),
-                state: "its HEAD.json was deleted".to_owned(),
-            },
-        })
+        Ok(lost_against(self.read_head().await?))
+    }
+}
+
+/// HEAD is not what we saw, but this.
+pub(super) fn lost_against(now: Option<SeenHead>) -> EnvironmentError {
+    match now {
+        Some(seen) => EnvironmentError::Lost {
+            state: seen.head.describe(),
+            winner: seen.head.written_by,
+        },
+        None => EnvironmentError::Lost {
+            winner: "somebody".to_owned(),
+            state: "its HEAD.json was deleted".to_owned(),
+        },
     }
 }

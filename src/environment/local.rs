@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use forebay_store::{ObjectDigest, Realisation, Recipe, RecipeKey, RootName, Store, StoreError};
 
-use super::{EnvironmentError, EnvironmentKey};
+use super::{EnvironmentError, EnvironmentKey, RecordReference};
 use crate::bucket::BucketLocation;
 
 const RECORD: &str = "record";
@@ -82,13 +82,16 @@ impl Local {
         &self,
         environment: &EnvironmentKey,
         bucket: &BucketLocation,
-        generation: u64,
-        record: Bytes,
+        reference: &RecordReference,
         objects: Vec<ObjectDigest>,
     ) -> Result<(), EnvironmentError> {
         let environment = environment.clone();
         let bucket = bucket.clone();
+        let RecordReference { generation, record } = *reference;
         self.run(move |store| {
+            if store.info(&record)?.is_none() {
+                return Ok(());
+            }
             // Only what is here can be protected; the bucket has the rest.
             let mut kept = Vec::new();
             for object in objects {
@@ -97,13 +100,12 @@ impl Local {
                 }
             }
             let mut batch = store.begin()?;
-            let digest = batch.put(&record)?.digest;
-            kept.push(digest);
+            kept.push(record);
             if let Ok(root) = format!("generation/{environment}/{generation}").parse::<RootName>() {
                 batch.set_root(&root, &kept)?;
             }
             let seen = Realisation {
-                outputs: [(RECORD.to_owned(), digest)].into(),
+                outputs: [(RECORD.to_owned(), record)].into(),
             };
             batch.realise(&last_seen_key(&environment, &bucket)?, &seen)?;
             batch.commit()

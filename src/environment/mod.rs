@@ -43,6 +43,7 @@ pub use status::{State, Status};
 use self::local::Local;
 use crate::bucket::Bucket;
 use crate::clock::Clock;
+use crate::http::tidy;
 use crate::progress::Progress;
 use crate::registry::Registry;
 use forebay_store::Store;
@@ -75,6 +76,9 @@ impl Options {
     }
 }
 
+/// In characters.
+const LONGEST_HOLDER: usize = 200;
+
 /// One environment of one project, with the places it lives in.
 pub struct Environment {
     key: EnvironmentKey,
@@ -97,6 +101,11 @@ impl Environment {
         progress: Arc<dyn Progress>,
         options: Options,
     ) -> Self {
+        // Records with control characters are refused, so none is written either.
+        let options = Options {
+            holder: tidy(&options.holder, LONGEST_HOLDER),
+            ..options
+        };
         Self {
             key,
             bucket,

@@ -174,7 +174,7 @@ impl Environment {
             (None, None) => Ok(None),
             (None, Some(generation)) => {
                 let record = self.load(&generation.reference).await?;
-                self.remember(&record).await?;
+                self.remember(&generation.reference, &record).await?;
                 Ok(Some(record))
             }
         }
@@ -217,13 +217,16 @@ impl Environment {
         Ok(Arc::new(record))
     }
 
-    /// Lets this machine know what is live.
-    pub(super) async fn remember(&self, record: &GenerationRecord) -> Result<(), EnvironmentError> {
-        let bytes = record.to_bytes()?.into();
+    /// Lets this machine know what is live: a record that it has made or [loaded](Self::load).
+    pub(super) async fn remember(
+        &self,
+        reference: &RecordReference,
+        record: &GenerationRecord,
+    ) -> Result<(), EnvironmentError> {
         let objects = record.dags.values().map(|dag| dag.object).collect();
         let location = self.bucket.location();
         self.local
-            .remember(&self.key, location, record.generation, bytes, objects)
+            .remember(&self.key, location, reference, objects)
             .await
     }
 }

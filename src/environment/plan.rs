@@ -9,13 +9,14 @@ use bytes::Bytes;
 use super::drift::{Drifted, by_key, drift};
 use super::head::listing_digest;
 use super::key::DAGS_PREFIX;
+use super::lease::lost_against;
 use super::record::{
     Action, GenerationRecord, RecordedCommit, RecordedDag, RecordedImage, may_own, state_digest,
 };
 use super::{Environment, EnvironmentError, Live, Options};
 use crate::bucket::{Checksums, Listing, ObjectKey};
 use crate::dags::DagFile;
-use crate::oci::{Sha256Digest, Tag};
+use crate::oci::{Repository, Sha256Digest, Tag};
 use crate::project::{Version, WorkflowId};
 use crate::registry::{FetchedManifest, ImageToPush};
 use forebay_store::ObjectDigest;
@@ -191,7 +192,14 @@ impl Environment {
             });
         }
         let base = self.live_record(&live).await?;
-        let (draft, summary) = compare(base.as_deref(), &live, desired, &self.options)?;
+        let compared = compare(
+            base.as_deref(),
+            &live,
+            desired,
+            self.registry.repository(),
+            &self.options,
+        );
+        let (draft, summary) = self.unless_lost(&live, compared).await?;
         if let (Some(draft), Some(base)) = (&draft, base.as_deref())
             && !self.options.allow_older
         {
@@ -208,6 +216,25 @@ impl Environment {
     /// Whether HEAD and the listing alone say that nothing would change.
     pub fn is_unchanged(&self, live: &Live, desired: &Desired) -> bool {
         unchanged_by_head(live, desired).is_some()
+    }
+
+    /// HEAD and the listing are read at the same time, so that what somebody has
+    /// deployed in between looks like drift: HEAD tells the two apart.
+    pub(super) async fn unless_lost<T>(
+        &self,
+        live: &Live,
+        result: Result<T, EnvironmentError>,
+    ) -> Result<T, EnvironmentError> {
+        let Err(EnvironmentError::Drift { .. } | EnvironmentError::ForeignKeys { .. }) = &result
+        else {
+            return result;
+        };
+        let now = self.read_head().await?;
+        let seen = live.seen.as_ref().map(|seen| seen.generation);
+        if now.as_ref().map(|now| now.generation) == seen {
+            return result;
+        }
+        Err(lost_against(now))
     }
 
     pub(super) fn refuse_unsettled(&self, live: &Live) -> Result<(), EnvironmentError> {
@@ -238,7 +265,8 @@ fn unchanged_by_head(live: &Live, desired: &Desired) -> Option<PlanSummary> {
     let image = desired.image();
     let state = state_digest(
         &image,
-        dags.iter().map(|dag| (&dag.workflow, &dag.identity)),
+        dags.iter()
+            .map(|dag| (&dag.workflow, &dag.identity, &image)),
     );
     let unchanged = generation.state == state
         && generation.listing == listing_digest(&live.listing)
@@ -274,9 +302,11 @@ fn compare(
     base: Option<&GenerationRecord>,
     live: &Live,
     desired: Desired,
+    repository: &Repository,
     options: &Options,
 ) -> Result<(Option<Draft>, PlanSummary), EnvironmentError> {
     let image = desired.image();
+    let tag: Tag = desired.version.image_tag().parse()?;
     let of_base = |workflow: &WorkflowId| {
         let mut dags = base.into_iter().flat_map(|base| &base.dags);
         dags.find(|(_, dag)| dag.workflow == *workflow)
@@ -285,7 +315,10 @@ fn compare(
     let mut bytes = BTreeMap::new();
     for wanted in desired.dags() {
         let (key, dag) = match of_base(&wanted.workflow) {
-            Some((key, dag)) if dag.identity == wanted.identity => (key.clone(), dag.clone()),
+            // An identity knows the image only where the file names its digest.
+            Some((key, dag)) if dag.identity == wanted.identity && dag.image == image => {
+                (key.clone(), dag.clone())
+            }
             _ => {
                 let key = format!("{DAGS_PREFIX}{}", wanted.file_name).parse()?;
                 let object = ObjectDigest::of(&wanted.bytes);
@@ -294,6 +327,8 @@ fn compare(
                     workflow: wanted.workflow.clone(),
                     identity: wanted.identity,
                     image,
+                    image_tag: is_named_by_tag(&wanted.bytes, repository, &tag, &image)
+                        .then(|| tag.to_string()),
                     object,
                     start: wanted.start,
                     checksums: Checksums::of(&wanted.bytes),
@@ -307,6 +342,7 @@ fn compare(
         dags.insert(key, dag);
     }
     if let (DesiredDags::Only(only), Some(base)) = (&desired.dags, base) {
+        let pushes = matches!(desired.image, DesiredImage::Push(_));
         let chosen: BTreeSet<_> = only.iter().map(|dag| &dag.workflow).collect();
         for (key, dag) in &base.dags {
             if chosen.contains(&dag.workflow) {
@@ -315,7 +351,15 @@ fn compare(
             if dags.contains_key(key) {
                 return Err(EnvironmentError::DuplicateKey { key: key.clone() });
             }
-            dags.insert(key.clone(), dag.clone());
+            let mut dag = dag.clone();
+            // The push moves that tag, and with it what the file runs.
+            if dag.image_tag.as_deref() == Some(tag.as_str())
+                && pushes
+                && is_from(base, &dag, repository)
+            {
+                dag.image = image;
+            }
+            dags.insert(key.clone(), dag);
         }
     }
     // An image that the registry has lost is pushed, and tagged, as a new one.
@@ -329,9 +373,7 @@ fn compare(
         image,
         retained,
         source: match desired.image {
-            DesiredImage::Push(image) => {
-                ImageSource::Push(image, desired.version.image_tag().parse()?)
-            }
+            DesiredImage::Push(image) => ImageSource::Push(image, tag),
             DesiredImage::Existing(_) => ImageSource::Existing,
         },
         version: desired.version,
@@ -342,6 +384,24 @@ fn compare(
     let same = base.is_some_and(|base| base.image == image && base.dags == draft.dags);
     let unchanged = same && summary.restored.is_empty() && !lost;
     Ok(((!unchanged).then_some(draft), summary))
+}
+
+/// Whether a DAG file runs what the version's tag names. Beside a digest the tag is only a comment.
+fn is_named_by_tag(file: &[u8], repository: &Repository, tag: &Tag, image: &Sha256Digest) -> bool {
+    let file = String::from_utf8_lossy(file);
+    let name = repository.with_tag(tag);
+    let goes_on = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    !file.contains(&repository.with_digest(image))
+        && file
+            .split(&name)
+            .skip(1)
+            .any(|rest| !rest.starts_with(goes_on))
+}
+
+/// Whether a DAG's image was recorded in that repository.
+fn is_from(base: &GenerationRecord, dag: &RecordedDag, repository: &Repository) -> bool {
+    let mut images = base.images.iter();
+    images.any(|image| image.digest == dag.image && image.repository == repository.to_string())
 }
 
 /// The images of the live generation that are still needed, with the tags that they have.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::EnvironmentError;
-use super::key::{DAGS_PREFIX, EnvironmentKey, MONITORING_KEY};
+use super::key::{DAGS_PREFIX, EnvironmentKey, LAST_GENERATION, MONITORING_KEY};
 use crate::bucket::{Checksums, ObjectKey};
 use crate::dags::{LiveStarts, WorkflowStart};
 use crate::oci::{Sha256Digest, Tag};
@@ -114,6 +114,11 @@ pub struct RecordedDag {
     pub identity: ObjectDigest,
     /// The image that it runs.
     pub image: Sha256Digest,
+    /// The version's tag, if the file names its image by it: then the file runs
+    /// what it was deployed with only as long as the tag is on that image.
+    /// Absent where the file names the digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_tag: Option<String>,
     /// The BLAKE3 of its bytes, which `objects/` keeps.
     pub object: ObjectDigest,
     /// When it lets its workflow start; absent in records of programs that did not note it.
@@ -129,7 +134,21 @@ struct AnySchema {
     schema: u32,
 }
 
-/// Reads `schema` before anything else, so that a newer format is called that.
+/// Whether a text anywhere in a document could steer the terminal that it is shown on.
+fn has_control_characters(value: &serde_json::Value) -> bool {
+    let steers = |text: &str| text.chars().any(char::is_control);
+    match value {
+        serde_json::Value::String(text) => steers(text),
+        serde_json::Value::Array(values) => values.iter().any(has_control_characters),
+        serde_json::Value::Object(members) => members
+            .iter()
+            .any(|(name, value)| steers(name) || has_control_characters(value)),
+        _ => false,
+    }
+}
+
+/// Reads `schema` before anything else, so that a newer format is called that;
+/// then refuses control characters, since names and messages are shown to people.
 pub(super) fn parse_versioned<T: serde::de::DeserializeOwned>(
     key: &str,
     bytes: &[u8],
@@ -147,7 +166,24 @@ pub(super) fn parse_versioned<T: serde::de::DeserializeOwned>(
             known,
         });
     }
+    if has_control_characters(&serde_json::from_slice(bytes).map_err(malformed)?) {
+        return Err(EnvironmentError::Malformed {
+            key: key.to_owned(),
+            problem: "a text in it has control characters".to_owned(),
+        });
+    }
     serde_json::from_slice(bytes).map_err(malformed)
+}
+
+/// Refuses numbers that no key has, so that there always is a next one to count to.
+pub(super) fn check_number(number: u64, place: &str) -> Result<(), EnvironmentError> {
+    if (1..=LAST_GENERATION).contains(&number) {
+        return Ok(());
+    }
+    Err(EnvironmentError::Malformed {
+        key: place.to_owned(),
+        problem: format!("{number} is not the number of a generation"),
+    })
 }
 
 impl GenerationRecord {
@@ -174,6 +210,7 @@ impl GenerationRecord {
         place: &str,
     ) -> Result<Self, EnvironmentError> {
         let record: Self = parse_versioned(place, bytes, Self::SCHEMA)?;
+        check_number(record.generation, place)?;
         let older = |other: u64| other < record.generation;
         let problem = if (&record.project, &record.environment)
             != (&environment.project, &environment.environment)
@@ -183,6 +220,8 @@ impl GenerationRecord {
             format!("{key} can be nobody's DAG")
         } else if record.needed_images() != record.images.iter().map(|i| i.digest).collect() {
             "its list of images is not the one that its DAGs need".to_owned()
+        } else if let Some(tag) = record.unusable_tag() {
+            format!("{tag:?} is not a tag")
         } else if !record.parent.is_none_or(|parent| older(parent.generation))
             || !record.rollback_of.is_none_or(older)
         {
@@ -202,6 +241,15 @@ impl GenerationRecord {
         of_dags.chain([self.image]).collect()
     }
 
+    fn unusable_tag(&self) -> Option<&str> {
+        let of_images = self.images.iter().map(|image| image.retention_tag.as_str());
+        let of_dags = self.dags.values();
+        let of_dags = of_dags.filter_map(|dag| dag.image_tag.as_deref());
+        of_images
+            .chain(of_dags)
+            .find(|tag| tag.parse::<Tag>().is_err())
+    }
+
     /// When the live workflows start, as far as it was recorded.
     pub fn starts(&self) -> LiveStarts {
         let starts = self.dags.values();
@@ -215,7 +263,9 @@ impl GenerationRecord {
     pub fn state(&self) -> ObjectDigest {
         state_digest(
             &self.image,
-            self.dags.values().map(|dag| (&dag.workflow, &dag.identity)),
+            self.dags
+                .values()
+                .map(|dag| (&dag.workflow, &dag.identity, &dag.image)),
         )
     }
 }
@@ -232,18 +282,24 @@ pub(super) fn may_own(key: &ObjectKey) -> bool {
 }
 
 /// The BLAKE3 of the image's digest and of every workflow's id and identity,
-/// sorted by id: each as 32 raw bytes, the id ended by a zero byte.
+/// sorted by id: each digest as 32 raw bytes, the id ended by a zero byte. After
+/// the identity of a workflow that runs another image come a zero byte, which
+/// starts no id, and that image's digest.
 pub(super) fn state_digest<'a>(
     image: &Sha256Digest,
-    dags: impl Iterator<Item = (&'a WorkflowId, &'a ObjectDigest)>,
+    dags: impl Iterator<Item = (&'a WorkflowId, &'a ObjectDigest, &'a Sha256Digest)>,
 ) -> ObjectDigest {
     let mut dags: Vec<_> = dags.collect();
     dags.sort();
     let mut bytes = image.as_bytes().to_vec();
-    for (workflow, identity) in dags {
+    for (workflow, identity, runs) in dags {
         bytes.extend_from_slice(workflow.as_str().as_bytes());
         bytes.push(0);
         bytes.extend_from_slice(identity.as_bytes());
+        if runs != image {
+            bytes.push(0);
+            bytes.extend_from_slice(runs.as_bytes());
+        }
     }
     ObjectDigest::of(&bytes)
 }

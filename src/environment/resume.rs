@@ -147,7 +147,8 @@ impl Environment {
         }
         let transition = transition(direction);
         // What cannot be done is found out before anybody else's intent is taken over.
-        transition.steps(&live.listing, self.options.restore_drift)?;
+        let steps = transition.steps(&live.listing, self.options.restore_drift);
+        self.unless_lost(live, steps).await?;
         let taken = self.intent(intent.reference, direction);
         let seen = live.seen.as_ref().map(|seen| seen.generation);
         let lease = Lease::take(self, seen, live.generation().cloned(), taken).await?;
@@ -163,12 +164,23 @@ impl Environment {
         next: &Arc<GenerationRecord>,
         transition: &Transition<'_>,
     ) -> Result<Option<EnvironmentError>, EnvironmentError> {
-        match transition.steps(&live.listing, self.options.restore_drift) {
+        let steps = transition.steps(&live.listing, self.options.restore_drift);
+        match self.unless_lost(live, steps).await {
             Ok(_) => {}
             Err(error @ EnvironmentError::ForeignKeys { .. }) => return Ok(Some(error)),
             Err(error) => return Err(error),
         }
         for image in &next.images {
+            if let Some(elsewhere) = self.elsewhere(image) {
+                // What is live needs it too, wherever it is.
+                if transition
+                    .base
+                    .is_some_and(|base| base.images.contains(image))
+                {
+                    continue;
+                }
+                return Ok(Some(elsewhere));
+            }
             if !self.has_image(&image.digest).await? {
                 return Ok(Some(self.image_missing(&image.digest)));
             }

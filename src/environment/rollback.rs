@@ -59,7 +59,8 @@ impl Environment {
         }
         let draft = draft(&found, proof.untagged);
         let base_record = base.as_deref();
-        let summary = summarise(base_record, &live.listing, &draft, &self.options)?;
+        let summary = summarise(base_record, &live.listing, &draft, &self.options);
+        let summary = self.unless_lost(&live, summary).await?;
         let same =
             base_record.is_some_and(|base| base.image == found.image && base.dags == found.dags);
         let unchanged = same && summary.restored.is_empty();
@@ -113,6 +114,10 @@ impl Environment {
     ) -> Result<Proof, EnvironmentError> {
         let mut proof = Proof::default();
         for image in &record.images {
+            if let Some(elsewhere) = self.elsewhere(image) {
+                proof.missing.push(elsewhere.to_string());
+                continue;
+            }
             let tag = ManifestName::Tag(image.tag()?);
             let tagged = self.registry.manifest_descriptor(&tag).await?;
             if tagged.is_some_and(|descriptor| descriptor.digest == image.digest) {

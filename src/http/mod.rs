@@ -3,9 +3,11 @@
 mod client;
 mod retry;
 mod send;
+mod text;
 mod tls;
 
 pub use client::{ClientCertificate, HttpClient, HttpClientError, HttpOptions, TlsVerification};
 pub use retry::{RetryPolicy, is_transient_error, is_transient_status, retry_after};
 pub use send::{SendError, read_body};
+pub use text::tidy;
 pub use tls::TlsProblem;

@@ -37,8 +37,7 @@ pub(crate) struct FakeBucket {
 /// After the first call that starts with `after`, somebody else writes.
 struct Sabotage {
     after: String,
-    key: String,
-    bytes: Bytes,
+    writes: BTreeMap<String, Bytes>,
 }
 
 impl FakeBucket {
@@ -58,10 +57,15 @@ impl FakeBucket {
 
     /// Lets somebody else write right after the first call that starts with `after`.
     pub(crate) fn sabotage(&self, after: &str, key: &str, bytes: &[u8]) {
+        let writes = [(key.to_owned(), Bytes::copy_from_slice(bytes))];
+        self.sabotage_all(after, writes.into());
+    }
+
+    /// The same with many objects.
+    pub(crate) fn sabotage_all(&self, after: &str, writes: BTreeMap<String, Bytes>) {
         *self.sabotage.lock().unwrap() = Some(Sabotage {
             after: after.to_owned(),
-            key: key.to_owned(),
-            bytes: Bytes::copy_from_slice(bytes),
+            writes,
         });
     }
 
@@ -104,7 +108,9 @@ impl FakeBucket {
     fn suffer_sabotage(&self, what: &str) {
         let mut planned = self.sabotage.lock().unwrap();
         if let Some(act) = planned.take_if(|act| what.starts_with(&act.after)) {
-            self.put(&act.key, &act.bytes);
+            for (key, bytes) in &act.writes {
+                self.put(key, bytes);
+            }
         }
     }
 

@@ -30,8 +30,12 @@ pub(crate) struct FakeRegistry {
 
 impl FakeRegistry {
     pub(crate) fn new(calls: Arc<Calls>) -> Self {
+        Self::of("registry.test/hello", calls)
+    }
+
+    pub(crate) fn of(repository: &str, calls: Arc<Calls>) -> Self {
         Self {
-            repository: "registry.test/hello".parse().unwrap(),
+            repository: repository.parse().unwrap(),
             state: Mutex::default(),
             calls,
         }

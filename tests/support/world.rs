@@ -43,6 +43,8 @@ pub(crate) struct Wish {
     pub(crate) version: &'static str,
     pub(crate) commit: Option<&'static str>,
     pub(crate) scope: Scope,
+    /// Whether the files name the image by the version's tag.
+    pub(crate) by_tag: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -64,6 +66,7 @@ pub(crate) fn wish(
         version,
         commit: None,
         scope: Scope::Everything,
+        by_tag: false,
     }
 }
 
@@ -75,6 +78,11 @@ impl Wish {
     pub(crate) fn commit(self, commit: &'static str) -> Self {
         let commit = Some(commit);
         Self { commit, ..self }
+    }
+
+    pub(crate) fn by_tag(self) -> Self {
+        let by_tag = true;
+        Self { by_tag, ..self }
     }
 
     pub(crate) fn desired(&self) -> Desired {
@@ -101,7 +109,9 @@ impl Wish {
     }
 
     fn dag(&self, workflow: &str, content: &str) -> DagFile {
-        let identity = format!("{workflow} {content} {}", self.image);
+        let image = self.image_name();
+        let (image, _comment) = image.split_once(" # ").unwrap_or((&image, ""));
+        let identity = format!("{workflow} {content} {image}");
         DagFile {
             workflow: workflow.parse().unwrap(),
             identity: ObjectDigest::of(identity.as_bytes()),
@@ -114,9 +124,22 @@ impl Wish {
     fn bytes(&self, workflow: &str, content: &str) -> Bytes {
         let text = format!(
             "# {workflow} {} on {}\n{content}\n",
-            self.version, self.image
+            self.version,
+            self.image_name()
         );
         text.into()
+    }
+
+    fn image_name(&self) -> String {
+        let by_tag = format!("registry.test/hello:{}", self.version);
+        match self.by_tag {
+            true => by_tag,
+            // The tag beside a digest is a comment.
+            false => format!(
+                "registry.test/hello@{} # {by_tag}",
+                image_digest(self.image)
+            ),
+        }
     }
 
     /// `dags/` as this wish alone would make it.

@@ -13,7 +13,7 @@ use url::Url;
 use super::super::BucketError;
 use super::GcsBucket;
 use super::wire::{self, ErrorBody};
-use crate::http::{is_transient_error, is_transient_status, retry_after};
+use crate::http::{is_transient_error, is_transient_status, retry_after, tidy};
 
 /// A request that can be sent as often as needed.
 pub(super) struct Call {
@@ -165,14 +165,15 @@ async fn receive(request: reqwest::RequestBuilder, limit: usize) -> Result<Answe
     })
 }
 
-/// The server's own words, cut short, unless they are a page for browsers.
+/// The server's own words, cut short and cleaned, unless they are a page for browsers.
 fn message(body: &[u8]) -> Option<String> {
     const LONGEST: usize = 300;
     let text = match serde_json::from_slice::<ErrorBody>(body) {
         Ok(body) => body.error.message,
-        Err(_) => std::str::from_utf8(body).ok()?.trim().to_owned(),
+        Err(_) => std::str::from_utf8(body).ok()?.to_owned(),
     };
-    (!text.is_empty() && !text.starts_with('<')).then(|| text.chars().take(LONGEST).collect())
+    let text = tidy(&text, LONGEST);
+    (!text.is_empty() && !text.starts_with('<')).then_some(text)
 }
 
 /// The permission that a 403 names: replacing an object needs `delete` beside `create`.
@@ -186,4 +187,20 @@ fn denied_permission(body: &[u8]) -> Option<&'static str> {
     ]
     .into_iter()
     .find(|permission| text.contains(permission))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn html_and_terminal_codes_are_never_shown() {
+        assert_eq!(message(b" <html>Bad Gateway</html>"), None);
+        assert_eq!(
+            message(b"gone\x1b[31m\nfishing").as_deref(),
+            Some("gone [31m fishing")
+        );
+        let body = br#"{"error":{"code":400,"message":"no\u001b]0;x\u0007 such"}}"#;
+        assert_eq!(message(body).as_deref(), Some("no ]0;x such"));
+    }
 }

@@ -3,6 +3,7 @@
 use http::header::CONTENT_TYPE;
 
 use crate::http::read_body;
+use crate::http::tidy;
 use crate::oci::Sha256Digest;
 
 /// The most of an error body that is read.
@@ -39,7 +40,9 @@ impl Problem {
             let text = String::from_utf8_lossy(body);
             let shown = media_type.starts_with("text/plain") && !text.contains('<');
             return Self {
-                detail: shown.then(|| tidy(&text)).filter(|text| !text.is_empty()),
+                detail: shown
+                    .then(|| tidy(&text, MAX_DETAIL))
+                    .filter(|text| !text.is_empty()),
                 ..Self::default()
             };
         };
@@ -58,7 +61,7 @@ impl Problem {
                 collect_digests(detail, &mut problem.digests);
             }
         }
-        let detail = tidy(&messages.join("; "));
+        let detail = tidy(&messages.join("; "), MAX_DETAIL);
         problem.detail = Some(detail).filter(|text| !text.is_empty());
         problem
     }
@@ -77,25 +80,6 @@ fn collect_digests(value: &serde_json::Value, digests: &mut Vec<Sha256Digest>) {
             members.values().for_each(|v| collect_digests(v, digests));
         }
         _ => {}
-    }
-}
-
-/// Short, on one line, and without anything that steers a terminal.
-fn tidy(text: &str) -> String {
-    let cleaned: String = (text.chars())
-        .map(|character| {
-            if character.is_control() {
-                ' '
-            } else {
-                character
-            }
-        })
-        .collect();
-    let words: Vec<_> = cleaned.split_whitespace().collect();
-    let line = words.join(" ");
-    match line.char_indices().nth(MAX_DETAIL) {
-        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
-        None => line,
     }
 }
 
