@@ -9,7 +9,7 @@ pub mod cli;
 
 pub mod ui;
 
-pub mod build;
+pub mod artifacts;
 pub mod environment;
 
 pub mod dags;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::build::{DagOptions, ImageNaming, TargetOptions};
+use crate::artifacts::{DagOptions, ImageNaming, TargetOptions};
 use crate::dags::LiveStarts;
 use crate::project::DagFormat;
 

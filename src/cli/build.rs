@@ -11,7 +11,7 @@ use super::arguments::{
 };
 use super::context::Context;
 use super::services::LazyServices;
-use crate::build::{Build, BuildError, ImageNaming};
+use crate::artifacts::{Build, BuildError, ImageNaming};
 use crate::dags::{DagFile, write_folder};
 use crate::oci::Sha256Digest;
 use crate::ui::{CommandError, Exit, count};

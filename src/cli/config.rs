@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::arguments::ConfigArguments;
 use super::context::Context;
-use crate::build::{Target, TargetOptions};
+use crate::artifacts::{Target, TargetOptions};
 use crate::project::{Property, PropertyOrigin, PropertyValue, process_variables};
 use crate::ui::{CommandError, Exit, Table};
 

@@ -8,7 +8,7 @@ use forebay_store::Store;
 
 use super::arguments::GlobalArguments;
 use super::interrupt;
-use crate::build::{BuildError, Workspace, WorkspaceOptions};
+use crate::artifacts::{BuildError, Workspace, WorkspaceOptions};
 use crate::progress::Progress;
 use crate::ui::{CommandError, Exit, Printer, TerminalProgress};
 

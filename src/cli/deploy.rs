@@ -6,7 +6,7 @@ use super::arguments::{DeployArguments, DeployedDagArguments};
 use super::context::Context;
 use super::deployment::{Part, prepare};
 use super::outcome::Outcome;
-use crate::build::{BuildError, keep_newest_generations};
+use crate::artifacts::{BuildError, keep_newest_generations};
 use crate::ui::{CommandError, Exit};
 
 /// Flags of `deploy` and `deploy-dags`.

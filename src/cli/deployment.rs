@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::arguments::{DagArguments, DeployArguments, DeployedDagArguments};
 use super::services::{Permissions, Services};
-use crate::build::{Build, BuildError, ImageNaming, Target, Workspace};
+use crate::artifacts::{Build, BuildError, ImageNaming, Target, Workspace};
 use crate::dags::{DagFile, DagFolder, read_folder};
 use crate::environment::{Desired, DesiredDags, DesiredImage, Environment, Live, Plan};
 use crate::oci::Sha256Digest;

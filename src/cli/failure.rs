@@ -1,8 +1,8 @@
 //! Every error of the library as what, why, next step and exit status.
 
 use super::describe::DriftDocument;
+use crate::artifacts::BuildError;
 use crate::bucket::BucketError;
-use crate::build::BuildError;
 use crate::credentials::CredentialError;
 use crate::dags::RenderError;
 use crate::environment::{Drifted, EnvironmentError};

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::arguments::{AuthenticationArguments, ConfigArguments, RepositoryArguments};
 use super::context::Context;
 use super::services::Services;
-use crate::build::Build;
+use crate::artifacts::Build;
 use crate::image::LineClass;
 use crate::ui::{CommandError, Exit, Table};
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::build::Target;
+use crate::artifacts::Target;
 use crate::environment::{Applied, PlanSummary};
 use crate::oci::Sha256Digest;
 use crate::ui::{bytes, count};

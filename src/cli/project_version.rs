@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::context::Context;
-use crate::build::BuildError;
+use crate::artifacts::BuildError;
 use crate::project::{find_project_directory, git_version};
 use crate::ui::{CommandError, Exit};
 

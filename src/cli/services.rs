@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::arguments::{AuthMethodArgument, AuthenticationArguments, RepositoryArguments};
+use crate::artifacts::{Target, Workspace};
 use crate::bucket;
-use crate::build::{Target, Workspace};
 use crate::clock::SystemClock;
 use crate::credentials::{
     AuthMethod, RegistryCredentials, Secret, TokenSource, VaultOptions, VaultSettings, token_source,
@@ -197,7 +197,9 @@ fn auth_method(
         AuthMethodArgument::LocalAccount => Ok(AuthMethod::LocalAccount),
         AuthMethodArgument::Vault => {
             let configured = |key| -> Result<Option<String>, CommandError> {
-                let text = target.text(key).map_err(crate::build::BuildError::from)?;
+                let text = target
+                    .text(key)
+                    .map_err(crate::artifacts::BuildError::from)?;
                 Ok(text.map(str::to_owned))
             };
             let given = |flag: &Option<String>, key| match flag {

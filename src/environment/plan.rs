@@ -327,7 +327,7 @@ fn compare(
                     workflow: wanted.workflow.clone(),
                     identity: wanted.identity,
                     image,
-                    image_tag: is_named_by_tag(&wanted.bytes, repository, &tag, &image)
+                    image_tag: is_named_by_tag(&wanted.bytes, &tag, &image)
                         .then(|| tag.to_string()),
                     object,
                     start: wanted.start,
@@ -386,14 +386,14 @@ fn compare(
     Ok(((!unchanged).then_some(draft), summary))
 }
 
-/// Whether a DAG file runs what the version's tag names. Beside a digest the tag is only a comment.
-fn is_named_by_tag(file: &[u8], repository: &Repository, tag: &Tag, image: &Sha256Digest) -> bool {
+/// Whether a DAG file runs what the version's tag names. Beside a digest the tag is only a
+/// comment. The repository's spelling is the project's, so it is not looked at.
+fn is_named_by_tag(file: &[u8], tag: &Tag, image: &Sha256Digest) -> bool {
     let file = String::from_utf8_lossy(file);
-    let name = repository.with_tag(tag);
     let goes_on = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    !file.contains(&repository.with_digest(image))
+    !file.contains(&format!("@{image}"))
         && file
-            .split(&name)
+            .split(&format!(":{tag}"))
             .skip(1)
             .any(|rest| !rest.starts_with(goes_on))
 }
