@@ -48,6 +48,11 @@ fn documents_and_records_match_their_schemas() {
     validate("history", &print(&["history"]));
     validate("plan", &print(&["plan"]));
     validate("build", &print(&["build"]));
+    validate("image-plan", &print(&["image", "plan"]));
+    validate("image-lock", &print(&["image", "lock"]));
+    validate("resume", &print(&["resume"]));
+    let version = machine.forebay_json(directory, ["project-version"]);
+    validate("project-version", &version.to_string());
     validate("deploy", &print(&["deploy"]));
     validate("deploy", &print(&["deploy"]));
     validate("plan", &print(&["plan"]));

@@ -72,19 +72,7 @@ pub(super) struct BucketArguments {
 }
 
 impl ConfigArguments {
-    /// What these flags say about the target.
-    pub(super) fn target(
-        &self,
-        repository: &RepositoryArguments,
-        bucket: &BucketArguments,
-    ) -> TargetOptions {
-        TargetOptions {
-            dags_bucket: bucket.dags_bucket.clone(),
-            ..self.target_of_build(repository)
-        }
-    }
-
-    /// The same for commands that reach no bucket.
+    /// What these flags say about the target of a command that reaches no bucket.
     pub(super) fn target_of_build(&self, repository: &RepositoryArguments) -> TargetOptions {
         TargetOptions {
             environment: self.config.clone(),
@@ -95,9 +83,9 @@ impl ConfigArguments {
     }
 }
 
-/// What all deploys take.
+/// One environment, with all that is needed to reach it.
 #[derive(Debug, Clone, Args)]
-pub(super) struct DeployArguments {
+pub(super) struct EnvironmentArguments {
     /// Which environment.
     #[command(flatten)]
     pub(super) config: ConfigArguments,
@@ -110,6 +98,24 @@ pub(super) struct DeployArguments {
     /// Who we are.
     #[command(flatten)]
     pub(super) authentication: AuthenticationArguments,
+}
+
+impl EnvironmentArguments {
+    /// What these flags say about the target.
+    pub(super) fn target(&self) -> TargetOptions {
+        TargetOptions {
+            dags_bucket: self.bucket.dags_bucket.clone(),
+            ..self.config.target_of_build(&self.repository)
+        }
+    }
+}
+
+/// What all deploys take.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DeployArguments {
+    /// Which environment.
+    #[command(flatten)]
+    pub(super) environment: EnvironmentArguments,
 
     /// Write files of ours that somebody changed anew
     #[arg(long)]

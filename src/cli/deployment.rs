@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::arguments::{DagArguments, DeployArguments, DeployedDagArguments};
-use super::services::{Permissions, Services};
+use super::services::{Opened, Permissions};
 use crate::artifacts::{Build, BuildError, ImageNaming, Target, Workspace};
 use crate::dags::{DagFile, DagFolder, read_folder};
 use crate::environment::{Desired, DesiredDags, DesiredImage, Environment, Live, Plan};
@@ -66,23 +66,17 @@ pub(super) async fn prepare(
     part: &Part<'_>,
     settle: bool,
 ) -> Result<Prepared, CommandError> {
-    let target = workspace.target(
-        arguments
-            .config
-            .target(&arguments.repository, &arguments.bucket),
-    )?;
-    let services = Services::new(
-        &target,
-        &arguments.authentication,
-        &arguments.repository,
-        workspace.progress().as_ref(),
-    )?;
     let permissions = Permissions {
         restore_drift: arguments.restore_drift,
         allow_older: arguments.allow_older,
     };
+    let Opened {
+        target,
+        services,
+        environment,
+    } = Opened::new(workspace, &arguments.environment, permissions)?;
     let place = Place {
-        environment: services.environment(workspace, &target, permissions)?,
+        environment,
         settle,
     };
     let (live, desired) = match part {

@@ -3,12 +3,10 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::arguments::{
-    AuthenticationArguments, BucketArguments, ConfigArguments, RepositoryArguments,
-};
+use super::arguments::EnvironmentArguments;
 use super::context::Context;
 use super::describe::when;
-use super::services::{Permissions, Services};
+use super::services::{Opened, Permissions};
 use crate::environment::{Action, GenerationRecord};
 use crate::oci::Sha256Digest;
 use crate::ui::{CommandError, Exit, Table, short};
@@ -16,13 +14,7 @@ use crate::ui::{CommandError, Exit, Table, short};
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    config: ConfigArguments,
-    #[command(flatten)]
-    repository: RepositoryArguments,
-    #[command(flatten)]
-    bucket: BucketArguments,
-    #[command(flatten)]
-    authentication: AuthenticationArguments,
+    environment: EnvironmentArguments,
 
     /// Show no more than this many generations
     #[arg(short = 'n', long, default_value_t = 20, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
@@ -53,18 +45,11 @@ struct GenerationDocument {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
-    let target = workspace.target(
-        arguments
-            .config
-            .target(&arguments.repository, &arguments.bucket),
-    )?;
-    let services = Services::new(
-        &target,
-        &arguments.authentication,
-        &arguments.repository,
-        workspace.progress().as_ref(),
-    )?;
-    let environment = services.environment(&workspace, &target, Permissions::default())?;
+    let Opened {
+        target,
+        environment,
+        ..
+    } = Opened::new(&workspace, &arguments.environment, Permissions::default())?;
     let limit = usize::try_from(arguments.limit).ok();
     let history = context.block_on(async { Ok(environment.history(limit).await?) })?;
     let document = Document {

@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     git_commit: Option<String>,
 }
 
-/// What `--json` prints.
+/// What `--json` prints (`schema/project-version.schema.json`).
 #[derive(Debug, Serialize)]
 struct Document {
     version: String,

@@ -3,31 +3,23 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::arguments::{
-    AuthenticationArguments, BucketArguments, ConfigArguments, RepositoryArguments,
-};
+use super::arguments::EnvironmentArguments;
 use super::context::Context;
-use super::services::{Permissions, Services};
+use super::services::{Opened, Permissions};
 use crate::environment::Direction;
 use crate::ui::{CommandError, Exit};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    config: ConfigArguments,
-    #[command(flatten)]
-    repository: RepositoryArguments,
-    #[command(flatten)]
-    bucket: BucketArguments,
-    #[command(flatten)]
-    authentication: AuthenticationArguments,
+    environment: EnvironmentArguments,
 
     /// Write files of ours that somebody changed anew
     #[arg(long)]
     restore_drift: bool,
 }
 
-/// What `--json` prints.
+/// What `--json` prints (`schema/resume.schema.json`).
 #[derive(Debug, Serialize)]
 struct Document {
     environment: String,
@@ -44,22 +36,15 @@ pub(super) fn run(
     direction: Direction,
 ) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
-    let target = workspace.target(
-        arguments
-            .config
-            .target(&arguments.repository, &arguments.bucket),
-    )?;
-    let services = Services::new(
-        &target,
-        &arguments.authentication,
-        &arguments.repository,
-        workspace.progress().as_ref(),
-    )?;
     let permissions = Permissions {
         restore_drift: arguments.restore_drift,
         ..Permissions::default()
     };
-    let environment = services.environment(&workspace, &target, permissions)?;
+    let Opened {
+        target,
+        environment,
+        ..
+    } = Opened::new(&workspace, &arguments.environment, permissions)?;
     let settled = context.block_on(async {
         Ok(match direction {
             Direction::Forward => environment.resume().await?,

@@ -3,12 +3,10 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::arguments::{
-    AuthenticationArguments, BucketArguments, ConfigArguments, RepositoryArguments,
-};
+use super::arguments::EnvironmentArguments;
 use super::context::Context;
 use super::outcome::Outcome;
-use super::services::{Permissions, Services};
+use super::services::{Opened, Permissions};
 use crate::ui::{CommandError, Exit};
 
 #[derive(Debug, Args)]
@@ -21,13 +19,7 @@ pub(super) struct Arguments {
     generation: Option<u64>,
 
     #[command(flatten)]
-    config: ConfigArguments,
-    #[command(flatten)]
-    repository: RepositoryArguments,
-    #[command(flatten)]
-    bucket: BucketArguments,
-    #[command(flatten)]
-    authentication: AuthenticationArguments,
+    environment: EnvironmentArguments,
 
     /// Write files of ours that somebody changed anew
     #[arg(long)]
@@ -44,22 +36,15 @@ struct Document {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
-    let target = workspace.target(
-        arguments
-            .config
-            .target(&arguments.repository, &arguments.bucket),
-    )?;
-    let services = Services::new(
-        &target,
-        &arguments.authentication,
-        &arguments.repository,
-        workspace.progress().as_ref(),
-    )?;
     let permissions = Permissions {
         restore_drift: arguments.restore_drift,
         ..Permissions::default()
     };
-    let environment = services.environment(&workspace, &target, permissions)?;
+    let Opened {
+        target,
+        environment,
+        ..
+    } = Opened::new(&workspace, &arguments.environment, permissions)?;
     let (applied, summary) = context.block_on(async {
         let (live, _) = environment.settle(environment.observe(None).await?).await?;
         let plan = environment

@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::arguments::{AuthMethodArgument, AuthenticationArguments, RepositoryArguments};
+use super::arguments::{
+    AuthMethodArgument, AuthenticationArguments, EnvironmentArguments, RepositoryArguments,
+};
 use crate::artifacts::{Target, Workspace};
 use crate::bucket;
 use crate::clock::SystemClock;
@@ -101,6 +103,36 @@ fn http_options(authentication: &AuthenticationArguments) -> HttpOptions {
     }
 }
 
+/// An environment that a command works on. Opening it makes no request.
+pub(super) struct Opened {
+    pub(super) target: Target,
+    pub(super) services: Services,
+    pub(super) environment: Environment,
+}
+
+impl Opened {
+    /// Resolves the environment and settles how it is reached.
+    pub(super) fn new(
+        workspace: &Workspace,
+        arguments: &EnvironmentArguments,
+        permissions: Permissions,
+    ) -> Result<Self, CommandError> {
+        let target = workspace.target(arguments.target())?;
+        let services = Services::new(
+            &target,
+            &arguments.authentication,
+            &arguments.repository,
+            workspace.progress().as_ref(),
+        )?;
+        let environment = services.environment(workspace, &target, permissions)?;
+        Ok(Self {
+            target,
+            services,
+            environment,
+        })
+    }
+}
+
 impl Services {
     /// Settles who we are.
     pub(super) fn new(
@@ -152,7 +184,7 @@ impl Services {
     }
 
     /// The environment, with its bucket and its registry.
-    pub(super) fn environment(
+    fn environment(
         &self,
         workspace: &Workspace,
         target: &Target,

@@ -6,12 +6,10 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::arguments::{
-    AuthenticationArguments, BucketArguments, ConfigArguments, RepositoryArguments,
-};
+use super::arguments::EnvironmentArguments;
 use super::context::Context;
 use super::describe::{DriftDocument, when};
-use super::services::{Permissions, Services};
+use super::services::{Opened, Permissions};
 use crate::environment::{State, Status};
 use crate::oci::Sha256Digest;
 use crate::ui::{CommandError, Exit, Table, count, short};
@@ -20,13 +18,7 @@ use forebay_store::ObjectDigest;
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    config: ConfigArguments,
-    #[command(flatten)]
-    repository: RepositoryArguments,
-    #[command(flatten)]
-    bucket: BucketArguments,
-    #[command(flatten)]
-    authentication: AuthenticationArguments,
+    environment: EnvironmentArguments,
 
     /// Exit with 3 if somebody changed the environment's files
     #[arg(long)]
@@ -62,18 +54,11 @@ struct ApplyingDocument {
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
-    let target = workspace.target(
-        arguments
-            .config
-            .target(&arguments.repository, &arguments.bucket),
-    )?;
-    let services = Services::new(
-        &target,
-        &arguments.authentication,
-        &arguments.repository,
-        workspace.progress().as_ref(),
-    )?;
-    let environment = services.environment(&workspace, &target, Permissions::default())?;
+    let Opened {
+        target,
+        environment,
+        ..
+    } = Opened::new(&workspace, &arguments.environment, Permissions::default())?;
     let status = context.block_on(async { Ok(environment.status().await?) })?;
     let document = document(target.environment.as_str(), &status);
     context
