@@ -29,8 +29,8 @@ pub struct Status {
     pub applying: Option<Intent>,
     /// Whether the change's lease still runs, so that its holder may be alive.
     pub held: bool,
-    /// Objects of the committed generation that somebody changed; while a
-    /// change is being applied, also those that it has changed already.
+    /// Objects of the committed generation that somebody changed. What a change
+    /// that is being applied has done already does not count.
     pub drift: Vec<Drifted>,
     /// How many objects in `dags/` are not ours.
     pub foreign: usize,
@@ -65,6 +65,16 @@ impl Environment {
             keys.any(|owned| owned.as_str() == key)
         };
         let objects = by_key(&live.listing);
+        // What the unfinished change has written or deleted already is nobody else's doing.
+        let is_of_change = |drifted: &Drifted| {
+            next.as_deref().is_some_and(|next| {
+                let object = objects.get(drifted.key.as_str());
+                match next.dags.get(&drifted.key) {
+                    Some(dag) => object.is_some_and(|object| dag.checksums.matches(object)),
+                    None => object.is_none(),
+                }
+            })
+        };
         Ok(Status {
             state: match (&applying, &record) {
                 (Some(_), _) => State::Applying,
@@ -76,7 +86,10 @@ impl Environment {
             drift: record
                 .as_deref()
                 .map(|record| drift(record, &live.listing))
-                .unwrap_or_default(),
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|drifted| !is_of_change(drifted))
+                .collect(),
             live: record,
             applying,
         })
