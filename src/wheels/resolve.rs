@@ -83,7 +83,7 @@ pub fn resolve(
         .collect();
     let recipe = Recipe::new(
         "wheel-set",
-        1,
+        2,
         &Inputs {
             requirements: requirements.digest().to_string(),
             target: request.target,
@@ -158,6 +158,13 @@ fn fetch(
     if !request.lines.is_empty() {
         files.push(&lines);
     }
+    let bounds = extra.path().join("bounds.txt");
+    if needs_package_resources(requirements) {
+        let constraint = extra.path().join("constraint.txt");
+        write_lines(&constraint, &[SETUPTOOLS.to_owned()])?;
+        write_lines(&bounds, &[format!("--constraint {}", constraint.display())])?;
+        files.push(&bounds);
+    }
     let (major, minor, _) = request.version;
     if request.target.agrees_with((major, minor), request.platform) {
         let outcome = pip.wheel(&files, directory, progress)?;
@@ -175,6 +182,29 @@ fn fetch(
         distributions: missing,
         target: request.target.to_string(),
     })
+}
+
+/// The last setuptools that has the `pkg_resources` which BigFlow imports to run a job. BigFlow
+/// itself asks for any from 45 on; what a base image brings along satisfies that for pip, but
+/// here every requirement becomes a wheel, and the newest one would break every pod.
+const SETUPTOOLS: &str = "setuptools<82";
+
+/// Whether setuptools must be kept from growing: the project uses BigFlow, and its
+/// requirements leave open which setuptools.
+fn needs_package_resources(requirements: &Requirements) -> bool {
+    let names = |lines: &[String], name: &str| lines.iter().any(|line| requires(line, name));
+    names(&requirements.requirements, "bigflow")
+        && !names(&requirements.requirements, "setuptools")
+        && !names(&requirements.constraints, "setuptools")
+        && !requirements.are_all_hashed()
+}
+
+/// Whether a line requires the distribution `name`.
+fn requires(line: &str, name: &str) -> bool {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let end = line.find(|c| !is_of_name(c)).unwrap_or(line.len());
+    line.get(..end)
+        .is_some_and(|found| found.eq_ignore_ascii_case(name))
 }
 
 fn success(outcome: Outcome, command: &str) -> Result<(), WheelError> {
@@ -271,6 +301,28 @@ fn check(path: &Path, file_name: &WheelFileName) -> Result<(), WheelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn setuptools_is_bounded_for_bigflow_unless_somebody_decided() {
+        let needs = |requirements: &[&str], constraints: &[&str]| {
+            let texts = |lines: &[&str]| {
+                lines
+                    .iter()
+                    .map(|line| (*line).to_owned())
+                    .collect::<Vec<_>>()
+            };
+            let mut read = Requirements::default();
+            read.requirements = texts(requirements);
+            read.constraints = texts(constraints);
+            needs_package_resources(&read)
+        };
+        assert!(needs(&["bigflow[log]==1.11.3", "six"], &[]));
+        assert!(needs(&["BigFlow"], &[]));
+        assert!(!needs(&["bigflow==1.11.3", "setuptools==83.0.0"], &[]));
+        assert!(!needs(&["bigflow==1.11.3"], &["setuptools<80"]));
+        assert!(!needs(&["bigflow-extras==1", "six"], &[]));
+        assert!(!needs(&["bigflow==1.11.3 --hash=sha256:00"], &[]));
+    }
 
     #[test]
     fn wheels_that_were_compiled_here_are_named() {
