@@ -83,6 +83,20 @@ impl ConfigArguments {
     }
 }
 
+/// What commands take that make artifacts and reach no bucket.
+#[derive(Debug, Clone, Args)]
+pub(super) struct BuildArguments {
+    /// Which environment.
+    #[command(flatten)]
+    pub(super) config: ConfigArguments,
+    /// Where the image goes.
+    #[command(flatten)]
+    pub(super) repository: RepositoryArguments,
+    /// Who we are.
+    #[command(flatten)]
+    pub(super) authentication: AuthenticationArguments,
+}
+
 /// One environment, with all that is needed to reach it.
 #[derive(Debug, Clone, Args)]
 pub(super) struct EnvironmentArguments {

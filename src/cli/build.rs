@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::arguments::{
-    AuthenticationArguments, ConfigArguments, DagArguments, RepositoryArguments,
-};
+use super::arguments::{BuildArguments, DagArguments};
 use super::context::Context;
 use super::services::LazyServices;
 use crate::artifacts::{Build, BuildError, ImageNaming};
@@ -16,17 +14,6 @@ use crate::dags::{DagFile, write_folder};
 use crate::oci::Sha256Digest;
 use crate::ui::{CommandError, Exit, count};
 use forebay_store::ObjectDigest;
-
-/// What every build takes.
-#[derive(Debug, Args)]
-pub(super) struct BuildArguments {
-    #[command(flatten)]
-    config: ConfigArguments,
-    #[command(flatten)]
-    repository: RepositoryArguments,
-    #[command(flatten)]
-    authentication: AuthenticationArguments,
-}
 
 /// Whether the image becomes a file.
 #[derive(Debug, Clone, Copy, Args)]
@@ -118,13 +105,7 @@ fn run(
     wanted: &Wanted<'_>,
 ) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
-    let target = workspace.target(arguments.config.target_of_build(&arguments.repository))?;
-    let services = LazyServices::new(
-        &target,
-        &arguments.authentication,
-        &arguments.repository,
-        workspace.progress().as_ref(),
-    )?;
+    let (target, services) = LazyServices::of_build(&workspace, arguments)?;
     let open = services.opener();
     let build = Build::new(&workspace, &target, &open)?;
     let (image, image_tar, files) = context.block_on(async {

@@ -1,11 +1,11 @@
 //! `forebay image plan` and `forebay image lock`.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde::Serialize;
 
-use super::arguments::{AuthenticationArguments, ConfigArguments, RepositoryArguments};
+use super::arguments::BuildArguments;
 use super::context::Context;
-use super::services::Services;
+use super::services::LazyServices;
 use crate::artifacts::Build;
 use crate::image::LineClass;
 use crate::ui::{CommandError, Exit, Table};
@@ -13,19 +13,9 @@ use crate::ui::{CommandError, Exit, Table};
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Show what each line of the Dockerfile means; exits with 1 if one cannot be done
-    Plan(Arguments),
+    Plan(BuildArguments),
     /// Ask the registry anew what the base image's tag means, and pin the answer in forebay.lock
-    Lock(Arguments),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    config: ConfigArguments,
-    #[command(flatten)]
-    repository: RepositoryArguments,
-    #[command(flatten)]
-    authentication: AuthenticationArguments,
+    Lock(BuildArguments),
 }
 
 /// What `plan --json` prints (`schema/image-plan.schema.json`).
@@ -55,13 +45,7 @@ struct LockDocument {
 pub(super) fn run(context: &Context, command: &Command) -> Result<Exit, CommandError> {
     let (Command::Plan(arguments) | Command::Lock(arguments)) = command;
     let workspace = context.workspace()?;
-    let target = workspace.target(arguments.config.target_of_build(&arguments.repository))?;
-    let services = Services::new(
-        &target,
-        &arguments.authentication,
-        &arguments.repository,
-        workspace.progress().as_ref(),
-    )?;
+    let (target, services) = LazyServices::of_build(&workspace, arguments)?;
     let open = services.opener();
     let build = Build::new(&workspace, &target, &open)?;
     match command {

@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::arguments::{
-    AuthMethodArgument, AuthenticationArguments, EnvironmentArguments, RepositoryArguments,
+    AuthMethodArgument, AuthenticationArguments, BuildArguments, EnvironmentArguments,
+    RepositoryArguments,
 };
 use crate::artifacts::{Target, Workspace};
 use crate::bucket;
@@ -46,21 +47,21 @@ pub(super) struct LazyServices<'a> {
 }
 
 impl<'a> LazyServices<'a> {
-    /// Settles how we would log in.
-    pub(super) fn new(
-        target: &Target,
-        authentication: &'a AuthenticationArguments,
-        repository: &'a RepositoryArguments,
-        progress: &dyn Progress,
-    ) -> Result<Self, CommandError> {
-        let method = auth_method(target, authentication)?;
-        warn_of_unverified_vault(&method, progress);
-        Ok(Self {
+    /// Resolves the environment that is built for, and settles how we would log in.
+    pub(super) fn of_build(
+        workspace: &Workspace,
+        arguments: &'a BuildArguments,
+    ) -> Result<(Target, Self), CommandError> {
+        let target = workspace.target(arguments.config.target_of_build(&arguments.repository))?;
+        let method = auth_method(&target, &arguments.authentication)?;
+        warn_of_unverified_vault(&method, workspace.progress().as_ref());
+        let services = Self {
             method,
-            authentication,
-            repository,
+            authentication: &arguments.authentication,
+            repository: &arguments.repository,
             opened: OnceLock::new(),
-        })
+        };
+        Ok((target, services))
     }
 
     /// A way to open repositories for reading: base images.
