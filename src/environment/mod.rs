@@ -22,6 +22,7 @@ mod plan;
 mod record;
 mod resume;
 mod rollback;
+mod saved;
 mod status;
 mod transition;
 
@@ -39,6 +40,7 @@ pub use record::{
     Action, GenerationRecord, RecordReference, RecordedCommit, RecordedDag, RecordedImage,
 };
 pub use resume::Settled;
+pub use saved::{SavedDag, SavedPlan, SavedTarget};
 pub use status::{State, Status};
 
 use self::local::Local;
