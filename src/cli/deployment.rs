@@ -8,8 +8,11 @@ use super::arguments::{DagArguments, DeployArguments, DeployedDagArguments};
 use super::services::{Opened, Permissions};
 use crate::artifacts::{Build, BuildError, ImageNaming, Target, Workspace};
 use crate::dags::{DagFile, DagFolder, LiveStarts, read_folder};
-use crate::environment::{Desired, DesiredDags, DesiredImage, Environment, Live, Plan};
+use crate::environment::{
+    Desired, DesiredDags, DesiredImage, Environment, GenerationRecord, Live, Plan,
+};
 use crate::oci::Sha256Digest;
+use crate::project::git_ancestors;
 use crate::registry::ManifestName;
 use crate::ui::CommandError;
 
@@ -88,14 +91,15 @@ pub(super) async fn prepare(
         environment,
         preparation,
     };
+    let open = services.opener();
+    let mut build = None;
     let (live, desired) = match part {
         Part::Folder(folder, arguments) => {
             place.desired_of_folder(&target, folder, arguments).await?
         }
         Part::Everything(_) | Part::Dags(_) | Part::Image => {
-            let open = services.opener();
-            let build = Build::new(workspace, &target, &open)?;
-            let found = place.desired_of_build(&build, workspace, part).await?;
+            let build = build.insert(Build::new(workspace, &target, &open)?);
+            let found = place.desired_of_build(build, workspace, part).await?;
             build.keep(part.name())?;
             found
         }
@@ -103,7 +107,16 @@ pub(super) async fn prepare(
     let Place { environment, .. } = place;
     let directory = workspace.project().directory.clone();
     let is_ancestor = move |older: &str, newer: &str| is_ancestor(&directory, older, newer);
-    let plan = environment.plan(live, desired, &is_ancestor).await?;
+    let mut plan = environment.plan(live, desired, &is_ancestor).await?;
+    if let (Some(build), false) = (&build, plan.is_unchanged()) {
+        let limit = GenerationRecord::ANCESTORS;
+        let directory = &workspace.project().directory;
+        let commit = build.commit();
+        let ancestors = commit.map(|git| git_ancestors(directory, &git.commit, limit));
+        let contents = build.contents().await?.to_bytes();
+        let contents = contents.map_err(BuildError::from)?;
+        plan.note(ancestors.unwrap_or_default(), Some(contents.into()));
+    }
     Ok(Prepared {
         environment,
         target,

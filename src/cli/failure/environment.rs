@@ -30,6 +30,9 @@ impl From<EnvironmentError> for CommandError {
             EnvironmentError::OlderCommit { .. } => failure.next(
                 "deploy a commit that contains the live one, or insist with --allow-older",
             ),
+            EnvironmentError::RolledAway { .. } => failure.next(
+                "deploy what mends it; or insist with --allow-older, or with `forebay rollback GENERATION`",
+            ),
             EnvironmentError::StalePlan { differences } => {
                 let failure = differences
                     .iter()
@@ -79,6 +82,7 @@ fn environment_exit(error: &EnvironmentError) -> Exit {
         | EnvironmentError::ForeignKeys { .. }
         | EnvironmentError::OlderCommit { .. }
         | EnvironmentError::StalePlan { .. }
+        | EnvironmentError::RolledAway { .. }
         | EnvironmentError::EmptySet => Exit::Refused,
         EnvironmentError::Interrupted { .. } | EnvironmentError::NotVerified { .. } => {
             Exit::Interrupted
