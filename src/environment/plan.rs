@@ -8,13 +8,14 @@ use bytes::Bytes;
 
 use super::drift::{Drifted, by_key, drift};
 use super::head::listing_digest;
-use super::key::DAGS_PREFIX;
 use super::lease::lost_against;
+use super::owners::Owners;
 use super::record::{
     Action, GenerationRecord, RecordedCommit, RecordedDag, RecordedImage, may_own, state_digest,
 };
+use super::written::Written;
 use super::{Environment, EnvironmentError, Live, Options};
-use crate::bucket::{Checksums, Listing, ObjectKey};
+use crate::bucket::{Checksums, ObjectKey};
 use crate::dags::DagFile;
 use crate::oci::{Repository, Sha256Digest, Tag};
 use crate::project::{Version, WorkflowId};
@@ -192,6 +193,7 @@ impl Environment {
             });
         }
         let base = self.live_record(&live).await?;
+        self.widen(&mut live.listing, &[base.as_deref()]).await?;
         let compared = compare(
             base.as_deref(),
             &live,
@@ -232,7 +234,10 @@ impl Environment {
         let now = self.read_head().await?;
         let seen = live.seen.as_ref().map(|seen| seen.generation);
         if now.as_ref().map(|now| now.generation) == seen {
-            return result;
+            return match result {
+                Err(error) => Err(self.naming_owners(error).await),
+                result => result,
+            };
         }
         Err(lost_against(now))
     }
@@ -316,11 +321,15 @@ fn compare(
     for wanted in desired.dags() {
         let (key, dag) = match of_base(&wanted.workflow) {
             // An identity knows the image only where the file names its digest.
-            Some((key, dag)) if dag.identity == wanted.identity && dag.image == image => {
+            Some((key, dag))
+                if dag.identity == wanted.identity
+                    && dag.image == image
+                    && options.dags_prefix.is_place_of(key) =>
+            {
                 (key.clone(), dag.clone())
             }
             _ => {
-                let key = format!("{DAGS_PREFIX}{}", wanted.file_name).parse()?;
+                let key = options.dags_prefix.key(&wanted.file_name)?;
                 let object = ObjectDigest::of(&wanted.bytes);
                 bytes.insert(object, Bytes::copy_from_slice(&wanted.bytes));
                 let dag = RecordedDag {
@@ -380,7 +389,7 @@ fn compare(
         dags,
         bytes,
     };
-    let summary = summarise(base, &live.listing, &draft, options)?;
+    let summary = summarise(base, live, &draft, options)?;
     let same = base.is_some_and(|base| base.image == image && base.dags == draft.dags);
     let unchanged = same && summary.restored.is_empty() && !lost;
     Ok(((!unchanged).then_some(draft), summary))
@@ -428,11 +437,22 @@ fn retained_images(
 /// What a draft means for the bucket, or why it may not be applied.
 pub(super) fn summarise(
     base: Option<&GenerationRecord>,
-    listing: &Listing,
+    live: &Live,
     draft: &Draft,
     options: &Options,
 ) -> Result<PlanSummary, EnvironmentError> {
-    let drifted = base.map(|base| drift(base, listing)).unwrap_or_default();
+    let listing = &live.listing;
+    let drifted = base.map(|base| {
+        let leaves = |key: &ObjectKey| {
+            let (before, after) = (base.dags.get(key), draft.dags.get(key));
+            before.map(|dag| dag.checksums) != after.map(|dag| dag.checksums)
+        };
+        let written = Written::of(Some(base), live.generation());
+        let mut drifted = drift(base, listing);
+        drifted.extend(written.rewritten(base, listing, leaves));
+        drifted
+    });
+    let drifted = drifted.unwrap_or_default();
     if !drifted.is_empty() && !options.restore_drift {
         return Err(EnvironmentError::Drift { objects: drifted });
     }
@@ -445,7 +465,10 @@ pub(super) fn summarise(
         .map(ObjectKey::to_string)
         .collect();
     if !foreign.is_empty() {
-        return Err(EnvironmentError::ForeignKeys { keys: foreign });
+        return Err(EnvironmentError::ForeignKeys {
+            keys: foreign,
+            owners: Owners::new(),
+        });
     }
     let before: BTreeMap<_, _> = base
         .into_iter()
