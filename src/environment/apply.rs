@@ -373,7 +373,7 @@ impl Environment {
     }
 
     /// A DAG file's bytes: from this machine, else from the bucket; verified.
-    async fn dag_bytes(&self, dag: &RecordedDag) -> Result<Bytes, EnvironmentError> {
+    pub(super) async fn dag_bytes(&self, dag: &RecordedDag) -> Result<Bytes, EnvironmentError> {
         if let Some(bytes) = self.local.get(dag.object).await? {
             return Ok(bytes);
         }

@@ -29,6 +29,7 @@ mod plan;
 mod project;
 mod project_layer;
 mod run;
+mod shelf;
 mod splice;
 mod tar;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use plan::{
     base_of, plan,
 };
 pub use project::ProjectSource;
+pub use shelf::Shelved;
 
 use crate::registry::RegistryError;
 use crate::wheels::WheelError;
