@@ -10,12 +10,16 @@ use std::process::ExitStatus;
 
 use serde::{Deserialize, Serialize};
 
+mod compile;
 mod find;
+mod marshal;
 mod remember;
 mod script;
 pub(crate) mod trace;
 mod traced;
 
+pub(crate) use compile::Compiler;
+pub use compile::{Fingerprint, find_compiler};
 pub use find::find;
 pub(crate) use remember::{recall, remember};
 pub(crate) use script::run_script;
