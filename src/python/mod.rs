@@ -94,6 +94,16 @@ pub enum PythonError {
         /// The end of what it printed.
         output: String,
     },
+    /// Modules cannot be compiled for an image.
+    #[error("there is no Python {major}.{minor} here{} to compile the image's modules with", if *pinned { " that makes the same bytecode as forebay.lock names," } else { "" })]
+    NoCompiler {
+        /// 3.
+        major: u8,
+        /// For example 11.
+        minor: u8,
+        /// Whether it has to be one that makes the bytecode of the lock file.
+        pinned: bool,
+    },
     /// What is remembered about interpreters cannot be read or written.
     #[error(transparent)]
     Store(#[from] forebay_store::StoreError),
