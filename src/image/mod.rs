@@ -13,6 +13,7 @@ use serde::Serialize;
 mod base;
 mod base_python;
 mod built;
+mod bytecode;
 mod config;
 mod contents;
 mod context;
@@ -39,6 +40,7 @@ mod wheel_layers;
 pub use base::{BaseImage, BaseRequest};
 pub use base_python::BasePython;
 pub use built::{BuiltImage, ImageRequest, build};
+pub use bytecode::Bytecode;
 pub use contents::{ContentsBase, ImageContents};
 pub use context::BuildContext;
 pub use dockerfile::{Dockerfile, DockerfileError, Instruction};
@@ -51,6 +53,7 @@ pub use plan::{
 pub use project::ProjectSource;
 pub use shelf::Shelved;
 
+use crate::python::PythonError;
 use crate::registry::RegistryError;
 use crate::wheels::WheelError;
 
@@ -118,6 +121,9 @@ pub enum ImageError {
     /// The wheels.
     #[error(transparent)]
     Wheel(#[from] WheelError),
+    /// The interpreter that compiles modules.
+    #[error(transparent)]
+    Python(#[from] PythonError),
     /// The base's repository.
     #[error(transparent)]
     Registry(#[from] RegistryError),
