@@ -13,6 +13,7 @@ use crate::dags::{
 };
 use crate::oci::{Sha256Digest, Tag};
 use crate::progress::Event;
+use crate::project::WorkflowId;
 use crate::python::Interpreter;
 use crate::wheels::lay_out;
 
@@ -126,6 +127,18 @@ impl Build<'_> {
         // Parsed for its errors; written as it was written.
         self.target.repository()?;
         Ok(format!("{}:{tag}", self.target.repository_text()?))
+    }
+
+    /// The ids of the workflows that are wanted.
+    ///
+    /// # Errors
+    /// See [`BuildError`]; no workflow at all is an error too.
+    pub async fn workflow_ids(&self, options: &DagOptions) -> Result<Vec<WorkflowId>, BuildError> {
+        let workflows = self.workflows(options).await?;
+        Ok(workflows
+            .into_iter()
+            .map(|(workflow, _)| workflow.id)
+            .collect())
     }
 
     /// The workflows that are wanted, each with its start time.

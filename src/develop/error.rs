@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::python::PythonError;
+use crate::wheels::WheelError;
 
 /// Why a command of a developer failed.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +84,9 @@ pub enum DevelopError {
         /// What it said.
         message: String,
     },
+    /// BigFlow's wheels.
+    #[error(transparent)]
+    Wheels(#[from] WheelError),
     /// The project's Python.
     #[error(transparent)]
     Python(#[from] PythonError),

@@ -19,7 +19,7 @@ pub use error::DevelopError;
 pub use logs::{LogLinks, log_links};
 pub use requirements::{compile_requirements, requirements_are_stale};
 pub use run::{RunRequest, run_command};
-pub use scaffold::{MadeProject, NewProject, start_project};
+pub use scaffold::{MadeProject, NewProject, import_paths_of_bigflow, start_project};
 pub use tests_of_project::{TestRun, run_tests};
 
 /// A Python that can import BigFlow and what the project needs.
@@ -53,15 +53,14 @@ impl ProjectPython {
 }
 
 /// A list of folders in a variable, with `folders` before those that are there.
-fn preceded<P: AsRef<Path>>(
-    variable: &str,
-    folders: impl Iterator<Item = P>,
-) -> Option<OsString> {
+fn preceded<P: AsRef<Path>>(variable: &str, folders: impl Iterator<Item = P>) -> Option<OsString> {
     let known = std::env::var_os(variable).filter(|value| !value.is_empty());
     let known: Vec<PathBuf> = known
         .as_deref()
         .map(|value| std::env::split_paths(value).collect())
         .unwrap_or_default();
-    let folders = folders.map(|folder| folder.as_ref().to_owned()).chain(known);
+    let folders = folders
+        .map(|folder| folder.as_ref().to_owned())
+        .chain(known);
     std::env::join_paths(folders).ok()
 }

@@ -7,8 +7,8 @@ use jiff::civil::DateTime;
 
 use super::{DevelopError, ProjectPython};
 
-/// Finds the workflow among the modules of the root package, in BigFlow's way, and runs it. Takes
-/// the root package, the workflow's id, the job's id (empty: all jobs) and the runtime.
+/// Finds the workflow among the modules of the root packages, in BigFlow's way, and runs it. Takes
+/// the root packages, the workflow's id, the job's id (empty: all jobs) and the runtime.
 const SCRIPT: &str = include_str!("scripts/run.py");
 
 /// What is to be run.
@@ -22,8 +22,8 @@ pub struct RunRequest<'a> {
     pub runtime: Option<&'a str>,
     /// What `bf_env` says to the project's code; `None` leaves it as it is.
     pub environment: Option<&'a str>,
-    /// The package that is searched for the workflow.
-    pub root_package: &'a str,
+    /// The packages that are searched for the workflow, in this order.
+    pub root_packages: &'a [String],
 }
 
 /// The process that runs it; it takes the place of whoever starts it, so that signals and
@@ -52,7 +52,14 @@ pub fn run_command(
     };
     let mut command = python.command();
     command
-        .args(["-c", SCRIPT, request.root_package, workflow, job, &runtime])
+        .args([
+            "-c",
+            SCRIPT,
+            &request.root_packages.join(","),
+            workflow,
+            job,
+            &runtime,
+        ])
         // The script is no folder to import from, and the project is.
         .arg(&python.directory);
     if let Some(environment) = request.environment {

@@ -3,10 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
+use forebay_store::Store;
 use serde::{Deserialize, Serialize};
 
 use super::{DevelopError, ProjectPython};
-use crate::python::run_script;
+use crate::progress::Progress;
+use crate::python::{Interpreter, run_script};
+use crate::wheels::{Platform, ResolveRequest, TargetPython, lay_out, resolve};
+
+/// What is fetched where BigFlow is not installed.
+const BIGFLOW: &str = "bigflow==1.11.3";
 
 const SCRIPT: &str = concat!(
     include_str!("../python/scripts/common.py"),
@@ -39,6 +45,39 @@ pub struct MadeProject {
 enum Answer {
     Mended(Vec<PathBuf>),
     Failed { exception: String, message: String },
+}
+
+/// Where `interpreter` can import BigFlow from; where it is not installed, its wheels are fetched.
+///
+/// # Errors
+/// The wheels cannot be had.
+pub fn import_paths_of_bigflow(
+    interpreter: &Interpreter,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Vec<PathBuf>, DevelopError> {
+    if interpreter.bigflow.is_some() {
+        return Ok(Vec::new());
+    }
+    let version = interpreter.version;
+    let target = TargetPython {
+        major: version.major,
+        minor: version.minor,
+        platform: match interpreter.platform.ends_with("aarch64") {
+            true => Platform::LinuxArm64,
+            false => Platform::LinuxAmd64,
+        },
+    };
+    let request = ResolveRequest {
+        requirements: &[],
+        lines: &[BIGFLOW.to_owned()],
+        target: &target,
+        executable: &interpreter.executable,
+        version: (version.major, version.minor, version.micro),
+        platform: &interpreter.platform,
+    };
+    let wheels = resolve(&request, store, progress)?;
+    Ok(vec![lay_out(&wheels, store)?])
 }
 
 /// Makes the folder `NAME_project` in the folder of `python`.

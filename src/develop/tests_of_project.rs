@@ -58,9 +58,7 @@ pub fn run_tests(
             .arg(&python.directory)
             .arg("-o")
             .arg(&report),
-        TestFramework::Pytest => command
-            .arg("--junit-xml")
-            .arg(report.join("report.xml")),
+        TestFramework::Pytest => command.arg("--junit-xml").arg(report.join("report.xml")),
     };
     let executable = &python.interpreter.executable;
     let start = |source| DevelopError::Start {

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 
-ROOT_PACKAGE, WORKFLOW, JOB, RUNTIME, DIRECTORY = sys.argv[1:6]
+ROOT_PACKAGES, WORKFLOW, JOB, RUNTIME, DIRECTORY = sys.argv[1:6]
 sys.argv[1:] = []
 sys.path[0] = DIRECTORY
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -14,13 +14,13 @@ import bigflow
 
 
 def modules():
-    root = os.path.join(DIRECTORY, ROOT_PACKAGE)
-    for folder, _, files in sorted(os.walk(root)):
-        for name in sorted(files):
-            if name.endswith(".py"):
-                relative = os.path.relpath(os.path.join(folder, name), DIRECTORY)[: -len(".py")]
-                parts = relative.split(os.sep)
-                yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    for package in ROOT_PACKAGES.split(","):
+        for folder, _, files in sorted(os.walk(os.path.join(DIRECTORY, package))):
+            for name in sorted(files):
+                if name.endswith(".py"):
+                    relative = os.path.relpath(os.path.join(folder, name), DIRECTORY)[: -len(".py")]
+                    parts = relative.split(os.sep)
+                    yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def find_workflow():
@@ -36,7 +36,7 @@ def find_workflow():
                 if value.workflow_id == WORKFLOW:
                     return value
                 known.append(value.workflow_id)
-    fail("workflow", WORKFLOW, "the package %s" % ROOT_PACKAGE, sorted(set(known)))
+    fail("workflow", WORKFLOW, "the project", sorted(set(known)))
 
 
 def fail(kind, name, place, known):
