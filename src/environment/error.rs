@@ -73,6 +73,12 @@ pub enum EnvironmentError {
         /// The commit that would have been deployed.
         ours: String,
     },
+    /// What would be done now is not what was planned.
+    #[error("the plan is stale")]
+    StalePlan {
+        /// What is different, a line each.
+        differences: Vec<String>,
+    },
     /// A deploy without any DAG would delete all that are live.
     #[error("there is no DAG to deploy")]
     EmptySet,

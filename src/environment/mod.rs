@@ -27,6 +27,7 @@ mod prefix;
 mod record;
 mod resume;
 mod rollback;
+mod saved;
 mod status;
 mod transition;
 mod written;
@@ -49,6 +50,7 @@ pub use record::{
     Action, GenerationRecord, RecordReference, RecordedCommit, RecordedDag, RecordedImage,
 };
 pub use resume::Settled;
+pub use saved::{SavedDag, SavedPlan, SavedTarget};
 pub use status::{State, Status};
 
 use self::local::Local;

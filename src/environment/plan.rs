@@ -122,6 +122,11 @@ impl Plan {
         &self.obstacles
     }
 
+    /// The same, for good.
+    pub fn into_obstacles(self) -> Vec<EnvironmentError> {
+        self.obstacles
+    }
+
     /// What the environment was at when this was planned.
     pub fn live(&self) -> &Live {
         &self.live

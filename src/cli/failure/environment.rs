@@ -33,6 +33,12 @@ impl From<EnvironmentError> for CommandError {
             EnvironmentError::OlderCommit { .. } => failure.next(
                 "deploy a commit that contains the live one, or insist with --allow-older",
             ),
+            EnvironmentError::StalePlan { differences } => {
+                let failure = differences
+                    .iter()
+                    .fold(failure, |failure, difference| failure.why(difference));
+                failure.next("plan again with `forebay plan --out FILE`, and look at it again")
+            }
             EnvironmentError::EmptySet => {
                 failure.next("check that the project's packages define bigflow.Workflow objects")
             }
@@ -75,6 +81,7 @@ fn environment_exit(error: &EnvironmentError) -> Exit {
         EnvironmentError::Drift { .. }
         | EnvironmentError::ForeignKeys { .. }
         | EnvironmentError::OlderCommit { .. }
+        | EnvironmentError::StalePlan { .. }
         | EnvironmentError::EmptySet => Exit::Refused,
         EnvironmentError::Interrupted { .. } | EnvironmentError::NotVerified { .. } => {
             Exit::Interrupted
