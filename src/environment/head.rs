@@ -57,6 +57,9 @@ pub struct LiveGeneration {
     /// Whether files are there that the next deploy deletes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// Whether the recorded commit does not have all that is live.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dirty: bool,
     /// The storage generations of the record's DAG files, in the order of their keys: only
     /// objects that are still at these are ours. Absent where that was not noted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

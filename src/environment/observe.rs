@@ -61,6 +61,11 @@ impl Live {
         &self.listing
     }
 
+    /// Whether this is only what would be: see [`Environment::foresee_adoption`].
+    pub fn is_foreseen(&self) -> bool {
+        self.foreseen
+    }
+
     /// Whether an image is known to be in the registry, or not to be.
     pub(super) fn image_is_present(&self, digest: &Sha256Digest) -> Option<bool> {
         let (asked, present) = self.image.as_ref()?;
