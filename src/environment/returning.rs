@@ -56,7 +56,7 @@ impl Environment {
         passed: &[Arc<GenerationRecord>],
     ) -> Result<Vec<Returning>, EnvironmentError> {
         let mut returning = Vec::new();
-        for (key, dag) in &target.dags {
+        for (key, dag) in target.lasting() {
             let lacking = passed
                 .iter()
                 .take_while(|record| !record.dags.contains_key(key));
@@ -90,7 +90,7 @@ impl Environment {
         at: DateTime,
     ) -> Result<(Vec<Restarted>, Vec<String>), EnvironmentError> {
         let (mut restarted, mut missing) = (Vec::new(), Vec::new());
-        for (key, dag) in &target.dags {
+        for (key, dag) in target.lasting() {
             if base.is_some_and(|base| base.dags.contains_key(key)) {
                 continue;
             }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::clear::Condemned;
 use super::compare::summarise;
 use super::plan::{Draft, ImageSource, Plan};
 use super::proof::Proof;
@@ -91,13 +92,20 @@ impl Environment {
             draft.dags.insert(key, dag);
         }
         let base_record = base.as_deref();
-        let (mut summary, obstacles) = summarise(base_record, &live, &draft, &self.options);
+        let (mut summary, obstacles) = summarise(
+            base_record,
+            &live,
+            &draft,
+            &Condemned::default(),
+            &self.options,
+        );
         summary.returning = returning;
         let same =
             base_record.is_some_and(|base| base.image == draft.image && base.dags == draft.dags);
         let unchanged = same && summary.restored.is_empty() && is_whole;
         Ok(Plan {
             obstacles: self.unless_lost_all(&live, obstacles).await?,
+            condemned: Condemned::default(),
             live,
             base,
             draft: (!unchanged).then_some(draft),
@@ -171,6 +179,13 @@ fn draft(target: &GenerationRecord, passed: &[Arc<GenerationRecord>], proof: Pro
     let manifests = untagged.chain(proof.lost.iter().map(|image| &image.manifest));
     let without_tag: BTreeSet<_> = manifests.map(|m| m.descriptor.digest).collect();
     let images = target.images.iter();
+    // What was coming to its end then is over.
+    let dags: BTreeMap<_, _> = target
+        .lasting()
+        .map(|(key, dag)| (key.clone(), dag.clone()))
+        .collect();
+    let mut needed: BTreeSet<_> = dags.values().map(|dag| dag.image).collect();
+    needed.insert(target.image);
     Draft {
         action: Action::Rollback,
         rollback_of: Some(target.generation),
@@ -183,14 +198,14 @@ fn draft(target: &GenerationRecord, passed: &[Arc<GenerationRecord>], proof: Pro
             .filter_map(|image| Some((image.digest, image.contents?)))
             .collect(),
         retained: images
-            .filter(|image| !without_tag.contains(&image.digest))
+            .filter(|image| needed.contains(&image.digest) && !without_tag.contains(&image.digest))
             .cloned()
             .collect(),
         source: ImageSource::Proven {
             untagged: proof.untagged,
             lost: proof.lost,
         },
-        dags: target.dags.clone(),
+        dags,
         bytes: BTreeMap::new(),
     }
 }
