@@ -12,6 +12,7 @@ mod apply;
 mod clear;
 mod compare;
 mod drain;
+mod difference;
 mod drift;
 mod error;
 mod head;
@@ -25,6 +26,7 @@ mod owners;
 mod plan;
 mod prefix;
 mod proof;
+mod prune;
 mod record;
 mod resume;
 mod returning;
@@ -32,6 +34,7 @@ mod rollback;
 mod saved;
 mod status;
 mod transition;
+mod unlock;
 mod written;
 
 use std::sync::Arc;
@@ -40,6 +43,7 @@ use std::time::Duration;
 pub use adopt::{OldFile, OldFiles};
 pub use apply::Applied;
 pub use drain::Retire;
+pub use difference::{Changed, DagDifference, Difference, ImageDifference};
 pub use drift::{DriftKind, Drifted, drift};
 pub use error::EnvironmentError;
 pub use head::{Direction, Head, Intent, LiveGeneration, listing_digest};
@@ -49,12 +53,15 @@ pub use owners::Owners;
 pub use plan::{Desired, DesiredDags, DesiredImage, IsAncestor, Plan, PlanSummary};
 pub use prefix::{DagsPrefix, InvalidDagsPrefix};
 pub use proof::OpenBase;
+pub use prune::{Prunable, Retention};
 pub use record::{
     Action, GenerationRecord, RecordReference, RecordedCommit, RecordedDag, RecordedImage,
 };
 pub use resume::Settled;
 pub use returning::{Returning, RollbackStart};
+pub use rollback::RollbackTarget;
 pub use saved::{SavedDag, SavedPlan, SavedTarget};
+pub use unlock::Unlocked;
 pub use status::{State, Status};
 
 use self::local::Local;
