@@ -264,10 +264,13 @@ fn generations_are_compared_told_and_pruned(scene: &Scene<'_>) {
 
     let difference = scene.run(&["diff", "-c", "local", "--exit-code"]);
     assert_eq!(difference.status, 3, "{}", difference.stderr);
-    let lines = difference.stdout.lines().map(|line| match line.find("sha256:") {
-        Some(digest) => format!("{}DIGEST", &line[..digest]),
-        None => line.to_owned(),
-    });
+    let lines = difference
+        .stdout
+        .lines()
+        .map(|line| match line.find("sha256:") {
+            Some(digest) => format!("{}DIGEST", &line[..digest]),
+            None => line.to_owned(),
+        });
     // The lines around are the DAG format's.
     let lines = lines.filter(|line| !line.starts_with(' ') && !line.starts_with("@@"));
     insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @"");
@@ -286,7 +289,16 @@ fn generations_are_compared_told_and_pruned(scene: &Scene<'_>) {
     assert_eq!(status["rollback_targets"][0]["available"], true);
     let refused = scene.run(&["gc", "-c", "local"]);
     assert_eq!(refused.status, 2, "{}", refused.stderr);
-    let gc = ["gc", "--environment", "-c", "local", "--keep", "1", "--grace", "0"];
+    let gc = [
+        "gc",
+        "--environment",
+        "-c",
+        "local",
+        "--keep",
+        "1",
+        "--grace",
+        "0",
+    ];
     let would = scene.run(&[&gc[..], &["--dry-run"]].concat());
     insta::assert_snapshot!(without_numbers(&would.stdout), @"");
     let done = scene.json(&gc);
@@ -301,5 +313,8 @@ fn generations_are_compared_told_and_pruned(scene: &Scene<'_>) {
     assert_eq!(status["state"], "committed");
     assert_eq!(status["rollback_targets"].as_array().unwrap().len(), 0);
     let free = scene.run(&["unlock", "-c", "local", "2"]);
-    assert_eq!((free.status, free.stdout.as_str()), (0, "local: nobody holds it\n"));
+    assert_eq!(
+        (free.status, free.stdout.as_str()),
+        (0, "local: nobody holds it\n")
+    );
 }

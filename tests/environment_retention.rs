@@ -52,7 +52,10 @@ async fn what_was_deployed_last_stays() {
     let prunable = environment.prunable(&keep(2)).await.unwrap();
     assert_eq!(prunable.kept, [4, 2]);
     assert_eq!(prunable.records, [1]);
-    assert_eq!(prunable.tags, ["forebay-hello_dev-1", "forebay-hello_dev-3"]);
+    assert_eq!(
+        prunable.tags,
+        ["forebay-hello_dev-1", "forebay-hello_dev-3"]
+    );
     assert_eq!(prunable.objects, 2);
     assert!(world.calls.writes().is_empty(), "looking writes nothing");
 
@@ -60,7 +63,11 @@ async fn what_was_deployed_last_stays() {
     assert_eq!(world.dags(), live);
     assert_eq!(world.bucket.contents(RECORDS).len(), 3);
     assert_eq!(world.bucket.contents(OBJECTS).len(), 1);
-    let tagged = |number| world.registry.tagged(&format!("forebay-hello_dev-{number}"));
+    let tagged = |number| {
+        world
+            .registry
+            .tagged(&format!("forebay-hello_dev-{number}"))
+    };
     assert_eq!((tagged(1), tagged(3)), (None, None));
     assert_eq!(tagged(2), Some(image_digest("two")));
     // The version's tags are the user's.
@@ -139,7 +146,13 @@ async fn what_is_young_or_needed_again_stays() {
     let late = environment.prune(prunable).await.unwrap_err();
     assert!(matches!(late, EnvironmentError::Lost { .. }), "{late}");
     let object = again.files().into_values().next().unwrap();
-    assert!(world.bucket.contents(OBJECTS).values().any(|bytes| *bytes == object));
+    assert!(
+        world
+            .bucket
+            .contents(OBJECTS)
+            .values()
+            .any(|bytes| *bytes == object)
+    );
 }
 
 #[tokio::test]
@@ -199,8 +212,12 @@ async fn a_lease_is_ended_by_the_number_that_it_names_and_by_no_other() {
     counted.calls.reset();
     counted.deploy(&machine, &second).await.unwrap();
     let log = counted.calls.log();
-    let upload = log.iter().position(|call| call.what.starts_with("write dags/"));
-    world.calls.strike(upload.unwrap(), Moment::After, Fault::Die);
+    let upload = log
+        .iter()
+        .position(|call| call.what.starts_with("write dags/"));
+    world
+        .calls
+        .strike(upload.unwrap(), Moment::After, Fault::Die);
     tokio::select! {
         biased;
         () = world.calls.killed() => {}
@@ -219,7 +236,12 @@ async fn a_lease_is_ended_by_the_number_that_it_names_and_by_no_other() {
     assert!(world.calls.writes().is_empty());
     let holder = "anna".to_owned();
     let ended = environment.unlock(2).await.unwrap();
-    assert_eq!(ended, Unlocked::Ended { holder: holder.clone() });
+    assert_eq!(
+        ended,
+        Unlocked::Ended {
+            holder: holder.clone()
+        }
+    );
     let expired = environment.unlock(2).await.unwrap();
     assert_eq!(expired, Unlocked::Expired { holder });
     world.deploy(&other, &second).await.unwrap();

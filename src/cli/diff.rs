@@ -95,8 +95,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
         ..
     } = Opened::new(&workspace, &arguments.environment, Permissions::default())?;
     let Arguments { from, to, .. } = arguments;
-    let difference =
-        context.block_on(async { Ok(environment.difference(*from, *to).await?) })?;
+    let difference = context.block_on(async { Ok(environment.difference(*from, *to).await?) })?;
     let is_different = !difference.is_empty();
     let document = document(target.environment.as_str(), difference);
     context.printer.result(&document, || text(&document))?;

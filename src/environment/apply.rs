@@ -25,7 +25,7 @@ use super::head::{Direction, LiveGeneration, listing_digest};
 use super::key::LAST_GENERATION;
 use super::lease::Lease;
 use super::plan::{Draft, Plan};
-use super::record::{GenerationRecord, RecordReference, RecordedDag, RecordedImage};
+use super::record::{GenerationRecord, RecordReference, RecordedImage};
 use super::transition::{Transition, Upload};
 use super::written::{Written, storage_generations};
 use super::{Environment, EnvironmentError, Live};

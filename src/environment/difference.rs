@@ -99,10 +99,7 @@ impl Environment {
             (None, Some(parent)) => find(parent.generation)?,
             (None, None) => return Err(none()),
         };
-        let contents = (
-            self.contents(&from).await?,
-            self.contents(&to).await?,
-        );
+        let contents = (self.contents(&from).await?, self.contents(&to).await?);
         let image = match contents {
             _ if from.image == to.image => Some(ImageDifference::default()),
             (Some(from), Some(to)) => Some(compare_images(&from, &to)),
@@ -172,10 +169,7 @@ impl Environment {
         Ok(differences)
     }
 
-    async fn file(
-        &self,
-        file: Option<&(String, ObjectDigest)>,
-    ) -> Result<Bytes, EnvironmentError> {
+    async fn file(&self, file: Option<&(String, ObjectDigest)>) -> Result<Bytes, EnvironmentError> {
         match file {
             Some((_, object)) => self.object(*object).await,
             None => Ok(Bytes::new()),

@@ -98,8 +98,9 @@ impl Environment {
             let was_live = history.iter().any(|record| record.generation == *number);
             *number < oldest || (was_live && !kept.contains(number))
         };
-        let (gone, needed): (Records, Records) =
-            own.into_iter().partition(|(number, _)| is_live_long_ago(number));
+        let (gone, needed): (Records, Records) = own
+            .into_iter()
+            .partition(|(number, _)| is_live_long_ago(number));
 
         let mut needed_objects: BTreeSet<ObjectDigest> = objects_of(&needed);
         for other in self.other_environments(&project) {
@@ -141,7 +142,7 @@ impl Environment {
         };
         // Whoever finds this unfinished carries out what is live already.
         let intent = self.intent(generation.reference, Direction::Forward);
-        let seen = live.seen.as_ref().map(|seen| seen.generation);
+        let seen = live.seen.as_ref().and_then(|seen| seen.generation);
         let mut lease = Lease::take(self, seen, Some(generation.clone()), intent).await?;
         let deleted = self.delete_all(&mut lease, &prunable.deletes).await;
         match deleted {
@@ -167,7 +168,9 @@ impl Environment {
             Ok(true) => Ok(()),
             // What may not be deleted only takes room.
             Ok(false) | Err(RegistryError::Denied { .. }) => {
-                let mut left = left.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut left = left
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
                 left.push(tag.to_string());
                 Ok(())
             }

@@ -54,7 +54,10 @@ impl Environment {
             lease_seconds: 0,
             ..intent
         };
-        let condition = WriteCondition::Unchanged(seen.generation);
+        let condition = match seen.generation {
+            Some(generation) => WriteCondition::Unchanged(generation),
+            None => WriteCondition::Absent,
+        };
         self.write_head(seen.head.live, Some(ended), condition)
             .await?;
         Ok(Unlocked::Ended { holder })
