@@ -21,7 +21,7 @@ use super::record::{GenerationRecord, RecordedImage};
 use super::{Environment, EnvironmentError, EnvironmentKey, Live};
 use crate::bucket::{Listing, ObjectKey, StorageGeneration};
 use crate::oci::Tag;
-use crate::registry::RegistryError;
+use crate::registry::{ManifestName, RegistryError};
 use forebay_store::ObjectDigest;
 
 /// What is kept.
@@ -107,7 +107,7 @@ impl Environment {
             let records = self.records_in(&project, &other).await?;
             needed_objects.extend(objects_of(&records));
         }
-        let tags = self.unneeded_tags(&gone, &needed)?;
+        let tags = self.unneeded_tags(&gone, &needed).await?;
         let unneeded = unneeded_objects(self, &objects, &needed_objects, retention.grace);
 
         Ok(Prunable {
@@ -242,7 +242,7 @@ impl Environment {
         keys.filter(|key| *key != self.key).collect()
     }
 
-    fn unneeded_tags(
+    async fn unneeded_tags(
         &self,
         gone: &Records,
         needed: &Records,
@@ -254,8 +254,16 @@ impl Environment {
                 .collect()
         };
         let needed = of(needed);
-        let tags = of(gone).into_iter().filter(|tag| !needed.contains(tag));
-        tags.map(|tag| Ok(tag.parse()?)).collect()
+        let mut tags = Vec::new();
+        for tag in of(gone).difference(&needed) {
+            let tag: Tag = tag.parse()?;
+            // An earlier run may have taken it away.
+            let name = ManifestName::Tag(tag.clone());
+            if self.registry.manifest_descriptor(&name).await?.is_some() {
+                tags.push(tag);
+            }
+        }
+        Ok(tags)
     }
 }
 
