@@ -271,9 +271,26 @@ fn generations_are_compared_told_and_pruned(scene: &Scene<'_>) {
             Some(digest) => format!("{}DIGEST", &line[..digest]),
             None => line.to_owned(),
         });
+    let lines = lines.map(|line| line.replace("   \t", " "));
     // The lines around are the DAG format's.
     let lines = lines.filter(|line| !line.starts_with(' ') && !line.starts_with("@@"));
-    insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @"");
+    insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r"
+    local: from generation 1 (0+BROKEN) to generation 2 (0+BROKEN)
+    image DIGEST
+    file hello/greeting.py changed
+    --- dags/cleanup__v0_BROKEN__2026_01_31_00_00_00_dag.py
+    +++ dags/cleanup__v0_BROKEN__2026_01_31_00_00_00_dag.py
+    -# bigflow-imageid: oci:.local/images@DIGEST
+    +# bigflow-imageid: oci:.local/images@DIGEST
+    -    'image': 'oci:.local/images@DIGEST
+    +    'image': 'oci:.local/images@DIGEST
+    --- dags/greeting__v0_BROKEN__2026_01_31_00_00_00_dag.py
+    +++ dags/greeting__v0_BROKEN__2026_01_31_00_00_00_dag.py
+    -# bigflow-imageid: oci:.local/images@DIGEST
+    +# bigflow-imageid: oci:.local/images@DIGEST
+    -    'image': 'oci:.local/images@DIGEST
+    +    'image': 'oci:.local/images@DIGEST
+    ");
     let same = scene.json(&["diff", "-c", "local", "2", "2"]);
     assert_eq!(same["dags"].as_array().unwrap().len(), 0);
     assert_eq!(scene.run(&["diff", "-c", "local", "7"]).status, 2);
@@ -300,7 +317,12 @@ fn generations_are_compared_told_and_pruned(scene: &Scene<'_>) {
         "0",
     ];
     let would = scene.run(&[&gc[..], &["--dry-run"]].concat());
-    insta::assert_snapshot!(without_numbers(&would.stdout), @"");
+    insta::assert_snapshot!(without_numbers(&would.stdout), @r"
+    local: would delete 1 record, 1 retention tag and 3 objects (BYTES)
+    generation 1
+    tag forebay-hello_local-1
+    kept generations 2, those first that were deployed last
+    ");
     let done = scene.json(&gc);
     assert_eq!(done["kept"], serde_json::json!([2]));
     assert_eq!(done["generations"], serde_json::json!([1]));
@@ -309,7 +331,8 @@ fn generations_are_compared_told_and_pruned(scene: &Scene<'_>) {
     let index = index.unwrap();
     assert!(!index.contains("forebay-hello_local-1") && index.contains("forebay-hello_local-2"));
     assert_eq!(deploy()["changed"], false);
-    let status = scene.json(&["status", "-c", "local"]);
+    // A machine that has seen nothing finds nothing more.
+    let status = Machine::new().forebay_json(scene.project.path(), ["status", "-c", "local"]);
     assert_eq!(status["state"], "committed");
     assert_eq!(status["rollback_targets"].as_array().unwrap().len(), 0);
     let free = scene.run(&["unlock", "-c", "local", "2"]);
