@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use rusqlite::{Connection, Transaction, params};
 
-use crate::index::from_integer;
+use crate::index::{self, checksum};
 use crate::{ObjectDigest, RecipeKey};
 
 /// One row of `objects`.
@@ -36,6 +36,8 @@ pub(crate) struct RealisationRow {
 pub(crate) struct Marked {
     pub(crate) objects: Vec<ObjectRow>,
     pub(crate) realisations: Vec<RealisationRow>,
+    /// What roots name, whether or not it is in the store.
+    pub(crate) rooted: Vec<ObjectDigest>,
     by_digest: HashMap<ObjectDigest, usize, BuildHasherDefault<DigestHasher>>,
 }
 
@@ -54,12 +56,9 @@ impl Marked {
         budget: Option<u64>,
     ) -> rusqlite::Result<Self> {
         let mut marked = Self::load(connection)?;
-        let mut statement = connection.prepare(
-            "SELECT digest FROM root_objects JOIN roots ON roots.id = root WHERE removed = 0",
-        )?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            marked.keep(&ObjectDigest::from_bytes(row.get(0)?));
+        for root in index::roots(connection)? {
+            root.objects.iter().for_each(|digest| marked.keep(digest));
+            marked.rooted.extend(root.objects);
         }
         for digest in leased {
             marked.keep(digest);
@@ -74,30 +73,27 @@ impl Marked {
         let mut objects = Vec::new();
         let mut by_digest = HashMap::default();
         let mut statement = connection.prepare(
-            "SELECT objects.id, digest, size, pack, offset, since FROM objects
+            "SELECT digest, sha256, size, pack, offset, checksum, objects.id, since FROM objects
              LEFT JOIN condemned ON object = objects.id",
         )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let digest = ObjectDigest::from_bytes(row.get(1)?);
-            let pack = match row.get(3)? {
-                Some(pack) => Some((pack, from_integer(row, 4)?)),
-                None => None,
-            };
-            by_digest.insert(digest, objects.len());
+            let (info, pack) = index::object(row, 0)?;
+            by_digest.insert(info.digest, objects.len());
             objects.push(ObjectRow {
-                id: row.get(0)?,
-                digest,
-                size: from_integer(row, 2)?,
+                id: row.get(6)?,
+                digest: info.digest,
+                size: info.size,
                 pack,
                 kept: false,
-                condemned: row.get(5)?,
+                condemned: row.get(7)?,
             });
         }
         let mut realisations: Vec<RealisationRow> = Vec::new();
+        let mut checksums: Vec<(i64, Vec<(String, ObjectDigest)>)> = Vec::new();
         let mut statement = connection.prepare(
-            "SELECT id, key, sequence, digest FROM realisations
-             LEFT JOIN realisation_outputs ON realisation = id ORDER BY id",
+            "SELECT id, key, sequence, checksum, name, digest FROM realisations
+             LEFT JOIN realisation_outputs ON realisation = id ORDER BY id, name",
         )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -109,15 +105,25 @@ impl Marked {
                     sequence: row.get(2)?,
                     outputs: Vec::new(),
                 });
+                checksums.push((row.get(3)?, Vec::new()));
             }
-            if let (Some(last), Some(digest)) = (realisations.last_mut(), row.get(3)?) {
-                let digest = ObjectDigest::from_bytes(digest);
+            if let (Some(last), Some((_, named)), Some(name)) =
+                (realisations.last_mut(), checksums.last_mut(), row.get(4)?)
+            {
+                let digest = ObjectDigest::from_bytes(row.get(5)?);
                 last.outputs.push(by_digest.get(&digest).copied());
+                named.push((name, digest));
             }
+        }
+        for (row, (sum, named)) in realisations.iter().zip(checksums) {
+            let outputs = named.iter().map(|(name, digest)| (&**name, digest));
+            let expected = checksum::of_realisation(&row.key, row.sequence, outputs)?;
+            checksum::check(sum, expected, || format!("realisation {}", row.key))?;
         }
         Ok(Self {
             objects,
             realisations,
+            rooted: Vec::new(),
             by_digest,
         })
     }
@@ -188,6 +194,10 @@ impl Marked {
 }
 
 impl Changes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.condemned.is_empty() && self.spared.is_empty()
+    }
+
     pub(crate) fn write(&self, transaction: &Transaction<'_>, now: i64) -> rusqlite::Result<()> {
         let mut insert =
             transaction.prepare("INSERT INTO condemned (object, since) VALUES (?1, ?2)")?;
