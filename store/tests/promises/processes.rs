@@ -18,12 +18,13 @@ const ROLE: &str = "FOREBAY_TEST_ROLE";
 const ROOT: &str = "FOREBAY_TEST_ROOT";
 const SEED: &str = "FOREBAY_TEST_SEED";
 
-fn start(role: &str, root: &Path, seed: u32) -> Child {
+pub(crate) fn start(role: &str, root: &Path, seed: u32) -> Child {
     Command::new(env::current_exe().unwrap())
         .args(["processes::child", "--exact", "--nocapture", "--quiet"])
         .env(ROLE, role)
         .env(ROOT, root)
         .env(SEED, seed.to_string())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
@@ -69,6 +70,7 @@ fn child() {
                 assert_eq!(store.read(&digest).unwrap(), body.as_bytes());
             }
         }
+        "obey" => crate::machine::obey(&root),
         "collect" => {
             while !root.with_file_name("stop").exists() {
                 let store = Store::open(&root).unwrap();
@@ -162,7 +164,7 @@ fn write(root: &Path, seed: u32, round: u32) {
 }
 
 /// Tells the parent, in a line of its own among those of the test harness.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n{line}").unwrap();
     out.flush().unwrap();
