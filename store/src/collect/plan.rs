@@ -13,7 +13,7 @@ use super::orphans::Files;
 use super::worth::{Judge, MANY, is_small, weight};
 use super::{CollectReport, CollectedObject};
 use crate::pack::{Entry, EntryKind, Pack};
-use crate::record::Record;
+use crate::record::RecordHead;
 use crate::store::Inner;
 use crate::{ObjectDigest, RecipeKey, RootName, StoreError};
 
@@ -25,15 +25,6 @@ pub(super) type Records = HashMap<u64, (Subject, i64)>;
 pub(super) enum Subject {
     Realisation(RecipeKey),
     Root(RootName),
-}
-
-impl Subject {
-    pub(super) fn of(record: &Record) -> Self {
-        match record {
-            Record::Realisation { key, .. } => Self::Realisation(*key),
-            Record::Root { name, .. } => Self::Root(name.clone()),
-        }
-    }
 }
 
 /// A pack that is written anew without what is dead, or removed if all of it is.
@@ -282,11 +273,16 @@ pub(super) fn read_records(pack: &Pack) -> Result<Option<Records>, StoreError> {
             .bytes(entry)
             .ok()
             .filter(|bytes| ObjectDigest::of(bytes) == entry.info.digest)
-            .and_then(|bytes| Record::from_json(&bytes).ok());
-        let Some(record) = record else {
+            .and_then(|bytes| RecordHead::from_json(&bytes).ok());
+        let Some(head) = record else {
             return Ok(None);
         };
-        records.insert(entry.offset, (Subject::of(&record), record.sequence()));
+        let subject = match (head.key, head.name) {
+            (Some(key), None) => Subject::Realisation(key),
+            (None, Some(name)) => Subject::Root(name),
+            _ => return Ok(None),
+        };
+        records.insert(entry.offset, (subject, head.sequence));
     }
     Ok(Some(records))
 }

@@ -1,6 +1,6 @@
 //! Which packs are worth being written anew.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::mark::Marked;
 use super::plan::{Subject, Surveyed, Tables};
@@ -25,7 +25,7 @@ pub(super) fn is_small(pack: &Surveyed) -> bool {
 /// What decides whether an entry of a pack is dead.
 pub(super) struct Judge<'a> {
     /// Where each object in a pack really is: an entry that no row points to is dead.
-    rows: HashMap<(i64, u64), usize>,
+    rows: Vec<((i64, u64), usize)>,
     sequences: BTreeMap<Subject, i64>,
     due: &'a HashSet<usize>,
 }
@@ -34,10 +34,12 @@ impl<'a> Judge<'a> {
     /// One for whom the objects at these positions are dead.
     pub(super) fn new(marked: &Marked, tables: &Tables, due: &'a HashSet<usize>) -> Self {
         let rows = marked.objects.iter().enumerate();
+        let rows = rows.filter_map(|(at, row)| row.pack.map(|place| (place, at)));
+        // Mostly in order as they come: a pack's rows are written together.
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_unstable();
         Self {
-            rows: rows
-                .filter_map(|(at, row)| row.pack.map(|place| (place, at)))
-                .collect(),
+            rows,
             sequences: sequences(marked, tables),
             due,
         }
@@ -51,10 +53,10 @@ impl<'a> Judge<'a> {
         forgotten: &BTreeSet<Subject>,
     ) -> bool {
         if entry.kind == EntryKind::Object {
-            return self
-                .rows
-                .get(&(pack.id, entry.offset))
-                .is_none_or(|at| self.due.contains(at));
+            let place = (pack.id, entry.offset);
+            let found = self.rows.binary_search_by_key(&place, |(place, _)| *place);
+            let row = found.ok().and_then(|at| self.rows.get(at));
+            return row.is_none_or(|(_, at)| self.due.contains(at));
         }
         let Some((subject, sequence)) = pack.records.get(&entry.offset) else {
             return false;
