@@ -21,6 +21,8 @@ pub mod project;
 
 pub mod python;
 
+pub mod cache;
+
 pub mod bucket;
 pub mod registry;
 

@@ -12,7 +12,6 @@ use crate::dags::{
 };
 use crate::oci::{Sha256Digest, Tag};
 use crate::progress::Event;
-use crate::wheels::lay_out;
 
 /// How DAG files name their image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,16 +159,17 @@ impl Build<'_> {
     async fn probe(&self, start_time: StartTime) -> Result<Vec<Workflow>, BuildError> {
         let interpreter = self.workspace.interpreter()?;
         // A Python without BigFlow imports it, and all else, from the image's own wheels.
-        let import_paths = match interpreter.bigflow {
-            Some(_) => Vec::new(),
-            None => vec![lay_out(&self.wheels().await?, self.workspace.store())?],
+        let wheels = match interpreter.bigflow {
+            Some(_) => None,
+            None => Some(self.wheels().await?),
         };
         let project = self.workspace.project();
         let request = ProbeRequest {
             directory: &project.directory,
             packages: &project.spec.packages,
             interpreter: &interpreter,
-            import_paths: &import_paths,
+            import_paths: &[],
+            wheels: wheels.as_ref(),
             environment: Some(&self.target.environment),
             start_time,
             tree: Some(self.workspace.tree()?),

@@ -1,6 +1,7 @@
 //! From a project and one of its environments to artifacts: the glue between
 //! configuration, wheels, image and DAG files.
 
+mod cache;
 mod dags;
 mod error;
 mod image;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::caching::CacheArguments;
 use crate::artifacts::{DagOptions, ImageNaming, TargetOptions};
 use crate::dags::LiveStarts;
 use crate::project::DagFormat;
@@ -95,6 +96,9 @@ pub(super) struct BuildArguments {
     /// Who we are.
     #[command(flatten)]
     pub(super) authentication: AuthenticationArguments,
+    /// Where others have built.
+    #[command(flatten)]
+    pub(super) cache: CacheArguments,
 }
 
 /// One environment, with all that is needed to reach it.

@@ -1,6 +1,8 @@
 //! Parses the command line, calls the library, prints the result. One file a command.
 
 mod arguments;
+mod cache;
+mod caching;
 mod context;
 mod deployment;
 mod describe;
@@ -79,6 +81,9 @@ enum Command {
     /// Work on the image
     #[command(subcommand)]
     Image(image::Command),
+    /// Share what is built with other machines, through a bucket
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// Delete from this machine's store what nobody needs
     Gc(gc::Arguments),
     /// Look into this machine's store
@@ -138,6 +143,7 @@ fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
         Command::Resume(arguments) => resume::run(&context, &arguments, Direction::Forward),
         Command::Abort(arguments) => resume::run(&context, &arguments, Direction::Back),
         Command::Image(command) => image::run(&context, &command),
+        Command::Cache(command) => cache::run(&context, &command),
         Command::Gc(arguments) => gc::run(&context, &arguments),
         Command::Store(command) => store::run(&context, &command),
         Command::ProjectVersion(arguments) => project_version::run(&context, &arguments),

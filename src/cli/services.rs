@@ -97,7 +97,7 @@ impl<'a> LazyServices<'a> {
     }
 }
 
-fn http_options(authentication: &AuthenticationArguments) -> HttpOptions {
+pub(super) fn http_options(authentication: &AuthenticationArguments) -> HttpOptions {
     HttpOptions {
         extra_certificates: authentication.ca_file.clone(),
         ..HttpOptions::default()
@@ -219,7 +219,7 @@ impl Services {
     }
 }
 
-fn auth_method(
+pub(super) fn auth_method(
     target: &Target,
     arguments: &AuthenticationArguments,
 ) -> Result<AuthMethod, CommandError> {
@@ -286,7 +286,7 @@ fn lease() -> Result<Duration, CommandError> {
 }
 
 /// Who we are to colleagues: `USER@HOST`.
-fn holder() -> String {
+pub(super) fn holder() -> String {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = variable("USER")
         .or_else(|| variable("LOGNAME"))

@@ -17,7 +17,7 @@ pub(crate) mod trace;
 mod traced;
 
 pub use find::find;
-pub(crate) use remember::{recall, remember};
+pub(crate) use remember::{recall, recall_from_anywhere, remember};
 pub(crate) use script::run_script;
 pub(crate) use traced::{Traced, TracedScript};
 

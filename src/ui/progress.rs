@@ -120,6 +120,7 @@ fn name(phase: Phase) -> &'static str {
         Phase::Image => "Image",
         Phase::Push => "Push",
         Phase::Upload => "DAGs",
+        Phase::Cache => "Cache",
         Phase::Verify => "Verify",
     }
 }
