@@ -44,7 +44,6 @@ pub struct Cache {
     bringing: Mutex<()>,
     has_closure: AtomicBool,
     brought: AtomicU64,
-    found: AtomicUsize,
     missed: AtomicUsize,
 }
 
@@ -122,7 +121,6 @@ impl Cache {
             bringing: Mutex::default(),
             has_closure: AtomicBool::new(false),
             brought: AtomicU64::new(0),
-            found: AtomicUsize::new(0),
             missed: AtomicUsize::new(0),
         }
     }
@@ -150,10 +148,13 @@ impl Cache {
             .sum()
     }
 
-    /// How many results were found that the store did not have, and how many were not.
-    pub fn answers(&self) -> (usize, usize) {
-        let found = self.found.load(Ordering::Relaxed);
-        (found, self.missed.load(Ordering::Relaxed))
+    /// How many results `store` looked up that came from a cache, and how many it asked for in
+    /// vain.
+    pub fn answers(&self, store: &Store) -> (usize, usize) {
+        let state = self.state();
+        let looked_up = store.shared().into_iter();
+        let found = looked_up.filter(|key| state.realisations.contains_key(key));
+        (found.count(), self.missed.load(Ordering::Relaxed))
     }
 
     /// Objects that were brought, not counting the documents inside entries.
@@ -373,13 +374,18 @@ impl Cache {
         state.objects.values().map(|(info, _)| *info).collect()
     }
 
-    /// Looks the build up, and puts what its entry holds into the store. False if there is none.
+    /// Whether a cache has this build. What its entry holds is in the store then.
+    pub fn look(&self, store: &Store) -> bool {
+        self.load(store);
+        self.has_closure()
+    }
+
+    /// Looks the build up, and brings everything that its entry names. False if there is none.
     ///
     /// # Errors
     /// The store's.
     pub fn pull(&self, store: &Store) -> Result<bool, StoreError> {
-        self.load(store);
-        if !self.has_closure() {
+        if !self.look(store) {
             return Ok(false);
         }
         let named: Vec<_> = self.named().into_iter().map(|info| info.digest).collect();
@@ -418,7 +424,6 @@ impl Source for Cache {
             self.missed.fetch_add(1, Ordering::Relaxed);
             return None;
         };
-        self.found.fetch_add(1, Ordering::Relaxed);
         // A store that cannot be written will say so itself, to whoever writes next.
         let _ = self.keep(store, key, &known);
         Some(known)

@@ -24,6 +24,9 @@ const REFRESH: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Transfers at the same time: each needs the memory of one part.
 const AT_ONCE: usize = 4;
 
+/// Objects up to this size (bytes) are sent without a question first: if it is there, the
+/// write fails.
+const SMALL: u64 = 1 << 20;
 /// How often a write is tried that somebody else's comes in between.
 const ATTEMPTS: u32 = 4;
 
@@ -211,6 +214,13 @@ impl Push<'_> {
     /// Sends those parts of an object that are not there as they should be; with `again`, all
     /// of them. Gives the number of bytes that were sent.
     async fn send(&self, object: &Object, again: bool) -> Result<u64, CacheError> {
+        if !again && object.size <= SMALL && self.store.local_info(&object.digest)?.is_some() {
+            let bytes = self.store.read(&object.digest)?;
+            let key = self.remote.location.part(&object.digest, 0)?;
+            if self.remote.replace(&key, bytes.into(), None).await? {
+                return Ok(object.size);
+            }
+        }
         let mut sent = 0;
         for _ in 0..ATTEMPTS {
             let prefix = self.remote.location.object(&object.digest);

@@ -35,6 +35,17 @@ pub enum Trust {
     Nothing,
 }
 
+impl Trust {
+    /// `signed`, `unsigned` or `nothing`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::Unsigned => "unsigned",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
 impl CacheOptions {
     /// What counts in a cache. `store` is a folder of the user's.
     pub fn trust(&self, location: &CacheLocation, store: &Path) -> Trust {

@@ -135,6 +135,10 @@ pub(super) struct DeployArguments {
     #[command(flatten)]
     pub(super) environment: EnvironmentArguments,
 
+    /// Where others have built.
+    #[command(flatten)]
+    pub(super) cache: CacheArguments,
+
     /// Write files of ours that somebody changed anew
     #[arg(long)]
     pub(super) restore_drift: bool,

@@ -213,7 +213,7 @@ impl Caching {
         let Some(cache) = &self.cache else {
             return;
         };
-        let (found, missed) = cache.answers();
+        let (found, missed) = cache.answers(&self.store);
         let pushed = match cache.writes() {
             true => Some(cache.push(&self.store, &producer())),
             false => None,
@@ -249,11 +249,19 @@ impl Caching {
     }
 }
 
+/// So many entries, in words.
+pub(super) fn entries(number: usize) -> String {
+    match number {
+        1 => "1 entry".to_owned(),
+        _ => format!("{number} entries"),
+    }
+}
+
 /// What a push did, in words.
 pub(super) fn describe(report: &PushReport) -> String {
     format!(
         "{} and {} brought ({:.1} MB)",
-        count(report.entries, "entry"),
+        entries(report.entries),
         count(report.objects, "object"),
         report.bytes as f64 / 1e6
     )

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::arguments::{DeployArguments, DeployedDagArguments};
 use super::context::Context;
-use super::deployment::{Part, prepare};
+use super::deployment::{Deployment, Part};
 use super::outcome::Outcome;
 use crate::artifacts::{BuildError, keep_newest_generations};
 use crate::ui::{CommandError, Exit};
@@ -47,16 +47,20 @@ fn run(
     part: &Part<'_>,
 ) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
-    let outcome = context.block_on(async {
-        let prepared = prepare(&workspace, arguments, part, true).await?;
-        let summary = prepared.plan.summary.clone();
-        let applied = prepared.environment.apply(prepared.plan).await?;
+    let deployment = Deployment::open(&workspace, arguments)?;
+    let environment = &deployment.environment;
+    let outcome = context.block_on(deployment.caching.retry(async || {
+        let plan = deployment.prepare(&workspace, part, true).await?;
+        let summary = plan.summary.clone();
+        let applied = environment.apply(plan).await?;
         if applied.changed {
-            let key = prepared.environment.key();
-            keep_newest_generations(workspace.store(), key).map_err(BuildError::from)?;
+            keep_newest_generations(workspace.store(), environment.key())
+                .map_err(BuildError::from)?;
         }
-        Ok(Outcome::new(&prepared.target, &applied, &summary))
-    })?;
+        Ok(Outcome::new(&deployment.target, &applied, &summary))
+    }))?;
+    // What is live is not kept waiting for the cache.
+    deployment.caching.finish();
     context.printer.result(&outcome, || outcome.text(""))?;
     Ok(Exit::Done)
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::arguments::{DagArguments, DeployArguments, DeployedDagArguments};
-use super::services::{Opened, Permissions};
+use super::caching::Caching;
+use super::services::{Opened, Permissions, Services};
 use crate::artifacts::{Build, BuildError, ImageNaming, Target, Workspace};
 use crate::dags::{DagFile, DagFolder, read_folder};
 use crate::environment::{Desired, DesiredDags, DesiredImage, Environment, Live, Plan};
@@ -52,63 +53,77 @@ impl<'a> Part<'a> {
     }
 }
 
-/// A comparison of what is live with what was built.
-pub(super) struct Prepared {
+/// An environment that is deployed to, with all that a deploy reaches.
+pub(super) struct Deployment {
     pub(super) environment: Environment,
     pub(super) target: Target,
-    pub(super) plan: Plan,
+    pub(super) caching: Caching,
+    services: Services,
 }
 
-/// Builds and compares. `settle` ends what another deploy has left unfinished, which writes.
-pub(super) async fn prepare(
-    workspace: &Workspace,
-    arguments: &DeployArguments,
-    part: &Part<'_>,
-    settle: bool,
-) -> Result<Prepared, CommandError> {
-    let permissions = Permissions {
-        restore_drift: arguments.restore_drift,
-        allow_older: arguments.allow_older,
-    };
-    let Opened {
-        target,
-        services,
-        environment,
-    } = Opened::new(workspace, &arguments.environment, permissions)?;
-    let place = Place {
-        environment,
-        settle,
-    };
-    let (live, desired) = match part {
-        Part::Folder(folder, arguments) => {
-            place.desired_of_folder(&target, folder, arguments).await?
-        }
-        Part::Everything(_) | Part::Dags(_) | Part::Image => {
-            let open = services.opener();
-            let build = Build::new(workspace, &target, &open)?;
-            let found = place.desired_of_build(&build, workspace, part).await?;
-            build.keep(part.name())?;
-            found
-        }
-    };
-    let Place { environment, .. } = place;
-    let directory = workspace.project().directory.clone();
-    let is_ancestor = move |older: &str, newer: &str| is_ancestor(&directory, older, newer);
-    let plan = environment.plan(live, desired, &is_ancestor).await?;
-    Ok(Prepared {
-        environment,
-        target,
-        plan,
-    })
+impl Deployment {
+    /// Opens what is needed; makes no request.
+    pub(super) fn open(
+        workspace: &Workspace,
+        arguments: &DeployArguments,
+    ) -> Result<Self, CommandError> {
+        let permissions = Permissions {
+            restore_drift: arguments.restore_drift,
+            allow_older: arguments.allow_older,
+        };
+        let Opened {
+            target,
+            services,
+            environment,
+        } = Opened::new(workspace, &arguments.environment, permissions)?;
+        let authentication = &arguments.environment.authentication;
+        Ok(Self {
+            caching: Caching::new(workspace, &target, &arguments.cache, authentication)?,
+            environment,
+            target,
+            services,
+        })
+    }
+
+    /// Builds and compares. `settle` ends what another deploy has left unfinished, which writes.
+    pub(super) async fn prepare(
+        &self,
+        workspace: &Workspace,
+        part: &Part<'_>,
+        settle: bool,
+    ) -> Result<Plan, CommandError> {
+        let place = Place {
+            environment: &self.environment,
+            settle,
+        };
+        let (live, desired) = match part {
+            Part::Folder(folder, arguments) => {
+                place
+                    .desired_of_folder(&self.target, folder, arguments)
+                    .await?
+            }
+            Part::Everything(_) | Part::Dags(_) | Part::Image => {
+                let open = self.services.opener();
+                let build = Build::new(workspace, &self.target, &open)?;
+                self.caching.expect(&build)?;
+                let found = place.desired_of_build(&build, workspace, part).await?;
+                build.keep(part.name())?;
+                found
+            }
+        };
+        let directory = workspace.project().directory.clone();
+        let is_ancestor = move |older: &str, newer: &str| is_ancestor(&directory, older, newer);
+        Ok(self.environment.plan(live, desired, &is_ancestor).await?)
+    }
 }
 
 /// Where it goes.
-struct Place {
-    environment: Environment,
+struct Place<'a> {
+    environment: &'a Environment,
     settle: bool,
 }
 
-impl Place {
+impl Place<'_> {
     async fn observe(&self, image: &Sha256Digest) -> Result<Live, CommandError> {
         let live = self.environment.observe(Some(image)).await?;
         Ok(match self.settle {

@@ -7,8 +7,10 @@ use serde::Serialize;
 
 use super::arguments::{DeployArguments, DeployedDagArguments};
 use super::context::Context;
-use super::deployment::{Part, Prepared, prepare};
+use super::deployment::{Deployment, Part};
 use super::describe::DriftDocument;
+use crate::artifacts::Target;
+use crate::environment::Plan;
 use crate::oci::Sha256Digest;
 use crate::project::WorkflowId;
 use crate::ui::{CommandError, Exit, count};
@@ -50,22 +52,25 @@ struct Document {
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
     let part = Part::everything(&arguments.dags);
-    let prepared =
-        context.block_on(async { prepare(&workspace, &arguments.deploy, &part, false).await })?;
-    let document = document(&prepared);
+    let deployment = Deployment::open(&workspace, &arguments.deploy)?;
+    let caching = &deployment.caching;
+    let plan = context
+        .block_on(caching.retry(async || deployment.prepare(&workspace, &part, false).await))?;
+    caching.finish();
+    let document = document(&deployment.target, &plan);
     context.printer.result(&document, || text(&document))?;
     let changes = arguments.exit_code && document.changes;
     Ok(if changes { Exit::Changes } else { Exit::Done })
 }
 
-fn document(prepared: &Prepared) -> Document {
+fn document(target: &Target, plan: &Plan) -> Document {
     let names = |ids: &[WorkflowId]| ids.iter().map(ToString::to_string).collect();
-    let summary = &prepared.plan.summary;
-    let live = prepared.plan.live().generation();
+    let summary = &plan.summary;
+    let live = plan.live().generation();
     Document {
-        environment: prepared.target.environment.to_string(),
+        environment: target.environment.to_string(),
         generation: live.map(|live| live.reference.generation),
-        changes: !prepared.plan.is_unchanged(),
+        changes: !plan.is_unchanged(),
         new_image: summary.new_image,
         added: names(&summary.added),
         replaced: names(&summary.changed),

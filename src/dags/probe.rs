@@ -80,12 +80,12 @@ pub fn probe(
         };
         remember(&mut batch, &probe.trace_recipe(Reach::Machine)?, &trace)?;
         remember(&mut batch, &probe.trace_recipe(Reach::Anywhere)?, &trace)?;
-        remember(
-            &mut batch,
-            &probe.result_recipe(reach, &before)?,
-            &workflows,
-        )?;
+        let result = probe.result_recipe(reach, &before)?;
+        remember(&mut batch, &result, &workflows)?;
         batch.commit()?;
+        if reach == Reach::Anywhere {
+            store.share(&result.key());
+        }
     }
     progress.report(Event::Finished {
         phase: Phase::Probe,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cache::CollectOptions;
 use crate::cli::arguments::BuildArguments;
-use crate::cli::caching::Caching;
+use crate::cli::caching::{Caching, entries};
 use crate::cli::context::Context;
 use crate::cli::services::LazyServices;
 use crate::ui::{CommandError, Exit, count};
@@ -19,7 +19,7 @@ use super::status::no_cache;
     after_help = "Works on the first cache of the list. Others may read and write meanwhile. What is found unneeded is noted first, and deleted by \
     a collection that runs after the grace period; whoever needs it in between writes it again. Run it from time to time, for example every night."
 )]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// Keep what was written in the last DAYS
     #[arg(long, value_name = "DAYS", default_value_t = 30)]
     keep_days: u32,
@@ -90,7 +90,7 @@ fn text(document: &Document) -> String {
     };
     let mut text = format!(
         "{} stay, {} {verb} ({:.1} MB), {} condemned ({:.1} MB)\n",
-        count(document.entries, "entry"),
+        entries(document.entries),
         count(document.deleted.len(), "key"),
         document.deleted_bytes as f64 / 1e6,
         count(document.condemned.len(), "key"),

@@ -18,7 +18,7 @@ use crate::ui::{CommandError, Exit};
     [tool.forebay.cache] trusted_keys, or in $FOREBAY_CACHE_TRUSTED_KEYS, wherever its entries are to count.\n\n\
     Give jobs that run other people's code, such as pull requests, a key of another domain, and do not name that in release jobs."
 )]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// Where the private key goes; it must not be there yet
     file: PathBuf,
 

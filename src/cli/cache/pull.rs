@@ -17,7 +17,7 @@ use super::status::no_cache;
     after_help = "build and deploy take what they need by themselves, and only that. This command takes all of it, \
     for example before going where there is no network."
 )]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     build: BuildArguments,
 }

@@ -17,7 +17,7 @@ use super::status::no_cache;
     after_help = "build and deploy do this by themselves where a signing key is at hand. This command is for filling a cache on purpose, \
     and it fails where they only warn."
 )]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     build: BuildArguments,
     #[command(flatten)]

@@ -11,7 +11,7 @@ use crate::cli::services::LazyServices;
 use crate::ui::{CommandError, Exit};
 
 #[derive(Debug, Args)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     build: BuildArguments,
 }
