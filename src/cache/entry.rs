@@ -294,10 +294,8 @@ mod tests {
             assert_eq!(refused, Err(EntryError::Untrusted));
         }
         // Signed by a key of another domain, or by nobody.
-        let claimed = TrustedKey {
-            domain: "release".parse().unwrap(),
-            ..pull_request.public().clone()
-        };
+        let claimed = format!("release:{}", pull_request.public().base64());
+        let claimed: TrustedKey = claimed.parse().unwrap();
         let foreign = entry.encode(Some(&pull_request)).unwrap();
         assert_eq!(
             decode(&foreign, &recipe, "release", &trusted),

@@ -2,7 +2,7 @@
 //! said of them at the end.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
@@ -123,9 +123,14 @@ fn signing_key() -> Result<Option<SigningKey>, CommandError> {
         })
 }
 
-/// The caches of one command.
+/// The caches of one command, once it knows its environment; none if it names none.
+#[derive(Default)]
 pub(super) struct Caching {
-    cache: Option<Arc<Cache>>,
+    opened: OnceLock<OpenedCache>,
+}
+
+struct OpenedCache {
+    cache: Arc<Cache>,
     store: Arc<Store>,
     progress: Arc<dyn Progress>,
 }
@@ -138,20 +143,30 @@ impl Caching {
         arguments: &CacheArguments,
         authentication: &AuthenticationArguments,
     ) -> Result<Self, CommandError> {
-        let store = Arc::clone(workspace.store());
-        let progress = Arc::clone(workspace.progress());
-        let options = cache_options(workspace, arguments)?;
-        let mut caching = Self {
-            cache: None,
-            store,
-            progress,
-        };
-        if options.locations.is_empty() {
-            return Ok(caching);
+        let caching = Self::default();
+        caching.open(workspace, target, arguments, authentication)?;
+        Ok(caching)
+    }
+
+    /// [`Caching::new`] of one that was not settled yet.
+    pub(super) fn open(
+        &self,
+        workspace: &Workspace,
+        target: &Target,
+        arguments: &CacheArguments,
+        authentication: &AuthenticationArguments,
+    ) -> Result<(), CommandError> {
+        if self.opened.get().is_some() {
+            return Ok(());
         }
+        let options = cache_options(workspace, arguments)?;
+        if options.locations.is_empty() {
+            return Ok(());
+        }
+        let warn = |text| workspace.progress().report(Event::Warning(text));
         let wants_to_write = options.write;
         let open = opener(target, authentication)?;
-        let store = &caching.store;
+        let store = workspace.store();
         let cache = Arc::new(Cache::new(
             options,
             Patience::default(),
@@ -159,33 +174,33 @@ impl Caching {
             &open,
         ));
         for location in cache.refused() {
-            caching.warn(format!(
+            warn(format!(
                 "the cache {location} is not used, because no key is trusted: name one in ${TRUSTED} or in [tool.forebay.cache] trusted_keys (`forebay cache keygen` makes it); \
                  only a folder that you alone can write to needs none"
             ));
         }
         if wants_to_write && !cache.writes() {
-            caching.warn(format!(
+            warn(format!(
                 "nothing is brought to a cache, because there is no key to sign with: ${SIGNING_KEY_FILE} and ${SIGNING_KEY} are not set"
             ));
         }
-        caching.store.set_source(cache.clone());
-        caching.cache = Some(cache);
-        Ok(caching)
+        store.set_source(cache.clone());
+        let _ = self.opened.set(OpenedCache {
+            cache,
+            store: Arc::clone(store),
+            progress: Arc::clone(workspace.progress()),
+        });
+        Ok(())
     }
 
     /// The caches, if there are any.
     pub(super) fn cache(&self) -> Option<&Arc<Cache>> {
-        self.cache.as_ref()
-    }
-
-    fn warn(&self, text: String) {
-        self.progress.report(Event::Warning(text));
+        self.opened.get().map(|opened| &opened.cache)
     }
 
     /// Says which build is about to be looked up.
     pub(super) fn expect(&self, build: &Build<'_>) -> Result<(), CommandError> {
-        if let Some(cache) = &self.cache {
+        if let Some(cache) = self.cache() {
             cache.expect(build.closure()?);
         }
         Ok(())
@@ -197,7 +212,7 @@ impl Caching {
         &self,
         work: impl AsyncFn() -> Result<T, CommandError>,
     ) -> Result<T, CommandError> {
-        let losses = || self.cache.as_ref().map_or(0, |cache| cache.losses());
+        let losses = || self.cache().map_or(0, |cache| cache.losses());
         loop {
             let before = losses();
             match work().await {
@@ -210,12 +225,18 @@ impl Caching {
     /// Brings what was built to the cache that is written, and says how it went. None of it
     /// can make the command fail.
     pub(super) fn finish(&self) {
-        let Some(cache) = &self.cache else {
+        let Some(OpenedCache {
+            cache,
+            store,
+            progress,
+        }) = self.opened.get()
+        else {
             return;
         };
-        let (found, missed) = cache.answers(&self.store);
+        let warn = |text| progress.report(Event::Warning(text));
+        let (found, missed) = cache.answers(store);
         let pushed = match cache.writes() {
-            true => Some(cache.push(&self.store, &producer())),
+            true => Some(cache.push(store, &producer())),
             false => None,
         };
         let mut parts = Vec::new();
@@ -232,19 +253,19 @@ impl Caching {
         }
         match pushed {
             Some(Ok(report)) if !report.is_unchanged() => parts.push(describe(&report)),
-            Some(Err(error)) => self.warn(format!("the cache was not written: {error}")),
+            Some(Err(error)) => warn(format!("the cache was not written: {error}")),
             _ => {}
         }
         if !parts.is_empty() {
             let requests = usize::try_from(cache.requests()).unwrap_or(usize::MAX);
             parts.push(count(requests, "request"));
-            self.progress.report(Event::Finished {
+            progress.report(Event::Finished {
                 phase: Phase::Cache,
                 summary: parts.join(", "),
             });
         }
         if let Some(warning) = cache.warning() {
-            self.warn(warning);
+            warn(warning);
         }
     }
 }

@@ -6,11 +6,14 @@ use std::process::Command;
 
 use super::arguments::{DagArguments, DeployArguments, DeployedDagArguments};
 use super::caching::Caching;
-use super::services::{Opened, Permissions, Services};
+use super::services::{Opened, Permissions};
 use crate::artifacts::{Build, BuildError, ImageNaming, Target, Workspace};
-use crate::dags::{DagFile, DagFolder, read_folder};
-use crate::environment::{Desired, DesiredDags, DesiredImage, Environment, Live, Plan};
+use crate::dags::{DagFile, DagFolder, LiveStarts, read_folder};
+use crate::environment::{
+    Desired, DesiredDags, DesiredImage, Environment, GenerationRecord, Live, Plan,
+};
 use crate::oci::Sha256Digest;
+use crate::project::git_ancestors;
 use crate::registry::ManifestName;
 use crate::ui::CommandError;
 
@@ -53,80 +56,101 @@ impl<'a> Part<'a> {
     }
 }
 
-/// An environment that is deployed to, with all that a deploy reaches.
-pub(super) struct Deployment {
+/// A comparison of what is live with what was built.
+pub(super) struct Prepared {
     pub(super) environment: Environment,
     pub(super) target: Target,
-    pub(super) caching: Caching,
-    services: Services,
+    pub(super) plan: Plan,
 }
 
-impl Deployment {
-    /// Opens what is needed; makes no request.
-    pub(super) fn open(
-        workspace: &Workspace,
-        arguments: &DeployArguments,
-    ) -> Result<Self, CommandError> {
-        let permissions = Permissions {
-            restore_drift: arguments.restore_drift,
-            allow_older: arguments.allow_older,
-        };
-        let Opened {
-            target,
-            services,
-            environment,
-        } = Opened::new(workspace, &arguments.environment, permissions)?;
-        let authentication = &arguments.environment.authentication;
-        Ok(Self {
-            caching: Caching::new(workspace, &target, &arguments.cache, authentication)?,
-            environment,
-            target,
-            services,
-        })
-    }
+/// How it is prepared.
+pub(super) struct Preparation<'a> {
+    /// Where others have built.
+    pub(super) caching: &'a Caching,
+    /// End what another deploy has left unfinished, which writes.
+    pub(super) settle: bool,
+    /// When workflows start that a plan has a time for.
+    pub(super) starts: LiveStarts,
+}
 
-    /// Builds and compares. `settle` ends what another deploy has left unfinished, which writes.
-    pub(super) async fn prepare(
-        &self,
-        workspace: &Workspace,
-        part: &Part<'_>,
-        settle: bool,
-    ) -> Result<Plan, CommandError> {
-        let place = Place {
-            environment: &self.environment,
-            settle,
-        };
-        let (live, desired) = match part {
-            Part::Folder(folder, arguments) => {
-                place
-                    .desired_of_folder(&self.target, folder, arguments)
-                    .await?
-            }
-            Part::Everything(_) | Part::Dags(_) | Part::Image => {
-                let open = self.services.opener();
-                let build = Build::new(workspace, &self.target, &open)?;
-                self.caching.expect(&build)?;
-                let found = place.desired_of_build(&build, workspace, part).await?;
-                build.keep(part.name())?;
-                found
-            }
-        };
-        let directory = workspace.project().directory.clone();
-        let is_ancestor = move |older: &str, newer: &str| is_ancestor(&directory, older, newer);
-        Ok(self.environment.plan(live, desired, &is_ancestor).await?)
+/// Builds and compares.
+pub(super) async fn prepare(
+    workspace: &Workspace,
+    arguments: &DeployArguments,
+    part: &Part<'_>,
+    preparation: Preparation<'_>,
+) -> Result<Prepared, CommandError> {
+    let permissions = Permissions {
+        restore_drift: arguments.restore_drift,
+        allow_older: arguments.allow_older,
+    };
+    let Opened {
+        target,
+        services,
+        environment,
+    } = Opened::new(workspace, &arguments.environment, permissions)?;
+    let authentication = &arguments.environment.authentication;
+    let caching = preparation.caching;
+    caching.open(workspace, &target, &arguments.cache, authentication)?;
+    let place = Place {
+        environment,
+        preparation,
+    };
+    let open = services.opener();
+    let mut build = None;
+    let (live, desired) = match part {
+        Part::Folder(folder, arguments) => {
+            place.desired_of_folder(&target, folder, arguments).await?
+        }
+        Part::Everything(_) | Part::Dags(_) | Part::Image => {
+            let build = build.insert(Build::new(workspace, &target, &open)?);
+            caching.expect(build)?;
+            let found = place.desired_of_build(build, workspace, part).await?;
+            build.keep(part.name())?;
+            found
+        }
+    };
+    let Place { environment, .. } = place;
+    let directory = workspace.project().directory.clone();
+    let is_ancestor = move |older: &str, newer: &str| is_ancestor(&directory, older, newer);
+    let mut plan = environment.plan(live, desired, &is_ancestor).await?;
+    if let (Some(build), false) = (&build, plan.is_unchanged()) {
+        let limit = GenerationRecord::ANCESTORS;
+        let directory = &workspace.project().directory;
+        let commit = build.commit();
+        let ancestors = commit.map(|git| git_ancestors(directory, &git.commit, limit));
+        let contents = build.contents().await?.to_bytes();
+        let contents = contents.map_err(BuildError::from)?;
+        plan.note(ancestors.unwrap_or_default(), Some(contents.into()));
     }
+    Ok(Prepared {
+        environment,
+        target,
+        plan,
+    })
 }
 
 /// Where it goes.
 struct Place<'a> {
-    environment: &'a Environment,
-    settle: bool,
+    environment: Environment,
+    preparation: Preparation<'a>,
 }
 
 impl Place<'_> {
+    /// The live start times, and over them those of a plan.
+    fn starts(&self, live: &Live) -> LiveStarts {
+        let record = live.record().map(|record| record.starts());
+        let mut starts = record.unwrap_or_default();
+        let planned = &self.preparation.starts.workflows;
+        starts
+            .workflows
+            .extend(planned.iter().map(|(id, start)| (id.clone(), *start)));
+        starts
+    }
+
     async fn observe(&self, image: &Sha256Digest) -> Result<Live, CommandError> {
         let live = self.environment.observe(Some(image)).await?;
-        Ok(match self.settle {
+        Ok(match self.preparation.settle {
             true => self.environment.settle(live).await?.0,
             false => live,
         })
@@ -167,8 +191,8 @@ impl Place<'_> {
             true => DesiredDags::Only(files),
             false => DesiredDags::All(files),
         };
-        if let Some(record) = live.record() {
-            options.live = record.starts();
+        options.live = self.starts(&live);
+        if live.record().is_some() {
             let files = build.dag_files(&options, named).await?;
             return Ok((live, desired(dags(files))?));
         }
@@ -180,10 +204,7 @@ impl Place<'_> {
             return Ok((live, wanted));
         }
         let live = self.environment.with_record(live).await?;
-        options.live = live
-            .record()
-            .map(|record| record.starts())
-            .unwrap_or_default();
+        options.live = self.starts(&live);
         let files = build.dag_files(&options, named).await?;
         Ok((live, desired(dags(files))?))
     }
