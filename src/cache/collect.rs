@@ -204,13 +204,10 @@ async fn survey(remote: &Remote, options: &CollectOptions) -> Result<Survey, Cac
     let mut named: BTreeSet<ObjectDigest> = BTreeSet::new();
     let mut kept = 0;
     for answer in read {
-        match answer? {
-            Some(objects) => {
-                named.extend(objects);
-                kept += 1;
-            }
-            // Gone since, or damaged: whoever needs it writes it again.
-            None => {}
+        // One that is gone since, or damaged, names nothing: whoever needs it writes it again.
+        if let Some(objects) = answer? {
+            named.extend(objects);
+            kept += 1;
         }
     }
     for (digest, object) in parts {
