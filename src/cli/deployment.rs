@@ -1,10 +1,13 @@
 //! What all deploys and `plan` have in common:
 //! build what is not built, look at what is live, compare.
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
-use super::arguments::{DagArguments, DeployArguments, DeployedDagArguments};
+use super::adoption::{Adoption, Decision, adopt};
+use super::arguments::{DagArguments, DeployArguments, DeployedDagArguments, ReplacingArguments};
 use super::caching::Caching;
 use super::services::{Opened, Permissions};
 use crate::artifacts::{Build, BuildError, ImageNaming, Target, Workspace};
@@ -61,16 +64,23 @@ pub(super) struct Prepared {
     pub(super) environment: Environment,
     pub(super) target: Target,
     pub(super) plan: Plan,
+    /// What BigFlow had left, if this is the first deploy.
+    pub(super) adoption: Option<Adoption>,
 }
 
 /// How it is prepared.
-pub(super) struct Preparation<'a> {
-    /// Where others have built.
-    pub(super) caching: &'a Caching,
+#[derive(Default)]
+pub(super) struct Preparation {
     /// End what another deploy has left unfinished, which writes.
     pub(super) settle: bool,
     /// When workflows start that a plan has a time for.
     pub(super) starts: LiveStarts,
+    /// What becomes of the DAG files that are there.
+    pub(super) replacing: ReplacingArguments,
+    /// Whether somebody is there to answer questions.
+    pub(super) can_ask: bool,
+    /// Where others have built.
+    pub(super) caching: Arc<Caching>,
 }
 
 /// Builds and compares.
@@ -78,11 +88,14 @@ pub(super) async fn prepare(
     workspace: &Workspace,
     arguments: &DeployArguments,
     part: &Part<'_>,
-    preparation: Preparation<'_>,
+    preparation: Preparation,
 ) -> Result<Prepared, CommandError> {
     let permissions = Permissions {
         restore_drift: arguments.restore_drift,
         allow_older: arguments.allow_older,
+        retire: preparation.replacing.retire(),
+        clear_folder: preparation.replacing.clear_dags_folder,
+        confirmed: preparation.replacing.yes,
     };
     let Opened {
         target,
@@ -90,11 +103,12 @@ pub(super) async fn prepare(
         environment,
     } = Opened::new(workspace, &arguments.environment, permissions)?;
     let authentication = &arguments.environment.authentication;
-    let caching = preparation.caching;
+    let caching = Arc::clone(&preparation.caching);
     caching.open(workspace, &target, &arguments.cache, authentication)?;
     let place = Place {
         environment,
         preparation,
+        adoption: OnceCell::new(),
     };
     let open = services.opener();
     let mut build = None;
@@ -110,7 +124,12 @@ pub(super) async fn prepare(
             found
         }
     };
-    let Place { environment, .. } = place;
+    let Place {
+        environment,
+        adoption,
+        ..
+    } = place;
+    let adoption = adoption.into_inner();
     let directory = workspace.project().directory.clone();
     let is_ancestor = move |older: &str, newer: &str| is_ancestor(&directory, older, newer);
     let mut plan = environment.plan(live, desired, &is_ancestor).await?;
@@ -123,20 +142,29 @@ pub(super) async fn prepare(
         let contents = contents.map_err(BuildError::from)?;
         plan.note(ancestors.unwrap_or_default(), Some(contents.into()));
     }
+    if let Some(Adoption {
+        files,
+        decision: Decision::Open,
+    }) = &adoption
+    {
+        plan.bar(files.undecided());
+    }
     Ok(Prepared {
         environment,
         target,
         plan,
+        adoption,
     })
 }
 
 /// Where it goes.
-struct Place<'a> {
+struct Place {
     environment: Environment,
-    preparation: Preparation<'a>,
+    preparation: Preparation,
+    adoption: OnceCell<Adoption>,
 }
 
-impl Place<'_> {
+impl Place {
     /// The live start times, and over them those of a plan.
     fn starts(&self, live: &Live) -> LiveStarts {
         let record = live.record().map(|record| record.starts());
@@ -156,6 +184,22 @@ impl Place<'_> {
         })
     }
 
+    /// What is live, or will be once BigFlow's files are adopted.
+    async fn observe_and_adopt(&self, image: &Sha256Digest) -> Result<Live, CommandError> {
+        let live = self.observe(image).await?;
+        let Preparation {
+            settle,
+            replacing,
+            can_ask,
+            ..
+        } = &self.preparation;
+        let (live, adoption) = adopt(&self.environment, live, replacing, *settle, *can_ask).await?;
+        if let Some(adoption) = adoption {
+            let _ = self.adoption.set(adoption);
+        }
+        Ok(live)
+    }
+
     /// What the project's sources give. The DAG files come last: a changed one goes on from
     /// the start time that is live.
     async fn desired_of_build(
@@ -166,7 +210,11 @@ impl Place<'_> {
     ) -> Result<(Live, Desired), CommandError> {
         let image = build.image().await?;
         let digest = *image.digest();
-        let live = self.observe(&digest).await?;
+        let live = match part {
+            // An image alone runs beside nothing.
+            Part::Image => self.observe(&digest).await?,
+            _ => self.observe_and_adopt(&digest).await?,
+        };
         let desired = |dags| -> Result<Desired, CommandError> {
             Ok(Desired {
                 image: match part {
@@ -219,7 +267,7 @@ impl Place<'_> {
         let folder = read_folder(folder).map_err(BuildError::from)?;
         let name = image_in(target, &folder)?;
         let digest = self.environment.find_image(&name).await?;
-        let live = self.observe(&digest).await?;
+        let live = self.observe_and_adopt(&digest).await?;
         let dags = match arguments.options().workflow {
             None => DesiredDags::All(folder.files),
             Some(workflow) => DesiredDags::Only(only(&workflow, folder.files)?),
