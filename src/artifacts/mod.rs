@@ -2,6 +2,7 @@
 //! configuration, wheels, image and DAG files.
 
 mod bytecode;
+mod cache;
 mod dags;
 mod error;
 mod image;

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{BuildArguments, DagArguments};
+use super::caching::Caching;
 use super::context::Context;
 use super::services::LazyServices;
 use crate::artifacts::{Build, BuildError, ImageNaming};
@@ -106,9 +107,16 @@ fn run(
 ) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
     let (target, services) = LazyServices::of_build(&workspace, arguments)?;
+    let caching = Caching::new(
+        &workspace,
+        &target,
+        &arguments.cache,
+        &arguments.authentication,
+    )?;
     let open = services.opener();
     let build = Build::new(&workspace, &target, &open)?;
-    let (image, image_tar, files) = context.block_on(async {
+    caching.expect(&build)?;
+    let (image, image_tar, files) = context.block_on(caching.retry(async || {
         let needs_image = match wanted {
             Wanted::Everything(..) | Wanted::Image(_) => true,
             Wanted::Dags(arguments) => {
@@ -133,7 +141,7 @@ fn run(
             .as_ref()
             .filter(|_| options.image_naming(&workspace) == ImageNaming::Digest);
         Ok((image, image_tar, build.dag_files(&options, named).await?))
-    })?;
+    }))?;
     build.keep(match wanted {
         Wanted::Everything(..) => "everything",
         Wanted::Dags(_) => "dags",
@@ -143,6 +151,7 @@ fn run(
         let folder = workspace.project().directory.join(".dags");
         write_folder(&folder, &files, &build.image_by_tag()?).map_err(BuildError::from)?;
     }
+    caching.finish();
     let document = Document {
         environment: target.environment.to_string(),
         version: build.version().to_string(),

@@ -3,6 +3,8 @@
 mod adoption;
 mod arguments;
 mod ask;
+mod cache;
+mod caching;
 mod context;
 mod deployment;
 mod describe;
@@ -88,6 +90,9 @@ enum Command {
     /// Work on the image
     #[command(subcommand)]
     Image(image::Command),
+    /// Share what is built with other machines, through a bucket
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// Delete from this machine's store what nobody needs
     Gc(gc::Arguments),
     /// Look into this machine's store
@@ -161,6 +166,7 @@ fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
         Command::Resume(arguments) => resume::run(&context, &arguments, Direction::Forward),
         Command::Abort(arguments) => resume::run(&context, &arguments, Direction::Back),
         Command::Image(command) => image::run(&context, &command),
+        Command::Cache(command) => cache::run(&context, &command),
         Command::Gc(arguments) => gc::run(&context, &arguments),
         Command::Store(command) => store::run(&context, &command),
         Command::Run(arguments) => run::run(&context, &arguments),

@@ -7,6 +7,7 @@ use super::arguments::{
     AuthMethodArgument, AuthenticationArguments, BuildArguments, ConfigArguments,
     EnvironmentArguments, RepositoryArguments,
 };
+use super::caching::CacheArguments;
 use super::context::Context;
 use crate::artifacts::{Build, BuildError, Target, Workspace};
 use crate::bucket;
@@ -120,6 +121,7 @@ pub(super) fn project_python(
             config: config.clone(),
             repository: RepositoryArguments::default(),
             authentication: authentication.clone(),
+            cache: CacheArguments::default(),
         };
         let (target, services) = LazyServices::of_build(workspace, &arguments)?;
         let open = services.opener();
@@ -133,7 +135,7 @@ pub(super) fn project_python(
     })
 }
 
-fn http_options(authentication: &AuthenticationArguments) -> HttpOptions {
+pub(super) fn http_options(authentication: &AuthenticationArguments) -> HttpOptions {
     HttpOptions {
         extra_certificates: authentication.ca_file.clone(),
         ..HttpOptions::default()
@@ -259,7 +261,7 @@ impl Services {
     }
 }
 
-fn auth_method(
+pub(super) fn auth_method(
     target: &Target,
     arguments: &AuthenticationArguments,
 ) -> Result<AuthMethod, CommandError> {
@@ -326,7 +328,7 @@ fn lease() -> Result<Duration, CommandError> {
 }
 
 /// Who we are to colleagues: `USER@HOST`.
-fn holder() -> String {
+pub(super) fn holder() -> String {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = variable("USER")
         .or_else(|| variable("LOGNAME"))

@@ -71,7 +71,7 @@ impl Local {
         let environment = environment.clone();
         let bucket = bucket.clone();
         self.run(move |store| {
-            let seen = store.realisation(&last_seen_key(&environment, &bucket)?)?;
+            let seen = store.local_realisation(&last_seen_key(&environment, &bucket)?)?;
             Ok(seen.and_then(|seen| seen.outputs.get(RECORD).copied()))
         })
         .await
@@ -89,13 +89,13 @@ impl Local {
         let bucket = bucket.clone();
         let RecordReference { generation, record } = *reference;
         self.run(move |store| {
-            if store.info(&record)?.is_none() {
+            if store.local_info(&record)?.is_none() {
                 return Ok(());
             }
             // Only what is here can be protected; the bucket has the rest.
             let mut kept = Vec::new();
             for object in objects {
-                if store.info(&object)?.is_some() {
+                if store.local_info(&object)?.is_some() {
                     kept.push(object);
                 }
             }

@@ -45,10 +45,58 @@ pub enum DagIds {
 pub struct Settings {
     /// `[tool.forebay.dags]`.
     pub dags: DagSettings,
+    /// `cache`, or `[tool.forebay.cache]`.
+    pub cache: CacheSettings,
     /// `[tool.forebay.image]`.
     pub image: ImageSettings,
     /// `[tool.forebay.environments.NAME]`.
     pub environments: BTreeMap<EnvironmentName, EnvironmentSettings>,
+}
+
+/// Caches that are shared with others: `cache = "URL"`, `cache = ["URL", …]`, or
+/// `[tool.forebay.cache]` with `urls` and `trusted_keys`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(from = "WrittenCache")]
+pub struct CacheSettings {
+    /// Where they are, in the order in which they are asked.
+    pub urls: Vec<String>,
+    /// Whose entries count: `DOMAIN:BASE64`.
+    pub trusted_keys: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenCache {
+    One(String),
+    Several(Vec<String>),
+    Table(CacheTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+struct CacheTable {
+    urls: Vec<String>,
+    trusted_keys: Vec<String>,
+}
+
+impl From<WrittenCache> for CacheSettings {
+    fn from(written: WrittenCache) -> Self {
+        match written {
+            WrittenCache::One(url) => Self {
+                urls: vec![url],
+                ..Self::default()
+            },
+            WrittenCache::Several(urls) => Self {
+                urls,
+                ..Self::default()
+            },
+            WrittenCache::Table(table) => Self {
+                urls: table.urls,
+                trusted_keys: table.trusted_keys,
+            },
+        }
+    }
 }
 
 /// `[tool.forebay.dags]`.
@@ -111,6 +159,21 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("`base`, `python`"), "{error}");
+    }
+
+    #[test]
+    fn a_cache_is_one_address_or_several_or_a_table() {
+        for text in [
+            "cache = 'gs://team'",
+            "cache = ['gs://team']",
+            "[cache]\nurls = ['gs://team']",
+        ] {
+            let settings: Settings = toml::from_str(text).unwrap();
+            assert_eq!(settings.cache.urls, ["gs://team"], "{text}");
+        }
+        let settings: Settings = toml::from_str("[cache]\ntrusted_keys = ['main:x']").unwrap();
+        assert_eq!(settings.cache.trusted_keys, ["main:x"]);
+        assert!(toml::from_str::<Settings>("[cache]\nurl = 'gs://team'").is_err());
     }
 
     #[test]

@@ -161,6 +161,7 @@ fn key(phase: Phase) -> &'static str {
         Phase::Image => "image",
         Phase::Push => "push",
         Phase::Upload => "upload",
+        Phase::Cache => "cache",
         Phase::Verify => "verify",
     }
 }
@@ -173,6 +174,7 @@ fn name(phase: Phase) -> &'static str {
         Phase::Image => "Image",
         Phase::Push => "Push",
         Phase::Upload => "DAGs",
+        Phase::Cache => "Cache",
         Phase::Verify => "Verify",
     }
 }
