@@ -28,7 +28,11 @@ impl Environment {
                     let tags = std::slice::from_ref(version_tag);
                     let registry = self.registry.as_ref();
                     let progress = self.progress.as_ref();
-                    Some(push(registry, image, tags, previous.as_ref(), progress).await?)
+                    let image = ImageToPush {
+                        mount_candidates: self.local.repositories_of(draft.image).await?,
+                        ..image.clone()
+                    };
+                    Some(push(registry, &image, tags, previous.as_ref(), progress).await?)
                 };
                 Ok((report, manifest_if(is_new, image)))
             }

@@ -226,7 +226,7 @@ impl Environment {
         let objects = record.dags.values().map(|dag| dag.object).collect();
         let location = self.bucket.location();
         self.local
-            .remember(&self.key, location, reference, objects)
+            .remember(&self.key, location, reference, objects, &record.images)
             .await
     }
 }
