@@ -1,0 +1,135 @@
+//! An environment could not be changed, or not be read.
+
+use super::remote::{bucket_exit, bucket_next, registry_exit, registry_next};
+use crate::cli::describe::DriftDocument;
+use crate::environment::{Drifted, EnvironmentError};
+use crate::ui::{CommandError, Exit};
+
+impl From<EnvironmentError> for CommandError {
+    fn from(error: EnvironmentError) -> Self {
+        let exit = environment_exit(&error);
+        let mut failure = Self::from_error(exit, &error);
+        match &error {
+            EnvironmentError::Drift { objects } => {
+                failure = drifted(failure, objects);
+                failure.next(
+                    "look with `forebay status`; --restore-drift puts back what was recorded",
+                )
+            }
+            EnvironmentError::Held { remaining, .. } if remaining.as_secs() == 0 => failure
+                .next("`forebay resume` carries it to its end, `forebay abort` takes it back; `forebay deploy` does the first by itself"),
+            EnvironmentError::Held { .. } => failure.next(
+                "wait until it is done, then run the command again; if it was killed, its hold ends by itself",
+            ),
+            EnvironmentError::Lost { .. } => failure.next(
+                "look with `forebay status`; run the command again if yours should still win",
+            ),
+            EnvironmentError::ForeignKeys { .. } => failure.next(
+                "they may be live in another environment or project: give this environment a dags_bucket of its own, or rename the workflows; nothing was changed",
+            ),
+            EnvironmentError::OlderCommit { .. } => failure.next(
+                "deploy a commit that contains the live one, or insist with --allow-older",
+            ),
+            EnvironmentError::EmptySet => {
+                failure.next("check that the project's packages define bigflow.Workflow objects")
+            }
+            EnvironmentError::ImageMissing { .. } => {
+                failure.next("deploy the image first: `forebay deploy-image`")
+            }
+            EnvironmentError::Interrupted { source, .. } => match source.as_ref() {
+                EnvironmentError::Drift { objects } => drifted(failure, objects).next(
+                    "`forebay resume` or `forebay abort` with --restore-drift writes over these files and ends what was begun",
+                ),
+                EnvironmentError::ForeignKeys { .. } => failure.next(
+                    "remove or rename those files, then run `forebay resume`; or take back what was begun with `forebay abort`, and --restore-drift if our own files were changed too",
+                ),
+                EnvironmentError::ImageElsewhere { .. } => failure
+                    .next("run `forebay resume` with that repository, or `forebay abort`"),
+                _ => failure.next(
+                "run `forebay deploy` again: it finishes what was begun, once the lease has run out, and goes on",
+            )},
+            EnvironmentError::NoRollbackTarget { usable, .. }
+            | EnvironmentError::RollbackUnavailable { usable, .. } => {
+                failure.next(usable_generations(usable))
+            }
+            EnvironmentError::Newer { .. } => failure.next("update forebay"),
+            EnvironmentError::Bucket(error) => bucket_next(failure, error),
+            EnvironmentError::Registry(error) => registry_next(failure, error),
+            _ => failure.next("look with `forebay status`, then run the command again"),
+        }
+    }
+}
+
+fn drifted(failure: CommandError, objects: &[Drifted]) -> CommandError {
+    objects.iter().fold(failure, |failure, object| {
+        failure.why(DriftDocument::from(object).to_string())
+    })
+}
+
+fn environment_exit(error: &EnvironmentError) -> Exit {
+    match error {
+        EnvironmentError::Held { .. } | EnvironmentError::Lost { .. } => Exit::Conflict,
+        EnvironmentError::Drift { .. }
+        | EnvironmentError::ForeignKeys { .. }
+        | EnvironmentError::OlderCommit { .. }
+        | EnvironmentError::EmptySet => Exit::Refused,
+        EnvironmentError::Interrupted { .. } | EnvironmentError::NotVerified { .. } => {
+            Exit::Interrupted
+        }
+        EnvironmentError::NoRollbackTarget { .. }
+        | EnvironmentError::RollbackUnavailable { .. } => Exit::RollbackUnavailable,
+        EnvironmentError::Bucket(error) => bucket_exit(error),
+        EnvironmentError::Registry(error) => registry_exit(error),
+        _ => Exit::Failed,
+    }
+}
+
+fn usable_generations(usable: &[u64]) -> String {
+    match usable {
+        [] => "there is no generation to return to; `forebay deploy` makes a new one".to_owned(),
+        _ => format!(
+            "these can be restored: {}; for example `forebay rollback {}`",
+            usable
+                .iter()
+                .map(u64::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
+            usable[0]
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::environment::DriftKind;
+
+    #[test]
+    fn an_interrupted_deploy_names_the_files_that_bar_its_way() {
+        let drift = EnvironmentError::Drift {
+            objects: vec![Drifted {
+                key: "dags/daily.py".parse().unwrap(),
+                change: DriftKind::Changed,
+            }],
+        };
+        let foreign = EnvironmentError::ForeignKeys {
+            keys: vec!["dags/daily.py".to_owned()],
+        };
+        for source in [drift, foreign] {
+            let failure = CommandError::from(EnvironmentError::Interrupted {
+                generation: 2,
+                source: Box::new(source),
+            });
+            let text = failure.render(false);
+            assert!(text.contains("dags/daily.py"), "{text}");
+            assert!(text.contains("--restore-drift"), "{text}");
+            assert_eq!(failure.exit(), Exit::Interrupted);
+        }
+        for command in ["resume", "abort"] {
+            let arguments = ["forebay", command, "--restore-drift"];
+            assert!(crate::cli::Arguments::try_parse_from(arguments).is_ok());
+        }
+    }
+}

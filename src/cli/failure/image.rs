@@ -1,0 +1,68 @@
+//! An image could not be made of what it is made of.
+
+use super::remote::registry_next;
+use super::store::store_next;
+use crate::image::ImageError;
+use crate::registry::RegistryError;
+use crate::ui::CommandError;
+use crate::wheels::WheelError;
+
+pub(super) fn wheel_next(failure: CommandError, error: &WheelError) -> CommandError {
+    match error {
+        WheelError::Requirements { .. } => failure.next("mend that line"),
+        WheelError::NoWheel { .. } => failure.next(
+            "require a version that has a wheel for the image's Python, or build one and require its file",
+        ),
+        WheelError::Pip { .. } => failure.next(
+            "mend the requirement that pip names, or how pip reaches its index (pip.conf, PIP_INDEX_URL), and run the command again",
+        ),
+        WheelError::NoPip { .. } => failure.next(
+            "install pip there (`python -m ensurepip`) or uv, or name another Python with --python",
+        ),
+        WheelError::TwoWheels { .. } | WheelError::Conflict { .. } => {
+            failure.next("require one of them only")
+        }
+        WheelError::Refused { .. } | WheelError::FileName { .. } => {
+            failure.next("require another version of it; this file is damaged or no wheel")
+        }
+        WheelError::Store(_) => {
+            failure.next("set FOREBAY_STORE to a folder that can be written")
+        }
+        _ => failure.next("run the command again"),
+    }
+}
+
+pub(super) fn image_next(failure: CommandError, error: &ImageError) -> CommandError {
+    match error {
+        ImageError::Dockerfile { .. } => {
+            failure.next("mend the Dockerfile; `forebay image plan` says what each line means")
+        }
+        ImageError::Lines { .. } => failure.next(
+            "rewrite these lines, or move what they do into the base image; `forebay image plan` explains each",
+        ),
+        ImageError::Base { .. } => {
+            failure.next("mend FROM, or take a base of Debian's with a CPython in it")
+        }
+        ImageError::NotInContext { .. } => {
+            failure.next("add the file, or mend the line that names it (.dockerignore may hide it)")
+        }
+        ImageError::Wheel(error) => wheel_next(failure, error),
+        ImageError::Registry(error) => base_registry_next(failure, error),
+        ImageError::Store(error) => failure.next(store_next(error)),
+        ImageError::Project { .. } => failure.next("mend the project and run the command again"),
+        _ => failure.next("run the command again"),
+    }
+}
+
+/// The registry was asked for the base image: nothing was being sent.
+pub(super) fn base_registry_next(failure: CommandError, error: &RegistryError) -> CommandError {
+    let failure = failure.why("the base image that FROM names is looked up there");
+    match error {
+        RegistryError::Denied { .. } | RegistryError::Credential(_) => {
+            registry_next(failure, error)
+        }
+        _ => failure.next(
+            "check the network and the proxy settings, name a mirror in FROM, or set `base` in [tool.forebay.environments.NAME]",
+        ),
+    }
+}

@@ -1,0 +1,106 @@
+//! A registry, a bucket or a login failed.
+
+use crate::bucket::BucketError;
+use crate::credentials::CredentialError;
+use crate::http::{HttpClientError, SendError};
+use crate::registry::RegistryError;
+use crate::ui::{CommandError, Exit};
+
+impl From<HttpClientError> for CommandError {
+    fn from(error: HttpClientError) -> Self {
+        Self::from_error(Exit::Usage, &error).next("name a file with certificates in PEM form")
+    }
+}
+
+impl From<CredentialError> for CommandError {
+    fn from(error: CredentialError) -> Self {
+        Self::from_error(Exit::Denied, &error).next(LOG_IN)
+    }
+}
+
+const LOG_IN: &str =
+    "log in with `gcloud auth application-default login`, or choose another --auth-method";
+
+pub(super) fn registry_exit(error: &RegistryError) -> Exit {
+    match error {
+        RegistryError::Denied { .. } | RegistryError::Credential(_) => Exit::Denied,
+        _ => Exit::Failed,
+    }
+}
+
+pub(super) fn registry_next(failure: CommandError, error: &RegistryError) -> CommandError {
+    match error {
+        RegistryError::Unreachable { source, .. }
+            if matches!(source.downcast_ref(), Some(SendError::Tls(_))) =>
+        {
+            // It says itself what to do.
+            failure
+        }
+        RegistryError::Unreachable { .. } => failure.next(
+            "check that the registry runs and docker_repository is right, then run the command again; what was sent is not sent twice",
+        ),
+        RegistryError::Denied { repository, .. } => {
+            let host = repository.split('/').next().unwrap_or(repository);
+            match is_googles(host) {
+                true => failure.next(
+                    "give this identity roles/artifactregistry.writer on the repository, or log in as another",
+                ),
+                false => failure.next(format!(
+                    "check user name and password (`docker login {host}` stores them), and that this user may do it"
+                )),
+            }
+        }
+        RegistryError::NoRepository { .. } => {
+            failure.next("create the repository, or mend docker_repository; a push does not create one")
+        }
+        RegistryError::Credential(_) => failure.next(LOG_IN),
+        RegistryError::Damaged { .. } => failure.next(
+            "run the command again; if it happens again, something on the way changes bytes",
+        ),
+        _ => failure.next("run the command again; what was sent is not sent twice"),
+    }
+}
+
+impl From<RegistryError> for CommandError {
+    fn from(error: RegistryError) -> Self {
+        registry_next(Self::from_error(registry_exit(&error), &error), &error)
+    }
+}
+
+/// Whether Google's credentials open this registry.
+fn is_googles(host: &str) -> bool {
+    host.ends_with(".pkg.dev") || host == "gcr.io" || host.ends_with(".gcr.io")
+}
+
+pub(super) fn bucket_exit(error: &BucketError) -> Exit {
+    match error {
+        BucketError::Denied { .. } | BucketError::Credential(_) => Exit::Denied,
+        BucketError::ConditionFailed { .. } => Exit::Conflict,
+        _ => Exit::Failed,
+    }
+}
+
+pub(super) fn bucket_next(failure: CommandError, error: &BucketError) -> CommandError {
+    match error {
+        BucketError::Unreachable { .. } => {
+            failure.next("check the network and dags_bucket, then run the command again")
+        }
+        BucketError::NoBucket { .. } => failure.next(
+            "mend dags_bucket in deployment_config.py: the Composer environment's page names its bucket",
+        ),
+        BucketError::Denied { .. } => failure.next(
+            "give this identity roles/storage.objectAdmin on the bucket, or log in as another",
+        ),
+        BucketError::Credential(_) => failure.next(LOG_IN),
+        BucketError::ConditionFailed { .. } => {
+            failure.next("look with `forebay status`, then run the command again")
+        }
+        _ => failure.next("run the command again"),
+    }
+}
+
+impl From<BucketError> for CommandError {
+    fn from(error: BucketError) -> Self {
+        bucket_next(Self::from_error(bucket_exit(&error), &error), &error)
+    }
+}
