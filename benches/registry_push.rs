@@ -120,23 +120,23 @@ fn measured(layout: &Path, command: fn(&Path, &str) -> Command) -> Cost {
     let mut child = command.env("HOME", home.path()).spawn().unwrap();
     let process = PathBuf::from(format!("/proc/{}", child.id()));
     let mut peak = 0;
-    loop {
+    // One that has ended still tells what it has used, until somebody waits for it.
+    let mut has_ended = false;
+    while !has_ended {
+        std::thread::sleep(Duration::from_millis(2));
         let status = std::fs::read_to_string(process.join("status")).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:"));
         let number = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
         peak = peak.max(number.unwrap_or(0));
-        // One that has ended still tells what it has used, until somebody waits for it.
-        if status.lines().any(|line| line.starts_with("State:\tZ")) {
-            let cost = Cost {
-                processor: processor_time(&process),
-                elapsed: began.elapsed().as_secs_f64(),
-                peak,
-            };
-            assert!(child.wait().unwrap().success());
-            return cost;
-        }
-        std::thread::sleep(Duration::from_millis(2));
+        has_ended = status.lines().any(|line| line.starts_with("State:\tZ"));
     }
+    let cost = Cost {
+        processor: processor_time(&process),
+        elapsed: began.elapsed().as_secs_f64(),
+        peak,
+    };
+    assert!(child.wait().unwrap().success());
+    cost
 }
 
 /// The process's user and system time in seconds (`proc_pid_stat(5)`).
