@@ -8,6 +8,7 @@ mod image;
 mod lock;
 mod placeholder;
 mod roots;
+mod saved;
 mod target;
 mod workspace;
 
@@ -20,6 +21,7 @@ pub use error::BuildError;
 pub use lock::{LockError, LockFile, LockedCompiler};
 pub use placeholder::{NotReplaced, Placeholder};
 pub use roots::{keep_build, keep_newest_generations};
+pub use saved::SavedBuild;
 pub use target::{Target, TargetOptions};
 pub use workspace::{Workspace, WorkspaceOptions};
 

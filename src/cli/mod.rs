@@ -21,6 +21,7 @@ mod project_version;
 mod release;
 mod resume;
 mod rollback;
+mod saved_image;
 mod status;
 mod store;
 
