@@ -50,7 +50,11 @@ impl Place {
                 wanted_dags(folder.files, arguments)?
             }
         };
-        let live = self.observe(&digest).await?;
+        let live = match build.dags {
+            // An image alone runs beside nothing.
+            None => self.observe(&digest).await?,
+            Some(_) => self.observe_and_adopt(&digest).await?,
+        };
         let desired = Desired {
             image,
             dags,
