@@ -9,6 +9,7 @@ mod image;
 mod lock;
 mod placeholder;
 mod roots;
+mod saved;
 mod target;
 mod workspace;
 
@@ -21,6 +22,7 @@ pub use error::BuildError;
 pub use lock::{LockError, LockFile, LockedCompiler};
 pub use placeholder::{NotReplaced, Placeholder};
 pub use roots::{keep_build, keep_newest_generations};
+pub use saved::SavedBuild;
 pub use target::{Target, TargetOptions};
 pub use workspace::{Workspace, WorkspaceOptions};
 

@@ -29,6 +29,7 @@ mod release;
 mod resume;
 mod rollback;
 mod run;
+mod saved_image;
 mod start_project;
 mod status;
 mod store;

@@ -30,6 +30,7 @@ mod plan;
 mod project;
 mod project_layer;
 mod run;
+pub mod saved;
 mod splice;
 mod tar;
 #[cfg(test)]
