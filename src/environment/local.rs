@@ -4,12 +4,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay_store::{ObjectDigest, Realisation, Recipe, RecipeKey, RootName, Store, StoreError};
+use forebay_store::{
+    ObjectDigest, Realisation, Recipe, RecipeKey, RootName, Store, StoreError,
+};
 
 use super::{EnvironmentError, EnvironmentKey, RecordReference, RecordedImage};
 use crate::bucket::BucketLocation;
+use crate::image::Shelved;
 use crate::oci::{Repository, Sha256Digest};
 use crate::python::{recall, remember};
+use crate::registry::{ImageToPush, Registry};
 
 const RECORD: &str = "record";
 
@@ -45,6 +49,39 @@ impl Local {
                 StoreError::NotFound { .. } | StoreError::Lost { .. } | StoreError::Damaged { .. },
             ) => Ok(None),
             Err(error) => Err(error),
+        })
+        .await
+    }
+
+    /// An image that was built here, if all of its own parts are still here.
+    pub(super) async fn shelved(
+        &self,
+        digest: Sha256Digest,
+    ) -> Result<Option<Shelved>, EnvironmentError> {
+        self.run(move |store| Shelved::find(store, &digest)).await
+    }
+
+    /// The image with the sources of its blobs.
+    pub(super) async fn to_push(
+        &self,
+        shelved: Shelved,
+        base: Option<Arc<dyn Registry>>,
+    ) -> Result<ImageToPush, EnvironmentError> {
+        // Small reads, and the base's layers are to be read on this runtime.
+        Ok(shelved.to_push(&self.store, base)?)
+    }
+
+    /// What a collection must leave of images that were built here.
+    pub(super) async fn image_objects(
+        &self,
+        images: Vec<Sha256Digest>,
+    ) -> Result<Vec<ObjectDigest>, EnvironmentError> {
+        self.run(move |store| {
+            let mut objects = Vec::new();
+            for image in &images {
+                objects.extend(Shelved::objects(store, image)?);
+            }
+            Ok(objects)
         })
         .await
     }

@@ -12,10 +12,10 @@ use tokio::runtime::Handle;
 use super::base::BaseImage;
 use super::bytecode::Bytecode;
 use super::context::BuildContext;
-use super::layer::{Layer, StoredLayer};
+use super::layer::{Layer, LayerSource, StoredLayer};
 use super::plan::{ContainerSettings, ImagePlan, PlannedLine, Step};
 use super::project::ProjectSource;
-use super::{ImageError, config, copy_layer, credentials, project_layer, wheel_layers};
+use super::{ImageError, config, copy_layer, credentials, project_layer, shelf, wheel_layers};
 use crate::oci::{BlobSource, BytesBlob, Descriptor, MediaType, Repository};
 use crate::progress::{Event, Phase, Progress, Unit};
 use crate::registry::{FetchedManifest, ImageToPush, Registry};
@@ -128,6 +128,7 @@ pub fn build(
         }
     }
     let image = assemble(request, layers, store)?;
+    shelf::shelve(store, &image, request.base.repository.as_ref())?;
     progress.report(Event::Finished {
         phase: Phase::Image,
         summary: match image.base.layers.len() {
@@ -285,28 +286,53 @@ impl BuiltImage {
     /// The image with the sources of all its blobs. `base` is the repository
     /// that the base's layers are read from, if the target neither has nor mounts them.
     pub fn to_push(&self, store: &Arc<Store>, base: Option<Arc<dyn Registry>>) -> ImageToPush {
-        let runtime = Handle::try_current().ok();
-        let base_layers = self.base.layers.iter().map(|descriptor| {
-            Arc::new(BaseLayer {
-                descriptor: descriptor.clone(),
-                repository: self.base.repository.clone(),
-                registry: base.clone(),
-                runtime: runtime.clone(),
-            }) as Arc<dyn BlobSource>
-        });
-        let own_layers = self.layers.iter().map(|layer| {
-            Arc::new(StoredLayer {
-                store: Arc::clone(store),
-                descriptor: layer.descriptor.clone(),
-                source: layer.source,
-            }) as Arc<dyn BlobSource>
-        });
-        let config = Arc::new(self.config.clone()) as Arc<dyn BlobSource>;
-        ImageToPush {
-            manifest: self.manifest.clone(),
-            blobs: base_layers.chain(own_layers).chain([config]).collect(),
-            mount_candidates: Vec::new(),
-        }
+        let base_layers = self.base.layers.iter();
+        let base_layers = base_layers.map(|descriptor| (descriptor.clone(), LayerSource::Base));
+        let own_layers = self.layers.iter();
+        let own_layers = own_layers.map(|layer| (layer.descriptor.clone(), layer.source));
+        let layers: Vec<_> = base_layers.chain(own_layers).collect();
+        let base = BaseLayers {
+            repository: self.base.repository.clone(),
+            registry: base,
+        };
+        let (manifest, config) = (self.manifest.clone(), self.config.clone());
+        to_push(manifest, config, &layers, store, &base)
+    }
+}
+
+/// Where the base's layers are.
+pub(super) struct BaseLayers {
+    pub(super) repository: Option<Repository>,
+    pub(super) registry: Option<Arc<dyn Registry>>,
+}
+
+/// An image with the sources of all its blobs.
+pub(super) fn to_push(
+    manifest: FetchedManifest,
+    config: BytesBlob,
+    layers: &[(Descriptor, LayerSource)],
+    store: &Arc<Store>,
+    base: &BaseLayers,
+) -> ImageToPush {
+    let runtime = Handle::try_current().ok();
+    let layers = layers.iter().map(|(descriptor, source)| match source {
+        LayerSource::Base => Arc::new(BaseLayer {
+            descriptor: descriptor.clone(),
+            repository: base.repository.clone(),
+            registry: base.registry.clone(),
+            runtime: runtime.clone(),
+        }) as Arc<dyn BlobSource>,
+        LayerSource::Object(_) | LayerSource::Spliced(_) => Arc::new(StoredLayer {
+            store: Arc::clone(store),
+            descriptor: descriptor.clone(),
+            source: *source,
+        }),
+    });
+    let config: Arc<dyn BlobSource> = Arc::new(config);
+    ImageToPush {
+        manifest,
+        blobs: layers.chain([config]).collect(),
+        mount_candidates: Vec::new(),
     }
 }
 

@@ -31,6 +31,7 @@ mod project;
 mod project_layer;
 mod run;
 pub mod saved;
+mod shelf;
 mod splice;
 mod tar;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub use plan::{
     base_of, plan,
 };
 pub use project::ProjectSource;
+pub use shelf::Shelved;
 
 use crate::python::PythonError;
 use crate::registry::RegistryError;
