@@ -397,3 +397,72 @@ async fn two_projects_in_one_repository_leave_each_other_their_tags() {
         assert_eq!(world.registry.tagged(tag), Some(image_digest(image)));
     }
 }
+
+#[tokio::test]
+async fn an_image_that_some_dags_still_ran_is_proven_before_all_do() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let first = wish("1.0", "one", TWO);
+    world.deploy(&machine, &first).await.unwrap();
+    let other = wish("1.0", "two", &[("daily", "x")]).scope(Scope::TheseWorkflows);
+    world.deploy(&machine, &other).await.unwrap();
+    // The record knows the first image, and the registry has lost it.
+    world.registry.collect(&image_digest("one"));
+    world.deploy(&machine, &first).await.unwrap();
+    assert!(world.registry.has(&image_digest("one")));
+}
+
+#[tokio::test]
+async fn a_plan_that_may_not_be_applied_is_shown_all_the_same() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let first = wish("1.0", "one", TWO).commit("b");
+    world.deploy(&machine, &first).await.unwrap();
+    let changed = first.files().into_keys().next().unwrap();
+    world.bucket.put(&changed, "changed by hand".as_bytes());
+    world.calls.reset();
+
+    let next = wish("1.1", "two", &[("daily", "a2"), ("weekly", "c")]).commit("a");
+    let environment = world.environment(&machine);
+    let live = environment.observe(None).await.unwrap();
+    let is_ancestor = |older: &str, newer: &str| Some(older <= newer);
+    let plan = environment.plan(live, next.desired(), &is_ancestor).await;
+    let plan = plan.unwrap();
+    let summary = &plan.summary;
+    let ids = |ids: &[forebay::project::WorkflowId]| {
+        ids.iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(ids(&summary.changed), "daily");
+    assert_eq!(ids(&summary.added), "weekly");
+    assert_eq!(ids(&summary.retired), "hourly");
+    let bytes: usize = next.files().values().map(|bytes| bytes.len()).sum();
+    assert_eq!((summary.uploads, summary.upload_bytes), (2, bytes as u64));
+    assert_eq!(summary.deletes, 2);
+    assert!(
+        matches!(
+            plan.obstacles(),
+            [
+                EnvironmentError::Drift { .. },
+                EnvironmentError::OlderCommit { .. }
+            ]
+        ),
+        "{:?}",
+        plan.obstacles()
+    );
+    let forecast = environment.forecast(&plan).await.unwrap().unwrap();
+    assert_eq!((forecast.layers_sent, forecast.layers_present), (1, 0));
+    let blobs = bytes_of_image("two");
+    assert_eq!(forecast.bytes(), blobs);
+    assert!(world.calls.writes().is_empty());
+    match environment.apply(plan).await {
+        Err(EnvironmentError::Drift { objects }) => assert_eq!(objects.len(), 1),
+        other => panic!("{other:?}"),
+    }
+    assert!(world.calls.writes().is_empty());
+}
+
+fn bytes_of_image(name: &str) -> u64 {
+    let blobs = world::image(name).blobs;
+    blobs.iter().map(|blob| blob.descriptor().size).sum()
+}

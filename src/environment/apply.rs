@@ -64,10 +64,14 @@ impl Environment {
     /// Makes a plan real, in the order stated above, and verifies it.
     ///
     /// # Errors
+    /// The first of the plan's obstacles, if it has any;
     /// [`EnvironmentError::Lost`] if another deploy was faster;
     /// [`EnvironmentError::Interrupted`] if it stopped after `dags/` may have
     /// begun to change; otherwise nothing visible has changed.
     pub async fn apply(&self, plan: Plan) -> Result<Applied, EnvironmentError> {
+        if let Some(obstacle) = plan.obstacles.into_iter().next() {
+            return Err(obstacle);
+        }
         let previous = plan.live.generation().map(|live| live.reference.generation);
         let Some(draft) = plan.draft else {
             return Ok(Applied {

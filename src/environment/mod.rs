@@ -8,6 +8,7 @@
 //! same `apply`. The order of writes is stated there.
 
 mod apply;
+mod compare;
 mod drift;
 mod error;
 mod head;

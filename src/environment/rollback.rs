@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::compare::summarise;
 use super::drift::by_key;
-use super::plan::{Draft, ImageSource, Plan, summarise};
+use super::plan::{Draft, ImageSource, Plan};
 use super::record::{Action, GenerationRecord};
 use super::{Environment, EnvironmentError, Live};
 use crate::bucket::Listing;
@@ -59,12 +60,12 @@ impl Environment {
         }
         let draft = draft(&found, proof.untagged);
         let base_record = base.as_deref();
-        let summary = summarise(base_record, &live.listing, &draft, &self.options);
-        let summary = self.unless_lost(&live, summary).await?;
+        let (summary, obstacles) = summarise(base_record, &live.listing, &draft, &self.options);
         let same =
             base_record.is_some_and(|base| base.image == found.image && base.dags == found.dags);
         let unchanged = same && summary.restored.is_empty();
         Ok(Plan {
+            obstacles: self.unless_lost_all(&live, obstacles).await?,
             live,
             base,
             draft: (!unchanged).then_some(draft),
