@@ -7,6 +7,7 @@
 #[allow(dead_code)]
 mod clouds;
 #[path = "support/emulator.rs"]
+#[allow(dead_code)]
 mod emulator;
 #[path = "support/fake_bucket.rs"]
 #[allow(dead_code)]
