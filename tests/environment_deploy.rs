@@ -282,7 +282,7 @@ async fn a_key_that_is_not_ours_is_refused_before_anything_is_written() {
     // Another project whose files would have the same names, even with the same bytes.
     let other = world.environment_with(key("other", "dev"), &machine, machine.options());
     match deploy(&other, &set).await {
-        Err(EnvironmentError::ForeignKeys { keys }) => {
+        Err(EnvironmentError::ForeignKeys { keys, .. }) => {
             assert_eq!(keys, set.files().into_keys().collect::<Vec<_>>());
         }
         other => panic!("{other:?}"),

@@ -21,11 +21,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
 use super::head::{Direction, LiveGeneration, listing_digest};
-use super::key::{DAGS_PREFIX, LAST_GENERATION};
+use super::key::LAST_GENERATION;
 use super::lease::Lease;
 use super::plan::{Draft, Plan};
 use super::record::{GenerationRecord, RecordReference, RecordedDag, RecordedImage};
 use super::transition::{Transition, Upload};
+use super::written::{Written, storage_generations};
 use super::{Environment, EnvironmentError, Live};
 use crate::bucket::{BucketError, Listing, ObjectKey, StorageGeneration, WriteCondition};
 use crate::oci::Sha256Digest;
@@ -90,10 +91,12 @@ impl Environment {
         let intent = self.intent(reference, Direction::Forward);
         let seen = plan.live.seen.as_ref().map(|seen| seen.generation);
         let lease = Lease::take(self, seen, plan.live.generation().cloned(), intent).await?;
+        let written = Written::of(base, plan.live.generation());
         let transition = Transition {
             target: Some(&record),
             base,
             abandoned: None,
+            written: Some(&written),
         };
         let (uploaded, deleted) = self
             .carry_out(lease, &transition, &plan.live.listing, reference)
@@ -250,8 +253,9 @@ impl Environment {
         let target = transition.target.zip(lease.target());
         let outcome = match self.change_dags(&mut lease, transition, listing).await {
             Ok((listing, counts)) => {
-                let live =
-                    target.map(|(target, reference)| live_generation(target, reference, &listing));
+                let live = target.map(|(target, reference)| {
+                    live_generation(target, reference, &self.seen_next(target, listing))
+                });
                 lease.commit(live).await.map(|()| counts)
             }
             // Whoever took the lease from us decides now.
@@ -311,7 +315,7 @@ impl Environment {
             total: None,
             unit: Unit::Items,
         });
-        let listing = self.bucket.list(DAGS_PREFIX).await?;
+        let listing = self.list_dags(&transition.records()).await?;
         transition.verify(&listing)?;
         self.progress.report(Event::Finished {
             phase: Phase::Verify,
@@ -380,5 +384,6 @@ fn live_generation(
         image: target.image,
         state: target.state(),
         listing: listing_digest(listing),
+        written: storage_generations(target, listing),
     }
 }

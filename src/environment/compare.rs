@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::drift::{by_key, drift};
-use super::key::DAGS_PREFIX;
+use super::owners::Owners;
 use super::plan::{Desired, DesiredDags, DesiredImage, Draft, ImageSource, PlanSummary};
 use super::record::{GenerationRecord, RecordedDag, RecordedImage, may_own};
+use super::written::Written;
 use super::{EnvironmentError, Live, Options};
-use crate::bucket::{Checksums, Listing, ObjectKey};
+use crate::bucket::{Checksums, ObjectKey};
 use crate::oci::{Repository, Sha256Digest, Tag};
 use crate::project::WorkflowId;
 use forebay_store::ObjectDigest;
@@ -42,11 +43,15 @@ pub(super) fn compare(
     for wanted in desired.dags() {
         let (key, dag) = match of_base(&wanted.workflow) {
             // An identity knows the image only where the file names its digest.
-            Some((key, dag)) if dag.identity == wanted.identity && dag.image == image => {
+            Some((key, dag))
+                if dag.identity == wanted.identity
+                    && dag.image == image
+                    && options.dags_prefix.is_place_of(key) =>
+            {
                 (key.clone(), dag.clone())
             }
             _ => {
-                let key = format!("{DAGS_PREFIX}{}", wanted.file_name).parse()?;
+                let key = options.dags_prefix.key(&wanted.file_name)?;
                 let object = ObjectDigest::of(&wanted.bytes);
                 bytes.insert(object, Bytes::copy_from_slice(&wanted.bytes));
                 let dag = RecordedDag {
@@ -106,7 +111,7 @@ pub(super) fn compare(
         dags,
         bytes,
     };
-    let (summary, obstacles) = summarise(base, &live.listing, &draft, options);
+    let (summary, obstacles) = summarise(base, live, &draft, options);
     let same = base.is_some_and(|base| base.image == image && base.dags == draft.dags);
     let unchanged = same && summary.restored.is_empty() && !lost;
     Ok(Compared {
@@ -158,12 +163,23 @@ fn retained_images(
 /// What a draft means for the bucket, and why it may not be applied.
 pub(super) fn summarise(
     base: Option<&GenerationRecord>,
-    listing: &Listing,
+    live: &Live,
     draft: &Draft,
     options: &Options,
 ) -> (PlanSummary, Vec<EnvironmentError>) {
     let mut obstacles = Vec::new();
-    let drifted = base.map(|base| drift(base, listing)).unwrap_or_default();
+    let listing = &live.listing;
+    let drifted = base.map(|base| {
+        let leaves = |key: &ObjectKey| {
+            let (before, after) = (base.dags.get(key), draft.dags.get(key));
+            before.map(|dag| dag.checksums) != after.map(|dag| dag.checksums)
+        };
+        let written = Written::of(Some(base), live.generation());
+        let mut drifted = drift(base, listing);
+        drifted.extend(written.rewritten(base, listing, leaves));
+        drifted
+    });
+    let drifted = drifted.unwrap_or_default();
     if !drifted.is_empty() && !options.restore_drift {
         obstacles.push(EnvironmentError::Drift {
             objects: drifted.clone(),
@@ -178,7 +194,10 @@ pub(super) fn summarise(
         .map(ObjectKey::to_string)
         .collect();
     if !foreign.is_empty() {
-        obstacles.push(EnvironmentError::ForeignKeys { keys: foreign });
+        obstacles.push(EnvironmentError::ForeignKeys {
+            keys: foreign,
+            owners: Owners::new(),
+        });
     }
     let before: BTreeMap<_, _> = base
         .into_iter()

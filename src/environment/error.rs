@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::drift::Drifted;
+use super::owners::{Owners, with_owners};
 use crate::bucket::{BucketError, InvalidKey, ObjectKey};
 use crate::oci::{ParseReferenceError, Sha256Digest};
 use crate::registry::RegistryError;
@@ -38,10 +39,12 @@ pub enum EnvironmentError {
         objects: Vec<Drifted>,
     },
     /// The keys that we would write are taken by objects that are not ours.
-    #[error("{} of the keys to be written belong to somebody else: {}", keys.len(), keys.join(", "))]
+    #[error("{} of the keys to be written belong to somebody else: {}", keys.len(), with_owners(keys, owners))]
     ForeignKeys {
         /// Which, sorted.
         keys: Vec<String>,
+        /// Whose they are, where that is known.
+        owners: Owners,
     },
     /// The live commit contains ours.
     #[error("generation {generation} is of commit {live}, which is newer than {ours}")]

@@ -18,12 +18,15 @@ mod key;
 mod lease;
 mod local;
 mod observe;
+mod owners;
 mod plan;
+mod prefix;
 mod record;
 mod resume;
 mod rollback;
 mod status;
 mod transition;
+mod written;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +37,9 @@ pub use error::EnvironmentError;
 pub use head::{Direction, Head, Intent, LiveGeneration, listing_digest};
 pub use key::{DAGS_PREFIX, EnvironmentKey, MONITORING_KEY};
 pub use observe::Live;
+pub use owners::Owners;
 pub use plan::{Desired, DesiredDags, DesiredImage, IsAncestor, Plan, PlanSummary};
+pub use prefix::{DagsPrefix, InvalidDagsPrefix};
 pub use record::{
     Action, GenerationRecord, RecordReference, RecordedCommit, RecordedDag, RecordedImage,
 };
@@ -60,6 +65,8 @@ pub struct Options {
     pub restore_drift: bool,
     /// Whether an older commit may replace a newer one.
     pub allow_older: bool,
+    /// Where the DAG files lie.
+    pub dags_prefix: DagsPrefix,
 }
 
 impl Options {
@@ -73,6 +80,7 @@ impl Options {
             holder: holder.into(),
             restore_drift: false,
             allow_older: false,
+            dags_prefix: DagsPrefix::default(),
         }
     }
 }

@@ -207,6 +207,7 @@ impl Environment {
             });
         }
         let base = self.live_record(&live).await?;
+        self.widen(&mut live.listing, &[base.as_deref()]).await?;
         let Compared {
             draft,
             summary,
@@ -269,7 +270,10 @@ impl Environment {
         let now = self.read_head().await?;
         let seen = live.seen.as_ref().map(|seen| seen.generation);
         if now.as_ref().map(|now| now.generation) == seen {
-            return result;
+            return match result {
+                Err(error) => Err(self.naming_owners(error).await),
+                result => result,
+            };
         }
         Err(lost_against(now))
     }

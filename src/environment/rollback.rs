@@ -35,7 +35,7 @@ impl Environment {
     /// [`EnvironmentError::RollbackUnavailable`] name the generations that can be had.
     pub async fn plan_rollback(
         &self,
-        live: Live,
+        mut live: Live,
         target: Option<u64>,
     ) -> Result<Plan, EnvironmentError> {
         self.refuse_unsettled(&live)?;
@@ -50,6 +50,8 @@ impl Environment {
                 usable: self.usable(&live).await?,
             });
         };
+        let records = [base.as_deref(), Some(found.as_ref())];
+        self.widen(&mut live.listing, &records).await?;
         let proof = self.prove(&found, &live.listing).await?;
         if !proof.missing.is_empty() {
             return Err(EnvironmentError::RollbackUnavailable {
@@ -60,7 +62,7 @@ impl Environment {
         }
         let draft = draft(&found, proof.untagged);
         let base_record = base.as_deref();
-        let (summary, obstacles) = summarise(base_record, &live.listing, &draft, &self.options);
+        let (summary, obstacles) = summarise(base_record, &live, &draft, &self.options);
         let same =
             base_record.is_some_and(|base| base.image == found.image && base.dags == found.dags);
         let unchanged = same && summary.restored.is_empty();

@@ -67,6 +67,8 @@ pub struct EnvironmentSettings {
     pub base: Option<String>,
     /// Which CPython a base without one is meant for, for example `3.11`.
     pub python: Option<String>,
+    /// Where in the bucket the DAG files go, for example `dags/team/`.
+    pub dags_prefix: Option<String>,
 }
 
 #[cfg(test)]
@@ -85,7 +87,7 @@ mod tests {
         let error = toml::from_str::<Settings>("[environments.dev]\nbasis = 'x'")
             .unwrap_err()
             .to_string();
-        assert!(error.contains("`base` or `python`"), "{error}");
+        assert!(error.contains("`base`, `python`"), "{error}");
     }
 
     #[test]
