@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use forebay_store::Store;
+
 use super::{Build, BuildError, LockFile};
 use crate::image::{
-    BaseImage, BaseName, BaseRequest, BuildContext, BuiltImage, Dockerfile, ImageError, ImagePlan,
-    ImageRequest, ProjectSource, base_of, build, plan_project, read_dockerfile,
+    BaseImage, BaseName, BaseRequest, BuildContext, BuiltImage, Dockerfile, ImageContents,
+    ImageError, ImagePlan, ImageRequest, ProjectSource, base_of, build, plan_project,
+    read_dockerfile,
 };
 use crate::oci::{ImageReference, Repository};
-use crate::progress::Event;
+use crate::progress::{Event, Progress};
 use crate::project::{ProjectSpec, TestFramework, Version};
 use crate::registry::{ImageToPush, Registry, RegistryError, write_archive};
 use crate::wheels::{Platform, ResolveRequest, WheelSet, resolve};
@@ -38,6 +41,23 @@ impl Build<'_> {
     /// # Errors
     /// See [`BuildError`].
     pub async fn image(&self) -> Result<BuiltImage, BuildError> {
+        self.with_request(|request, store, progress| build(request, store, progress))
+            .await
+    }
+
+    /// What is in the image. Builds nothing.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn contents(&self) -> Result<ImageContents, BuildError> {
+        self.with_request(|request, _, _| ImageContents::of(request))
+            .await
+    }
+
+    async fn with_request<T>(
+        &self,
+        work: impl FnOnce(&ImageRequest<'_>, &Store, &dyn Progress) -> Result<T, ImageError>,
+    ) -> Result<T, BuildError> {
         let inputs = self.image_inputs().await?;
         let wheels = self.wheels().await?;
         let project = self.workspace.project();
@@ -64,7 +84,7 @@ impl Build<'_> {
             created: source_date_epoch()?,
         };
         let progress = self.workspace.progress().as_ref();
-        Ok(build(&request, self.workspace.store(), progress)?)
+        Ok(work(&request, self.workspace.store(), progress)?)
     }
 
     /// The image with the sources of all its blobs.

@@ -123,8 +123,8 @@ impl Environment {
             .put(draft.bytes.values().cloned().collect())
             .await?;
         let known = |digest: &ObjectDigest| {
-            let mut dags = base.into_iter().flat_map(|base| base.dags.values());
-            dags.any(|dag| dag.object == *digest)
+            let mut dags = base.into_iter().flat_map(GenerationRecord::objects);
+            dags.any(|object| object == *digest)
         };
         let new = draft.bytes.iter().filter(|(digest, _)| !known(digest));
         let writes = new.map(|(digest, bytes)| self.keep_object(digest, bytes));
@@ -146,8 +146,24 @@ impl Environment {
             .write(&key, bytes.clone(), WriteCondition::Absent)
             .await
         {
-            // The key is the digest of the bytes, so whoever wrote it wrote the same.
-            Ok(_) | Err(BucketError::ConditionFailed { .. }) => Ok(()),
+            Ok(_) => Ok(()),
+            // Somebody wrote the same bytes long ago. They are written again, so that whoever
+            // deletes what no record needs finds that they are not what he saw.
+            Err(BucketError::ConditionFailed { .. }) => match self.bucket.read(&key).await? {
+                Some(read) => {
+                    let seen = WriteCondition::Unchanged(read.object.generation);
+                    match self.bucket.write(&key, bytes.clone(), seen).await {
+                        Ok(_) | Err(BucketError::ConditionFailed { .. }) => Ok(()),
+                        Err(error) => Err(error.into()),
+                    }
+                }
+                None => {
+                    let write = self
+                        .bucket
+                        .write(&key, bytes.clone(), WriteCondition::Absent);
+                    write.await.map(|_| ()).map_err(EnvironmentError::from)
+                }
+            },
             Err(error) => Err(error.into()),
         }
     }
@@ -220,6 +236,7 @@ impl Environment {
                 0 => tag.to_string(),
                 _ => format!("{tag}.{position}"),
             },
+            contents: draft.contents_of(&digest),
         });
         let mut images: Vec<_> = new.chain(draft.retained.iter().cloned()).collect();
         images.sort_by_key(|image| image.digest);
@@ -233,6 +250,8 @@ impl Environment {
             rollback_of: draft.rollback_of,
             version: draft.version.clone(),
             git: draft.git.clone(),
+            ancestors: draft.ancestors.clone(),
+            rolled_away: draft.rolled_away.clone(),
             created_at: self.clock.now(),
             created_by: self.options.holder.clone(),
             program: concat!("forebay ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -383,6 +402,7 @@ fn live_generation(
         reference,
         image: target.image,
         state: target.state(),
+        dirty: target.is_dirty(),
         listing: listing_digest(listing),
         written: storage_generations(target, listing),
     }

@@ -101,7 +101,10 @@ pub(super) fn compare(
         action,
         rollback_of: None,
         git: desired.git,
+        ancestors: Vec::new(),
+        rolled_away: Vec::new(),
         image,
+        contents: BTreeMap::new(),
         retained,
         source: match desired.image {
             DesiredImage::Push(image) => ImageSource::Push(image, tag),
@@ -113,7 +116,11 @@ pub(super) fn compare(
     };
     let (summary, obstacles) = summarise(base, live, &draft, options);
     let same = base.is_some_and(|base| base.image == image && base.dags == draft.dags);
-    let unchanged = same && summary.restored.is_empty() && !lost;
+    // What was deployed with changes that no commit had, and is committed now, is
+    // recorded as that commit: the same files under a new number.
+    let is_committed = base.is_some_and(GenerationRecord::is_dirty)
+        && draft.git.as_ref().is_some_and(|git| !git.dirty);
+    let unchanged = same && summary.restored.is_empty() && !lost && !is_committed;
     Ok(Compared {
         draft: (!unchanged).then_some(draft),
         summary,

@@ -56,6 +56,20 @@ pub enum EnvironmentError {
         /// The commit that would have been deployed.
         ours: String,
     },
+    /// A rollback led away from the very set that would be deployed.
+    #[error("this image with these DAGs was rolled away by {holder}, with generation {generation}")]
+    RolledAway {
+        /// The rollback, which is live.
+        generation: u64,
+        /// Who rolled back.
+        holder: String,
+    },
+    /// What would be done now is not what was planned.
+    #[error("the plan is stale")]
+    StalePlan {
+        /// What is different, a line each.
+        differences: Vec<String>,
+    },
     /// A deploy without any DAG would delete all that are live.
     #[error("there is no DAG to deploy")]
     EmptySet,

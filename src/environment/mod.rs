@@ -24,6 +24,7 @@ mod prefix;
 mod record;
 mod resume;
 mod rollback;
+mod saved;
 mod status;
 mod transition;
 mod written;
@@ -44,6 +45,7 @@ pub use record::{
     Action, GenerationRecord, RecordReference, RecordedCommit, RecordedDag, RecordedImage,
 };
 pub use resume::Settled;
+pub use saved::{SavedDag, SavedPlan, SavedTarget};
 pub use status::{State, Status};
 
 use self::local::Local;

@@ -103,6 +103,26 @@ impl Plan {
         &self.obstacles
     }
 
+    /// Adds what only whoever has built knows: the nearest ancestors of the commit, newest
+    /// first, and what is in the image. Both are only for the record.
+    pub fn note(&mut self, ancestors: Vec<String>, contents: Option<Bytes>) {
+        let Some(draft) = &mut self.draft else {
+            return;
+        };
+        draft.ancestors = ancestors;
+        draft.ancestors.truncate(GenerationRecord::ANCESTORS);
+        if let Some(contents) = contents {
+            let digest = ObjectDigest::of(&contents);
+            draft.bytes.insert(digest, contents);
+            draft.contents.insert(draft.image, digest);
+        }
+    }
+
+    /// The same, for good.
+    pub fn into_obstacles(self) -> Vec<EnvironmentError> {
+        self.obstacles
+    }
+
     /// What the environment was at when this was planned.
     pub fn live(&self) -> &Live {
         &self.live
@@ -115,7 +135,11 @@ pub(super) struct Draft {
     pub(super) rollback_of: Option<u64>,
     pub(super) version: Version,
     pub(super) git: Option<RecordedCommit>,
+    pub(super) ancestors: Vec<String>,
+    pub(super) rolled_away: Vec<ObjectDigest>,
     pub(super) image: Sha256Digest,
+    /// What is known to be in images.
+    pub(super) contents: BTreeMap<Sha256Digest, ObjectDigest>,
     /// The images that were recorded before and keep their tags.
     pub(super) retained: Vec<RecordedImage>,
     pub(super) source: ImageSource,
@@ -135,6 +159,19 @@ pub(super) enum ImageSource {
 }
 
 impl Draft {
+    pub(super) fn contents_of(&self, image: &Sha256Digest) -> Option<ObjectDigest> {
+        self.contents.get(image).copied()
+    }
+
+    /// See [`GenerationRecord::state`].
+    pub(super) fn state(&self) -> ObjectDigest {
+        let dags = self.dags.values();
+        state_digest(
+            &self.image,
+            dags.map(|dag| (&dag.workflow, &dag.identity, &dag.image)),
+        )
+    }
+
     /// The images that need a tag of this generation's.
     pub(super) fn untagged(&self) -> BTreeSet<Sha256Digest> {
         let mut needed: BTreeSet<_> = self.dags.values().map(|dag| dag.image).collect();
@@ -223,6 +260,7 @@ impl Environment {
             && !self.options.allow_older
         {
             obstacles.extend(older(base, draft.git.as_ref(), is_ancestor));
+            obstacles.extend(rolled_away(base, draft));
         }
         Ok(Plan {
             obstacles: self.unless_lost_all(&live, obstacles).await?,
@@ -326,7 +364,10 @@ fn unchanged_by_head(live: &Live, desired: &Desired) -> Option<PlanSummary> {
         dags.iter()
             .map(|dag| (&dag.workflow, &dag.identity, &image)),
     );
+    // A commit that has all that is live takes the place of one that had not.
+    let is_committed = generation.dirty && desired.git.as_ref().is_some_and(|git| !git.dirty);
     let unchanged = generation.state == state
+        && !is_committed
         && generation.listing == listing_digest(&live.listing)
         && live.image_is_present(&image) == Some(true);
     unchanged.then(|| PlanSummary {
@@ -336,16 +377,29 @@ fn unchanged_by_head(live: &Live, desired: &Desired) -> Option<PlanSummary> {
     })
 }
 
-/// An older commit does not overwrite a newer one, unless somebody rolled back to the live one.
+/// A rollback holds the environment against what it led away from: whatever still
+/// builds the same finds that somebody decided against it.
+fn rolled_away(base: &GenerationRecord, draft: &Draft) -> Option<EnvironmentError> {
+    let held = base.rolled_away.contains(&draft.state());
+    held.then(|| EnvironmentError::RolledAway {
+        generation: base.generation,
+        holder: base.created_by.clone(),
+    })
+}
+
+/// An older commit does not overwrite a newer one. Where git does not know the live commit,
+/// because the clone is older, the record tells.
 fn older(
     base: &GenerationRecord,
     ours: Option<&RecordedCommit>,
     is_ancestor: IsAncestor<'_>,
 ) -> Option<EnvironmentError> {
-    let (Some(live), Some(ours), None) = (&base.git, ours, base.rollback_of) else {
+    let (Some(live), Some(ours)) = (&base.git, ours) else {
         return None;
     };
-    let older = live.commit != ours.commit && is_ancestor(&ours.commit, &live.commit) == Some(true);
+    let older = live.commit != ours.commit
+        && is_ancestor(&ours.commit, &live.commit)
+            .unwrap_or_else(|| base.ancestors.contains(&ours.commit));
     older.then(|| EnvironmentError::OlderCommit {
         generation: base.generation,
         live: live.commit.clone(),

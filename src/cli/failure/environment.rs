@@ -33,6 +33,15 @@ impl From<EnvironmentError> for CommandError {
             EnvironmentError::OlderCommit { .. } => failure.next(
                 "deploy a commit that contains the live one, or insist with --allow-older",
             ),
+            EnvironmentError::RolledAway { .. } => failure.next(
+                "deploy what mends it; or insist with --allow-older, or with `forebay rollback GENERATION`",
+            ),
+            EnvironmentError::StalePlan { differences } => {
+                let failure = differences
+                    .iter()
+                    .fold(failure, |failure, difference| failure.why(difference));
+                failure.next("plan again with `forebay plan --out FILE`, and look at it again")
+            }
             EnvironmentError::EmptySet => {
                 failure.next("check that the project's packages define bigflow.Workflow objects")
             }
@@ -75,6 +84,8 @@ fn environment_exit(error: &EnvironmentError) -> Exit {
         EnvironmentError::Drift { .. }
         | EnvironmentError::ForeignKeys { .. }
         | EnvironmentError::OlderCommit { .. }
+        | EnvironmentError::StalePlan { .. }
+        | EnvironmentError::RolledAway { .. }
         | EnvironmentError::EmptySet => Exit::Refused,
         EnvironmentError::Interrupted { .. } | EnvironmentError::NotVerified { .. } => {
             Exit::Interrupted
