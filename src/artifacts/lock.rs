@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use forebay_store::Sha256Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::python::Fingerprint;
+
 /// Why the lock file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -53,11 +55,25 @@ pub enum LockError {
 /// image = "python:3.11-slim"      # as the Dockerfile writes it
 /// platform = "linux/amd64"
 /// digest = "sha256:…"             # of the manifest for that platform
+///
+/// [[bytecode]]
+/// python = "3.11"                 # the image's
+/// compiler = "def6cf84…"          # what it makes of a known source (BLAKE3), or "none"
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockFile {
     path: PathBuf,
     bases: Vec<LockedBase>,
+    bytecode: Vec<LockedBytecode>,
+}
+
+/// Whose bytecode images get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockedCompiler {
+    /// That of compilers with this fingerprint.
+    Compiler(Fingerprint),
+    /// Nobody's: there was no compiler when the image was first built.
+    None,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,6 +82,46 @@ struct Document {
     version: u32,
     #[serde(default, rename = "base", skip_serializing_if = "Vec::is_empty")]
     bases: Vec<LockedBase>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    bytecode: Vec<LockedBytecode>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LockedBytecode {
+    python: String,
+    #[serde(with = "compiler")]
+    compiler: LockedCompiler,
+}
+
+/// A fingerprint, or `none`.
+mod compiler {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de};
+
+    use super::LockedCompiler;
+
+    pub(super) fn serialize<S: Serializer>(
+        compiler: &LockedCompiler,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match compiler {
+            LockedCompiler::Compiler(fingerprint) => fingerprint.to_string(),
+            LockedCompiler::None => "none".to_owned(),
+        }
+        .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<LockedCompiler, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "none" {
+            return Ok(LockedCompiler::None);
+        }
+        text.parse().map(LockedCompiler::Compiler).map_err(|_| {
+            de::Error::custom(format!("{text:?} is neither a BLAKE3 digest nor \"none\""))
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +151,7 @@ impl LockFile {
                 return Ok(Self {
                     path,
                     bases: Vec::new(),
+                    bytecode: Vec::new(),
                 });
             }
             Err(source) => return Err(LockError::Read { path, source }),
@@ -116,6 +173,7 @@ impl LockFile {
         Ok(Self {
             path,
             bases: document.bases,
+            bytecode: document.bytecode,
         })
     }
 
@@ -140,6 +198,25 @@ impl LockFile {
             .sort_by(|a, b| (&a.image, &a.platform).cmp(&(&b.image, &b.platform)));
     }
 
+    /// Whose bytecode images with this Python get; `None` if that was not decided.
+    pub fn compiler(&self, (major, minor): (u8, u8)) -> Option<LockedCompiler> {
+        let python = format!("{major}.{minor}");
+        self.bytecode
+            .iter()
+            .find(|bytecode| bytecode.python == python)
+            .map(|bytecode| bytecode.compiler)
+    }
+
+    /// Decides whose bytecode images with this Python get, or with `None` that it is to be
+    /// decided anew; the file changes with [`LockFile::write`].
+    pub fn pin_compiler(&mut self, (major, minor): (u8, u8), compiler: Option<LockedCompiler>) {
+        let python = format!("{major}.{minor}");
+        self.bytecode.retain(|bytecode| bytecode.python != python);
+        self.bytecode
+            .extend(compiler.map(|compiler| LockedBytecode { python, compiler }));
+        self.bytecode.sort_by(|a, b| a.python.cmp(&b.python));
+    }
+
     /// Writes the file beside itself and moves it into place.
     ///
     /// # Errors
@@ -148,6 +225,7 @@ impl LockFile {
         let document = Document {
             version: Self::VERSION,
             bases: self.bases.clone(),
+            bytecode: self.bytecode.clone(),
         };
         let write = || -> std::io::Result<()> {
             let body = toml::to_string(&document).map_err(std::io::Error::other)?;
@@ -186,6 +264,9 @@ mod tests {
         lock.pin_base("python:3.11", "linux/amd64", Sha256Digest::of(b"old"));
         lock.pin_base("python:3.11", "linux/arm64", Sha256Digest::of(b"arm"));
         lock.pin_base("python:3.11", "linux/amd64", Sha256Digest::of(b"new"));
+        lock.pin_compiler((3, 9), Some(LockedCompiler::None));
+        let fingerprint = Fingerprint::of(b"bytecode");
+        lock.pin_compiler((3, 11), Some(LockedCompiler::Compiler(fingerprint)));
         lock.write().unwrap();
 
         let lock = LockFile::read(project.path()).unwrap();
@@ -197,6 +278,10 @@ mod tests {
             lock.base("python:3.11", "linux/arm64"),
             Some(Sha256Digest::of(b"arm"))
         );
+        assert_eq!(lock.compiler((3, 9)), Some(LockedCompiler::None));
+        let locked = lock.compiler((3, 11));
+        assert_eq!(locked, Some(LockedCompiler::Compiler(fingerprint)));
+        assert_eq!(lock.compiler((3, 10)), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From a project and one of its environments to artifacts: the glue between
 //! configuration, wheels, image and DAG files.
 
+mod bytecode;
 mod dags;
 mod error;
 mod image;
@@ -16,7 +17,7 @@ use tokio::sync::OnceCell;
 
 pub use dags::{DagOptions, ImageNaming};
 pub use error::BuildError;
-pub use lock::{LockError, LockFile};
+pub use lock::{LockError, LockFile, LockedCompiler};
 pub use placeholder::{NotReplaced, Placeholder};
 pub use roots::{keep_build, keep_newest_generations};
 pub use target::{Target, TargetOptions};

@@ -13,6 +13,7 @@ use serde::Serialize;
 mod base;
 mod base_python;
 mod built;
+mod bytecode;
 mod config;
 mod contents;
 mod context;
@@ -38,6 +39,7 @@ mod wheel_layers;
 pub use base::{BaseImage, BaseRequest};
 pub use base_python::BasePython;
 pub use built::{BuiltImage, ImageRequest, build};
+pub use bytecode::Bytecode;
 pub use contents::{ContentsBase, ImageContents};
 pub use context::BuildContext;
 pub use dockerfile::{Dockerfile, DockerfileError, Instruction};
@@ -49,6 +51,7 @@ pub use plan::{
 };
 pub use project::ProjectSource;
 
+use crate::python::PythonError;
 use crate::registry::RegistryError;
 use crate::wheels::WheelError;
 
@@ -116,6 +119,9 @@ pub enum ImageError {
     /// The wheels.
     #[error(transparent)]
     Wheel(#[from] WheelError),
+    /// The interpreter that compiles modules.
+    #[error(transparent)]
+    Python(#[from] PythonError),
     /// The base's repository.
     #[error(transparent)]
     Registry(#[from] RegistryError),

@@ -45,6 +45,8 @@ pub enum DagIds {
 pub struct Settings {
     /// `[tool.forebay.dags]`.
     pub dags: DagSettings,
+    /// `[tool.forebay.image]`.
+    pub image: ImageSettings,
     /// `[tool.forebay.environments.NAME]`.
     pub environments: BTreeMap<EnvironmentName, EnvironmentSettings>,
 }
@@ -57,6 +59,27 @@ pub struct DagSettings {
     pub format: DagFormat,
     /// What their DAGs are called.
     pub ids: DagIds,
+}
+
+/// Whether the image gets `.pyc` files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BytecodeSetting {
+    /// As forebay.lock says; the first build writes down whether this machine can make them.
+    #[default]
+    Auto,
+    /// It has them, or is not built.
+    On,
+    /// It has none: each start of a job compiles anew.
+    Off,
+}
+
+/// `[tool.forebay.image]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageSettings {
+    /// Whether the image gets `.pyc` files.
+    pub bytecode: BytecodeSetting,
 }
 
 /// `[tool.forebay.environments.NAME]`: only what cannot stand in `deployment_config.py`.

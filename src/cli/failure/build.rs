@@ -1,6 +1,6 @@
 //! A build failed.
 
-use super::image::{base_registry_next, image_next, wheel_next};
+use super::image::{base_registry_next, compiler_next, image_next, wheel_next};
 use super::project::{config_next, raised_next};
 use super::remote::registry_exit;
 use super::store::{store_exit, store_next};
@@ -8,6 +8,7 @@ use crate::artifacts::{BuildError, NotReplaced, Placeholder};
 use crate::dags::RenderError;
 use crate::image::ImageError;
 use crate::project::{ProjectError, VersionError};
+use crate::python::PythonError;
 use crate::ui::{CommandError, Exit, closest};
 
 impl From<BuildError> for CommandError {
@@ -63,6 +64,7 @@ impl From<BuildError> for CommandError {
             BuildError::Version(_) => failure.next(
                 "name tags like 0.1.0, or write `version` into bigflow.build.setup()",
             ),
+            BuildError::Python(error @ PythonError::NoCompiler { .. }) => compiler_next(failure, error),
             BuildError::Python(_) => {
                 failure.next("activate the project's virtual environment, or name its Python with --python")
             }
