@@ -44,7 +44,7 @@ impl From<BuildError> for CommandError {
                 "write HOST/NAME in lower case, for example europe-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE",
             ),
             BuildError::Bucket { .. } => {
-                failure.next("write the bucket's name, gs://NAME, or file://FOLDER")
+                failure.next("write the bucket's name, gs://NAME, s3://NAME, az://CONTAINER, or file://FOLDER")
             }
             BuildError::DagsPrefix { .. } => failure.next("for example dags_prefix = \"dags/team/\""),
             BuildError::Placeholder { placeholder, .. } => {
