@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Build, BuildError, LockFile};
 use crate::image::{
     BaseImage, BaseName, BaseRequest, BuildContext, BuiltImage, Dockerfile, ImageError, ImagePlan,
-    ImageRequest, ProjectSource, base_of, build, plan_project, read_dockerfile,
+    ImageRequest, PlanOptions, ProjectSource, base_of, build, plan_project, read_dockerfile,
 };
 use crate::oci::{ImageReference, Repository};
 use crate::progress::Event;
@@ -145,8 +145,12 @@ impl Build<'_> {
                     directory,
                     tree: self.workspace.tree()?,
                 };
-                let requirements = &self.workspace.project().spec.requirements_file;
-                let plan = plan_project(&dockerfile, &base, &context, requirements)?;
+                let options = PlanOptions {
+                    project_requirements: &self.workspace.project().spec.requirements_file,
+                    hoists_packages: true,
+                    replaced_base: self.target.settings.base.as_deref(),
+                };
+                let plan = plan_project(&dockerfile, &base, &context, &options)?;
                 Ok(ImageInputs { base, plan })
             })
             .await

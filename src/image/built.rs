@@ -120,6 +120,7 @@ pub fn build(
                 store,
                 progress,
             )?),
+            Step::Engine(_) => {}
         }
     }
     let image = assemble(request, layers, store)?;

@@ -23,6 +23,7 @@ mod glob;
 mod gzip;
 mod layer;
 mod metadata;
+mod packages;
 mod pip_command;
 mod plan;
 mod project;
@@ -38,12 +39,12 @@ pub use base::{BaseImage, BaseRequest};
 pub use base_python::BasePython;
 pub use built::{BuiltImage, ImageRequest, build};
 pub use context::BuildContext;
-pub use dockerfile::{Dockerfile, DockerfileError, Instruction};
+pub use dockerfile::{Dockerfile, DockerfileError, Heredoc, Instruction};
 pub use glob::IgnoreFile;
 pub use layer::{Layer, LayerSource};
 pub use plan::{
-    BaseName, ContainerSettings, CopiedFile, ImagePlan, LineClass, PlanContext, PlannedLine, Step,
-    base_of, plan,
+    BaseName, ContainerSettings, CopiedFile, EngineLine, EngineStep, ImagePlan, LineClass,
+    PlanContext, PlannedLine, Step, base_of, plan,
 };
 pub use project::ProjectSource;
 
@@ -151,6 +152,17 @@ pub fn read_dockerfile(path: &std::path::Path) -> Result<Dockerfile, ImageError>
     Dockerfile::parse(&text).map_err(|error| refused(error.to_string()))
 }
 
+/// What a project says about planning, beside its Dockerfile; see [`PlanContext`].
+#[derive(Debug, Clone, Copy)]
+pub struct PlanOptions<'a> {
+    /// The requirements file that the project's wheel is built with.
+    pub project_requirements: &'a str,
+    /// Whether lines that are about system packages alone run before all others.
+    pub hoists_packages: bool,
+    /// The base that the environment's settings put in the place of FROM's.
+    pub replaced_base: Option<&'a str>,
+}
+
 /// Plans a project's Dockerfile on a base; `.dockerignore` is read if it is there.
 ///
 /// # Errors
@@ -159,7 +171,7 @@ pub fn plan_project(
     dockerfile: &Dockerfile,
     base: &BaseImage,
     context: &BuildContext<'_>,
-    project_requirements: &str,
+    options: &PlanOptions<'_>,
 ) -> Result<ImagePlan, ImageError> {
     let path = context.directory.join(".dockerignore");
     let ignore = match std::fs::read_to_string(&path) {
@@ -178,7 +190,10 @@ pub fn plan_project(
             ignore: &ignore,
             base_environment: &base.environment(),
             base_directory: base.working_directory(),
-            project_requirements,
+            project_requirements: options.project_requirements,
+            platform: base.platform,
+            hoists_packages: options.hoists_packages,
+            replaced_base: options.replaced_base,
         },
     ))
 }
