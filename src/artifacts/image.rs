@@ -20,8 +20,8 @@ const PLATFORM: Platform = Platform::LinuxAmd64;
 
 /// What has to be known before layers are made.
 pub(super) struct ImageInputs {
-    base: BaseImage,
-    plan: ImagePlan,
+    pub(super) base: BaseImage,
+    pub(super) plan: ImagePlan,
 }
 
 impl Build<'_> {
@@ -33,12 +33,44 @@ impl Build<'_> {
         Ok(&self.image_inputs().await?.plan)
     }
 
+    /// What the image stands on.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn image_base(&self) -> Result<&BaseImage, BuildError> {
+        Ok(&self.image_inputs().await?.base)
+    }
+
+    /// Whether the environment's settings put another base in the place of FROM's.
+    pub fn replaces_base(&self) -> bool {
+        self.target.settings.base.is_some()
+    }
+
     /// Builds the image, or finds that it is built.
     ///
     /// # Errors
     /// See [`BuildError`].
     pub async fn image(&self) -> Result<BuiltImage, BuildError> {
         let inputs = self.image_inputs().await?;
+        self.with_request(inputs, async |request| {
+            let containers = self.containers(inputs, request).await?;
+            let request = ImageRequest {
+                container_layers: &containers.layers,
+                published: containers.published.as_ref(),
+                ..*request
+            };
+            let progress = self.workspace.progress().as_ref();
+            Ok(build(&request, self.workspace.store(), progress)?)
+        })
+        .await
+    }
+
+    /// Gathers all that the image is made of, but for what runs in containers.
+    pub(super) async fn with_request<T>(
+        &self,
+        inputs: &ImageInputs,
+        work: impl AsyncFnOnce(&ImageRequest<'_>) -> Result<T, BuildError>,
+    ) -> Result<T, BuildError> {
         let wheels = self.wheels().await?;
         let project = self.workspace.project();
         let labels = BTreeMap::from([(
@@ -54,6 +86,8 @@ impl Build<'_> {
         let request = ImageRequest {
             plan: &inputs.plan,
             base: &inputs.base,
+            container_layers: &[],
+            published: None,
             wheels: &wheels,
             context: BuildContext {
                 directory: &project.directory,
@@ -63,8 +97,7 @@ impl Build<'_> {
             labels: &labels,
             created: source_date_epoch()?,
         };
-        let progress = self.workspace.progress().as_ref();
-        Ok(build(&request, self.workspace.store(), progress)?)
+        work(&request).await
     }
 
     /// The image with the sources of all its blobs.
@@ -76,11 +109,18 @@ impl Build<'_> {
             Some(repository) => Some(self.open_for_reading(repository)?),
             None => None,
         };
-        Ok(image.to_push(self.workspace.store(), base))
+        let published = match image.published() {
+            Some(repository) => Some(self.open_for_reading(repository)?),
+            None => None,
+        };
+        Ok(image.to_push(self.workspace.store(), base, published))
     }
 
     /// A layout's relative folder is seen from the project.
-    fn open_for_reading(&self, repository: &Repository) -> Result<Arc<dyn Registry>, BuildError> {
+    pub(super) fn open_for_reading(
+        &self,
+        repository: &Repository,
+    ) -> Result<Arc<dyn Registry>, BuildError> {
         let directory = &self.workspace.project().directory;
         Ok((self.open)(&repository.clone().relative_to(directory))?)
     }
@@ -135,7 +175,7 @@ impl Build<'_> {
         Ok(resolve(&request, self.workspace.store(), progress)?)
     }
 
-    async fn image_inputs(&self) -> Result<&ImageInputs, BuildError> {
+    pub(super) async fn image_inputs(&self) -> Result<&ImageInputs, BuildError> {
         self.inputs
             .get_or_try_init(|| async {
                 let directory = &self.workspace.project().directory;
@@ -147,7 +187,7 @@ impl Build<'_> {
                 };
                 let options = PlanOptions {
                     project_requirements: &self.workspace.project().spec.requirements_file,
-                    hoists_packages: true,
+                    hoists_packages: self.workspace.project().settings.engine.hoist_packages,
                     replaced_base: self.target.settings.base.as_deref(),
                 };
                 let plan = plan_project(&dockerfile, &base, &context, &options)?;

@@ -53,11 +53,17 @@ pub enum LockError {
 /// image = "python:3.11-slim"      # as the Dockerfile writes it
 /// platform = "linux/amd64"
 /// digest = "sha256:…"             # of the manifest for that platform
+///
+/// [[container]]                   # lines that ran in a container, and were published
+/// inputs = "…"                    # the key of everything that decides what they do
+/// image = "HOST/NAME@sha256:…"    # which has their layers
+/// layers = ["sha256:…"]           # the diff ids of those
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockFile {
     path: PathBuf,
     bases: Vec<LockedBase>,
+    containers: Vec<LockedContainer>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,6 +72,20 @@ struct Document {
     version: u32,
     #[serde(default, rename = "base", skip_serializing_if = "Vec::is_empty")]
     bases: Vec<LockedBase>,
+    #[serde(default, rename = "container", skip_serializing_if = "Vec::is_empty")]
+    containers: Vec<LockedContainer>,
+}
+
+/// What lines that ran in a container came to, and where that was published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LockedContainer {
+    /// The recipe key of the lines.
+    pub(super) inputs: String,
+    /// The image that has the layers, by digest.
+    pub(super) image: String,
+    /// The diff ids of the layers, in order.
+    pub(super) layers: Vec<Sha256Digest>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +115,7 @@ impl LockFile {
                 return Ok(Self {
                     path,
                     bases: Vec::new(),
+                    containers: Vec::new(),
                 });
             }
             Err(source) => return Err(LockError::Read { path, source }),
@@ -116,6 +137,7 @@ impl LockFile {
         Ok(Self {
             path,
             bases: document.bases,
+            containers: document.containers,
         })
     }
 
@@ -140,6 +162,16 @@ impl LockFile {
             .sort_by(|a, b| (&a.image, &a.platform).cmp(&(&b.image, &b.platform)));
     }
 
+    /// What the lines with the recipe key `inputs` came to where they ran.
+    pub(super) fn container(&self, inputs: &str) -> Option<&LockedContainer> {
+        self.containers.iter().find(|one| one.inputs == inputs)
+    }
+
+    /// Puts `containers` in the place of what was published before.
+    pub(super) fn pin_containers(&mut self, containers: Vec<LockedContainer>) {
+        self.containers = containers;
+    }
+
     /// Writes the file beside itself and moves it into place.
     ///
     /// # Errors
@@ -148,6 +180,7 @@ impl LockFile {
         let document = Document {
             version: Self::VERSION,
             bases: self.bases.clone(),
+            containers: self.containers.clone(),
         };
         let write = || -> std::io::Result<()> {
             let body = toml::to_string(&document).map_err(std::io::Error::other)?;

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use super::base::BaseImage;
 use super::context::BuildContext;
-use super::layer::{Layer, StoredLayer};
+use super::layer::{Layer, LayerSource, StoredLayer};
 use super::plan::{ContainerSettings, ImagePlan, PlannedLine, Step};
 use super::project::ProjectSource;
 use super::{ImageError, config, copy_layer, credentials, project_layer, wheel_layers};
@@ -32,6 +32,10 @@ pub struct ImageRequest<'a> {
     pub plan: &'a ImagePlan,
     /// What it stands on.
     pub base: &'a BaseImage,
+    /// The layers of the plan's [`Step::Engine`]s, in their order.
+    pub container_layers: &'a [Vec<Layer>],
+    /// Where those of them are that were made elsewhere.
+    pub published: Option<&'a Repository>,
     /// The wheels of `plan.requirement_files` and `plan.requirement_lines`.
     pub wheels: &'a WheelSet,
     /// The project's files.
@@ -52,6 +56,7 @@ pub struct BuiltImage {
     manifest: FetchedManifest,
     config: BytesBlob,
     base: BaseImage,
+    published: Option<Repository>,
     layers: Vec<Layer>,
     objects: Vec<ObjectDigest>,
 }
@@ -94,10 +99,55 @@ pub fn build(
     });
     refuse_foreign_wheels(request)?;
     credentials::warn(request, progress)?;
+    let layers = layers_of(request, &request.plan.steps, store, progress)?;
+    let image = assemble(request, layers, store)?;
+    progress.report(Event::Finished {
+        phase: Phase::Image,
+        summary: match image.base.layers.len() {
+            0 => format!("{} layers on scratch", image.layers.len()),
+            base => format!("{} layers on the base's {base}", image.layers.len()),
+        },
+    });
+    Ok(image)
+}
+
+/// The image up to (and without) the step at `index`, with the base's own settings: what
+/// the lines of a [`Step::Engine`] run on.
+///
+/// # Errors
+/// See [`build`].
+pub fn build_below(
+    request: &ImageRequest<'_>,
+    index: usize,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<BuiltImage, ImageError> {
+    let steps = request.plan.steps.get(..index).unwrap_or_default();
+    let layers = layers_of(request, steps, store, progress)?;
+    let plan = ImagePlan {
+        settings: ContainerSettings::default(),
+        ..request.plan.clone()
+    };
+    let below = ImageRequest {
+        plan: &plan,
+        labels: &BTreeMap::new(),
+        created: None,
+        ..*request
+    };
+    assemble(&below, layers, store)
+}
+
+fn layers_of(
+    request: &ImageRequest<'_>,
+    steps: &[Step],
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Vec<Layer>, ImageError> {
     let scheme = &request.base.python.scheme;
     let context = &request.context;
     let mut layers = Vec::new();
-    for step in &request.plan.steps {
+    let mut container_layers = request.container_layers.iter();
+    for step in steps {
         match step {
             Step::Directory { text, path } => {
                 layers.extend(copy_layer::directory(path, text, context, store)?);
@@ -120,18 +170,17 @@ pub fn build(
                 store,
                 progress,
             )?),
-            Step::Engine(_) => {}
+            Step::Engine(_) => match container_layers.next() {
+                Some(made) => layers.extend(made.iter().cloned()),
+                None => {
+                    return Err(ImageError::NoEngine {
+                        lines: request.plan.engine_lines().cloned().collect(),
+                    });
+                }
+            },
         }
     }
-    let image = assemble(request, layers, store)?;
-    progress.report(Event::Finished {
-        phase: Phase::Image,
-        summary: match image.base.layers.len() {
-            0 => format!("{} layers on scratch", image.layers.len()),
-            base => format!("{} layers on the base's {base}", image.layers.len()),
-        },
-    });
-    Ok(image)
+    Ok(layers)
 }
 
 /// Refuses wheels with machine code for glibc on a base that has musl.
@@ -242,6 +291,7 @@ fn assemble(
         },
         config: BytesBlob::new(MediaType::new(MediaType::OCI_CONFIG), config),
         base: base.clone(),
+        published: request.published.cloned(),
         layers,
         objects: outputs.into_values().collect(),
     })
@@ -268,9 +318,20 @@ impl BuiltImage {
         &self.base
     }
 
+    /// Where layers are that were made elsewhere, beside the base's.
+    pub fn published(&self) -> Option<&Repository> {
+        self.published.as_ref()
+    }
+
     /// The layers above the base's.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
+    }
+
+    /// The diff ids of all layers, the base's first.
+    pub fn diff_ids(&self) -> impl Iterator<Item = &Sha256Digest> {
+        let own = self.layers.iter().map(|layer| &layer.diff_id);
+        self.base.diff_ids.iter().chain(own)
     }
 
     /// The objects of the store that a push needs: what a root has to keep.
@@ -280,7 +341,13 @@ impl BuiltImage {
 
     /// The image with the sources of all its blobs. `base` is the repository
     /// that the base's layers are read from, if the target neither has nor mounts them.
-    pub fn to_push(&self, store: &Arc<Store>, base: Option<Arc<dyn Registry>>) -> ImageToPush {
+    /// `published` is the repository of layers that were made elsewhere.
+    pub fn to_push(
+        &self,
+        store: &Arc<Store>,
+        base: Option<Arc<dyn Registry>>,
+        published: Option<Arc<dyn Registry>>,
+    ) -> ImageToPush {
         let runtime = Handle::try_current().ok();
         let base_layers = self.base.layers.iter().map(|descriptor| {
             Arc::new(BaseLayer {
@@ -290,12 +357,18 @@ impl BuiltImage {
                 runtime: runtime.clone(),
             }) as Arc<dyn BlobSource>
         });
-        let own_layers = self.layers.iter().map(|layer| {
-            Arc::new(StoredLayer {
+        let own_layers = self.layers.iter().map(|layer| match layer.source {
+            LayerSource::Published => Arc::new(BaseLayer {
+                descriptor: layer.descriptor.clone(),
+                repository: published.as_ref().map(|r| r.repository().clone()),
+                registry: published.clone(),
+                runtime: runtime.clone(),
+            }) as Arc<dyn BlobSource>,
+            source => Arc::new(StoredLayer {
                 store: Arc::clone(store),
                 descriptor: layer.descriptor.clone(),
-                source: layer.source,
-            }) as Arc<dyn BlobSource>
+                source,
+            }),
         });
         let config = Arc::new(self.config.clone()) as Arc<dyn BlobSource>;
         ImageToPush {

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use forebay_store::StoreError;
 use serde::Serialize;
 
+mod archive;
 mod base;
 mod base_python;
 mod built;
@@ -18,6 +19,7 @@ mod context;
 mod copy_layer;
 mod credentials;
 mod dockerfile;
+mod engine;
 mod file_layer;
 mod glob;
 mod gzip;
@@ -37,9 +39,12 @@ mod wheel_layers;
 
 pub use base::{BaseImage, BaseRequest};
 pub use base_python::BasePython;
-pub use built::{BuiltImage, ImageRequest, build};
+pub use built::{BuiltImage, ImageRequest, build, build_below};
 pub use context::BuildContext;
 pub use dockerfile::{Dockerfile, DockerfileError, Heredoc, Instruction};
+pub use engine::{
+    ContainerRequest, Engine, EngineProgram, engine_layers, known_layers, make_layers, step_key,
+};
 pub use glob::IgnoreFile;
 pub use layer::{Layer, LayerSource};
 pub use plan::{
@@ -72,6 +77,20 @@ pub enum ImageError {
     Lines {
         /// The lines.
         lines: Vec<PlannedLine>,
+    },
+    /// Lines that need a container, and no engine is there (or none is allowed).
+    #[error("{}", lines.iter().map(|l| format!("line {} of the Dockerfile ({}) needs a container: {}", l.line, l.text, l.reason)).collect::<Vec<_>>().join("\n"))]
+    NoEngine {
+        /// The lines.
+        lines: Vec<PlannedLine>,
+    },
+    /// A container engine failed; its own last words.
+    #[error("{command} failed:\n{output}")]
+    Engine {
+        /// Which command.
+        command: String,
+        /// The relevant lines, without credentials.
+        output: String,
     },
     /// The base cannot be used.
     #[error("the base image {name}: {problem}")]
@@ -128,6 +147,11 @@ impl ImageError {
         let action = action.into();
         move |source| Self::Io { action, source }
     }
+}
+
+/// `1 layer`, `2 layers`.
+fn count(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Compact JSON, as descriptions and recipes are kept.

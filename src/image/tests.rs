@@ -812,6 +812,8 @@ fn build_on(
     let plan = plan_project(&dockerfile, base, &context, &options).unwrap();
     let parts = parts();
     let request = ImageRequest {
+        container_layers: &[],
+        published: None,
         plan: &plan,
         base,
         wheels,

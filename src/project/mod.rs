@@ -23,7 +23,9 @@ pub use load::{FindInterpreter, LoadedConfig};
 pub use names::{EnvironmentName, InvalidName, JobId, ProjectName, Version, WorkflowId};
 pub use packages::find_packages;
 pub use release::{ReleaseError, release};
-pub use settings::{DagFormat, DagIds, DagSettings, EnvironmentSettings, Settings};
+pub use settings::{
+    DagFormat, DagIds, DagSettings, EngineChoice, EngineSettings, EnvironmentSettings, Settings,
+};
 pub use spec::{ProjectSpec, TestFramework};
 pub use value::PropertyValue;
 pub use working_tree::WorkingTree;

@@ -117,6 +117,7 @@ fn name(phase: Phase) -> &'static str {
         Phase::Scan => "Sources",
         Phase::Probe => "Workflows",
         Phase::Wheels => "Wheels",
+        Phase::Engine => "Engine",
         Phase::Image => "Image",
         Phase::Push => "Push",
         Phase::Upload => "DAGs",

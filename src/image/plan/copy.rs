@@ -77,7 +77,10 @@ impl Planner<'_> {
         match (files.is_empty(), brings_wheel) {
             (true, _) => native("the project layer stands for the project's wheel"),
             (false, _) => {
-                let reason = format!("a layer with {} of the context", count(files.len(), "file"));
+                let reason = format!(
+                    "a layer with {} of the context",
+                    crate::image::count(files.len(), "file")
+                );
                 self.steps.push(Step::Copy {
                     text: instruction.text(),
                     files,
@@ -247,8 +250,4 @@ fn is_archive(path: &str) -> bool {
     [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz"]
         .iter()
         .any(|suffix| path.ends_with(suffix))
-}
-
-fn count(number: usize, word: &str) -> String {
-    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }

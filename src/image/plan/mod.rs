@@ -155,11 +155,11 @@ impl ImagePlan {
             .filter(|line| line.class == LineClass::Error)
     }
 
-    /// Whether some line runs in a container.
-    pub fn needs_engine(&self) -> bool {
-        self.steps
+    /// The lines that run in a container.
+    pub fn engine_lines(&self) -> impl Iterator<Item = &PlannedLine> {
+        self.lines
             .iter()
-            .any(|step| matches!(step, Step::Engine(_)))
+            .filter(|line| line.class == LineClass::Engine)
     }
 }
 
