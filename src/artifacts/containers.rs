@@ -94,8 +94,10 @@ impl Build<'_> {
     ) -> Result<Vec<Layer>, BuildError> {
         let Some(engine) = self.engine()? else {
             let inputs = self.image_inputs().await?;
+            let of_step = |number| wanted.step.lines.iter().any(|line| line.line == number);
+            let lines = inputs.plan.engine_lines();
             return Err(ImageError::NoEngine {
-                lines: inputs.plan.engine_lines().cloned().collect(),
+                lines: lines.filter(|line| of_step(line.line)).cloned().collect(),
             }
             .into());
         };

@@ -13,7 +13,7 @@ use crate::oci::{ImageReference, Repository};
 use crate::progress::Event;
 use crate::project::{ProjectSpec, TestFramework, Version};
 use crate::registry::{ImageToPush, Registry, RegistryError, write_archive};
-use crate::wheels::{Platform, ResolveRequest, WheelSet, resolve};
+use crate::wheels::{Platform, ResolveRequest, WheelSet, lock_inputs, resolve};
 
 /// What Composer's pods run on. A fixed choice, so that every machine builds the same image.
 const PLATFORM: Platform = Platform::LinuxAmd64;
@@ -41,9 +41,9 @@ impl Build<'_> {
         Ok(&self.image_inputs().await?.base)
     }
 
-    /// Whether the environment's settings put another base in the place of FROM's.
-    pub fn replaces_base(&self) -> bool {
-        self.target.settings.base.is_some()
+    /// The base that the environment's settings put in the place of FROM's.
+    pub fn replaced_base(&self) -> Option<&str> {
+        self.target.settings.base.as_deref()
     }
 
     /// Builds the image, or finds that it is built.
@@ -148,31 +148,67 @@ impl Build<'_> {
         Ok(path)
     }
 
-    /// The wheels of the image's requirements.
+    /// The wheels of the image's requirements: those that are locked; requirements that are
+    /// not locked yet, or not in this form, are resolved and locked.
     ///
     /// # Errors
     /// See [`BuildError`].
     pub(super) async fn wheels(&self) -> Result<WheelSet, BuildError> {
+        self.resolve_wheels(false).await
+    }
+
+    async fn resolve_wheels(&self, refresh: bool) -> Result<WheelSet, BuildError> {
         let inputs = self.image_inputs().await?;
         let directory = &self.workspace.project().directory;
-        let files: Vec<PathBuf> = inputs
-            .plan
-            .requirement_files
-            .iter()
-            .map(|file| directory.join(file))
-            .collect();
+        let paths = |files: &[String]| -> Vec<PathBuf> {
+            files.iter().map(|file| directory.join(file)).collect()
+        };
+        let (files, constraints) = (
+            paths(&inputs.plan.requirement_files),
+            paths(&inputs.plan.constraint_files),
+        );
         let interpreter = self.workspace.interpreter()?;
         let version = interpreter.version;
+        let target = inputs.base.target();
         let request = ResolveRequest {
             requirements: &files,
+            constraints: &constraints,
             lines: &inputs.plan.requirement_lines,
-            target: &inputs.base.target(),
+            target: &target,
             executable: &interpreter.executable,
             version: (version.major, version.minor, version.micro),
             platform: &interpreter.platform,
+            locked: None,
+            refresh,
         };
-        let progress = self.workspace.progress().as_ref();
-        Ok(resolve(&request, self.workspace.store(), progress)?)
+        let (store, progress) = (self.workspace.store(), self.workspace.progress().as_ref());
+        let Some(digest) = lock_inputs(&request)? else {
+            return Ok(resolve(&request, store, progress)?.set);
+        };
+        let mut lock = LockFile::read(directory)?;
+        let locked = lock
+            .requirements(&digest, &target)
+            .filter(|_| !refresh)
+            .map(<[_]>::to_vec);
+        if let Some(locked) = locked {
+            let request = ResolveRequest {
+                locked: Some(&locked),
+                ..request
+            };
+            return Ok(resolve(&request, store, progress)?.set);
+        }
+        let resolution = resolve(&request, store, progress)?;
+        lock.pin_requirements(&digest, &target, resolution.distributions);
+        self.write_lock(&lock, "the requirements");
+        Ok(resolution.set)
+    }
+
+    /// Resolves the requirements again and locks what they come to; gives the number of wheels.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn lock_requirements(&self) -> Result<usize, BuildError> {
+        Ok(self.resolve_wheels(true).await?.wheels.len())
     }
 
     pub(super) async fn image_inputs(&self) -> Result<&ImageInputs, BuildError> {
@@ -296,7 +332,7 @@ impl Build<'_> {
     fn write_lock(&self, lock: &LockFile, name: &str) {
         let report = match lock.write() {
             Ok(()) => format!("pinned {name} in {}; commit that file", LockFile::NAME),
-            Err(error) => format!("{error}: {name} is not pinned, and may change"),
+            Err(error) => format!("{error}: what {name} means is not pinned, and may change"),
         };
         self.workspace.progress().report(Event::Warning(report));
     }

@@ -17,7 +17,7 @@ use crate::ui::{CommandError, Exit, Table};
 pub(super) enum Command {
     /// Show what each line of the Dockerfile means; exits with 1 if one cannot be done
     Plan(BuildArguments),
-    /// Ask the registry anew what the base image's tag means, and pin the answer in forebay.lock
+    /// Ask registry and package index anew what base image and requirements mean, and pin the answers in forebay.lock
     Lock(BuildArguments),
     /// The base with what the Dockerfile's lines in containers make of it
     #[command(subcommand)]
@@ -90,6 +90,8 @@ struct LockDocument {
     /// The base as the Dockerfile names it; null for `scratch`.
     image: Option<String>,
     digest: Option<crate::oci::Sha256Digest>,
+    /// How many wheels the requirements come to.
+    wheels: usize,
 }
 
 pub(super) fn run(context: &Context, command: &Command) -> Result<Exit, CommandError> {
@@ -172,14 +174,17 @@ fn plan(context: &Context, build: &Build<'_>) -> Result<Exit, CommandError> {
     });
     let document = PlanDocument {
         base: BaseDocument {
-            image: base
-                .name
-                .clone()
-                .or_else(|| Some(base.repository.as_ref()?.to_string())),
+            image: match build.replaced_base() {
+                Some(text) => Some(text.to_owned()),
+                None => base
+                    .name
+                    .clone()
+                    .or_else(|| Some(base.repository.as_ref()?.to_string())),
+            },
             digest: base.manifest,
             platform: base.platform.to_string(),
             python: format!("{}.{}", base.python.major, base.python.minor),
-            replaced: build.replaces_base(),
+            replaced: build.replaced_base().is_some(),
         },
         engine: engine.map(|engine| format!("{} {}", engine.program.as_str(), engine.version)),
         lines: lines.collect(),
@@ -226,17 +231,23 @@ fn shorten(text: &str) -> String {
 }
 
 fn lock(context: &Context, build: &Build<'_>) -> Result<Exit, CommandError> {
-    let locked = context.block_on(async { Ok(build.lock_base().await?) })?;
+    let (locked, wheels) = context.block_on(async {
+        let base = build.lock_base().await?;
+        Ok((base, build.lock_requirements().await?))
+    })?;
     let document = LockDocument {
         image: locked.as_ref().map(|(reference, _)| reference.to_string()),
         digest: locked.and_then(|(_, base)| base.manifest),
+        wheels,
     };
+    let wheels = crate::ui::count(wheels, "wheel");
     context.printer.result(&document, || match &document {
         LockDocument {
             image: Some(image),
             digest: Some(digest),
-        } => format!("{image} is {digest}\n"),
-        _ => "the Dockerfile starts from scratch: there is nothing to pin\n".to_owned(),
+            ..
+        } => format!("{image} is {digest}\nthe requirements are {wheels}\n"),
+        _ => format!("the requirements are {wheels}\n"),
     })?;
     Ok(Exit::Done)
 }
