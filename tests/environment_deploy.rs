@@ -16,7 +16,7 @@ mod faults;
 mod world;
 
 use forebay::environment::{Action, DriftKind, EnvironmentError, Options, State};
-use world::{Machine, Scope, World, deploy, deploy_if, file_name, image_digest, key, wish};
+use world::{Machine, Scope, Wish, World, deploy, deploy_if, file_name, image_digest, key, wish};
 
 const TWO: &[(&str, &str)] = &[("daily", "a"), ("hourly", "b")];
 
@@ -282,7 +282,7 @@ async fn a_key_that_is_not_ours_is_refused_before_anything_is_written() {
     // Another project whose files would have the same names, even with the same bytes.
     let other = world.environment_with(key("other", "dev"), &machine, machine.options());
     match deploy(&other, &set).await {
-        Err(EnvironmentError::ForeignKeys { keys }) => {
+        Err(EnvironmentError::ForeignKeys { keys, .. }) => {
             assert_eq!(keys, set.files().into_keys().collect::<Vec<_>>());
         }
         other => panic!("{other:?}"),
@@ -332,9 +332,78 @@ async fn an_older_commit_does_not_overwrite_a_newer_one() {
     };
     let insisting = world.environment_with(key("hello", "dev"), &machine, insisting);
     deploy_if(&insisting, &older, &is_ancestor).await.unwrap();
-    // Back to the newer one, by rollback: then the older is no surprise.
+    // Back to the newer one, by rollback: it is as new as it was.
     world.rollback(&machine, None).await.unwrap();
-    deploy_if(&environment, &older, &is_ancestor).await.unwrap();
+    match deploy_if(&environment, &older, &is_ancestor).await {
+        Err(EnvironmentError::OlderCommit { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_clone_that_is_older_than_the_live_commit_is_told_by_the_record() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let knows_nothing = |_: &str, _: &str| None;
+    let environment = world.environment(&machine);
+    let newer = wish("1.1", "two", TWO).commit("b");
+    let live = environment.observe(None).await.unwrap();
+    let mut plan = environment
+        .plan(live, newer.desired(), &knows_nothing)
+        .await
+        .unwrap();
+    plan.note(vec!["a".to_owned()], None);
+    environment.apply(plan).await.unwrap();
+
+    let slow = Machine::new("a slow one");
+    let other = world.environment(&slow);
+    match deploy_if(&other, &wish("1.0", "one", TWO).commit("a"), &knows_nothing).await {
+        Err(EnvironmentError::OlderCommit { generation, .. }) => assert_eq!(generation, 1),
+        other => panic!("{other:?}"),
+    }
+    // Of a commit that is on neither side nobody can tell.
+    let side = wish("1.0", "one", TWO).commit("c");
+    assert!(
+        deploy_if(&other, &side, &knows_nothing)
+            .await
+            .unwrap()
+            .changed
+    );
+}
+
+#[tokio::test]
+async fn what_was_deployed_before_it_was_committed_is_recorded_anew_once() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let environment = world.environment(&machine);
+    let dirty = |wish: &Wish| {
+        let mut desired = wish.desired();
+        desired.git.as_mut().unwrap().dirty = true;
+        desired
+    };
+    let deploy_desired = async |desired| {
+        let live = environment.observe(None).await.unwrap();
+        let plan = environment.plan(live, desired, &|_, _| None).await;
+        environment.apply(plan.unwrap()).await.unwrap()
+    };
+    let set = wish("1.0", "one", TWO).commit("a");
+    assert!(deploy_desired(dirty(&set)).await.changed);
+    assert!(!deploy_desired(dirty(&set)).await.changed);
+
+    let committed = wish("1.0", "one", TWO).commit("b");
+    world.calls.reset();
+    let applied = deploy_desired(committed.desired()).await;
+    assert!(applied.changed);
+    assert_eq!((applied.uploaded, applied.deleted), (0, 0));
+    // The record, and HEAD twice.
+    assert_eq!(world.calls.writes().len(), 3, "{:?}", world.calls.writes());
+    let history = environment.history(None).await.unwrap();
+    let commits = history.iter().map(|record| record.git.clone().unwrap());
+    let commits: Vec<_> = commits.map(|git| (git.commit, git.dirty)).collect();
+    assert_eq!(commits, [("b".to_owned(), false), ("a".to_owned(), true)]);
+    // Now nothing is to be recorded, neither here nor where nothing is known.
+    assert!(!deploy_desired(committed.desired()).await.changed);
+    assert!(!deploy_desired(dirty(&committed)).await.changed);
+    let other = Machine::new("a machine that has seen nothing");
+    assert!(!world.deploy(&other, &committed).await.unwrap().changed);
 }
 
 #[tokio::test]
@@ -396,4 +465,73 @@ async fn two_projects_in_one_repository_leave_each_other_their_tags() {
     for (tag, image) in [("forebay-hello_dev-1", "one"), ("forebay-bye_dev-1", "two")] {
         assert_eq!(world.registry.tagged(tag), Some(image_digest(image)));
     }
+}
+
+#[tokio::test]
+async fn an_image_that_some_dags_still_ran_is_proven_before_all_do() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let first = wish("1.0", "one", TWO);
+    world.deploy(&machine, &first).await.unwrap();
+    let other = wish("1.0", "two", &[("daily", "x")]).scope(Scope::TheseWorkflows);
+    world.deploy(&machine, &other).await.unwrap();
+    // The record knows the first image, and the registry has lost it.
+    world.registry.collect(&image_digest("one"));
+    world.deploy(&machine, &first).await.unwrap();
+    assert!(world.registry.has(&image_digest("one")));
+}
+
+#[tokio::test]
+async fn a_plan_that_may_not_be_applied_is_shown_all_the_same() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let first = wish("1.0", "one", TWO).commit("b");
+    world.deploy(&machine, &first).await.unwrap();
+    let changed = first.files().into_keys().next().unwrap();
+    world.bucket.put(&changed, "changed by hand".as_bytes());
+    world.calls.reset();
+
+    let next = wish("1.1", "two", &[("daily", "a2"), ("weekly", "c")]).commit("a");
+    let environment = world.environment(&machine);
+    let live = environment.observe(None).await.unwrap();
+    let is_ancestor = |older: &str, newer: &str| Some(older <= newer);
+    let plan = environment.plan(live, next.desired(), &is_ancestor).await;
+    let plan = plan.unwrap();
+    let summary = &plan.summary;
+    let ids = |ids: &[forebay::project::WorkflowId]| {
+        ids.iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(ids(&summary.changed), "daily");
+    assert_eq!(ids(&summary.added), "weekly");
+    assert_eq!(ids(&summary.retired), "hourly");
+    let bytes: usize = next.files().values().map(|bytes| bytes.len()).sum();
+    assert_eq!((summary.uploads, summary.upload_bytes), (2, bytes as u64));
+    assert_eq!(summary.deletes, 2);
+    assert!(
+        matches!(
+            plan.obstacles(),
+            [
+                EnvironmentError::Drift { .. },
+                EnvironmentError::OlderCommit { .. }
+            ]
+        ),
+        "{:?}",
+        plan.obstacles()
+    );
+    let forecast = environment.forecast(&plan).await.unwrap().unwrap();
+    assert_eq!((forecast.layers_sent, forecast.layers_present), (1, 0));
+    let blobs = bytes_of_image("two");
+    assert_eq!(forecast.bytes(), blobs);
+    assert!(world.calls.writes().is_empty());
+    match environment.apply(plan).await {
+        Err(EnvironmentError::Drift { objects }) => assert_eq!(objects.len(), 1),
+        other => panic!("{other:?}"),
+    }
+    assert!(world.calls.writes().is_empty());
+}
+
+fn bytes_of_image(name: &str) -> u64 {
+    let blobs = world::image(name).blobs;
+    blobs.iter().map(|blob| blob.descriptor().size).sum()
 }

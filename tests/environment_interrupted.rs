@@ -399,7 +399,7 @@ async fn a_key_that_is_taken_amid_the_upload_is_left_to_who_took_it() {
     // The next deploy goes back first, and then finds the key taken.
     let error = world.deploy(&anna, &target_image()).await.unwrap_err();
     match error {
-        EnvironmentError::ForeignKeys { keys } => assert_eq!(keys, std::slice::from_ref(&new)),
+        EnvironmentError::ForeignKeys { keys, .. } => assert_eq!(keys, std::slice::from_ref(&new)),
         other => panic!("{other}"),
     }
     let mut expected = base().files();

@@ -67,14 +67,16 @@ async fn what_is_written_follows_the_schemas() {
 
     // While a deploy is being applied, too: the last write of all is HEAD's.
     world.calls.reset();
-    world.deploy(&machine, &second).await.unwrap();
+    let third = wish("1.1", "three", &[("daily", "a2")]);
+    world.deploy(&machine, &third).await.unwrap();
     let last = world.calls.log().len() - 1;
     world.rollback(&machine, None).await.unwrap();
+    let third = wish("1.1", "four", &[("daily", "a2")]);
     world.calls.strike(last, Moment::Before, Fault::Die);
     tokio::select! {
         biased;
         () = world.calls.killed() => {}
-        _ = world.deploy(&machine, &second) => panic!("it was not killed"),
+        _ = world.deploy(&machine, &third) => panic!("it was not killed"),
     }
     let applying = json_at(&world, HEAD);
     assert!(applying.get("applying").is_some());

@@ -244,3 +244,41 @@ async fn an_image_in_another_repository_is_not_proven_here() {
     }
     assert!(world.calls.writes().is_empty());
 }
+
+#[tokio::test]
+async fn a_rollback_holds_against_the_same_set_and_lets_a_new_one_pass() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let [_, second, third] = three_generations(&world, &machine).await;
+    world.rollback(&machine, Some(1)).await.unwrap();
+    world.calls.reset();
+    let ci = Machine::new("a build server that knows of no rollback");
+    for bad in [&second, &third] {
+        match world.deploy(&ci, bad).await.unwrap_err() {
+            EnvironmentError::RolledAway { generation, holder } => {
+                assert_eq!((generation, holder.as_str()), (4, "anna"));
+            }
+            other => panic!("{other}"),
+        }
+    }
+    // The same under another version's name is the same.
+    let renamed = Wish {
+        version: "1.3",
+        ..third.clone()
+    };
+    assert!(world.deploy(&ci, &renamed).await.is_err());
+    assert!(world.calls.writes().is_empty());
+
+    let insisting = forebay::environment::Options {
+        allow_older: true,
+        ..ci.options()
+    };
+    let environment = world.environment_with(world::key("hello", "dev"), &ci, insisting);
+    let live = environment.observe(None).await.unwrap();
+    let plan = environment.plan(live, third.desired(), &|_, _| None).await;
+    assert!(plan.unwrap().obstacles().is_empty());
+
+    let mended = wish("1.3", "four", &[("daily", "a3")]);
+    assert!(world.deploy(&ci, &mended).await.unwrap().changed);
+    // That ends it: what is newer is for git to say.
+    assert!(world.deploy(&ci, &third).await.unwrap().changed);
+}

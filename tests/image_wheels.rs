@@ -159,7 +159,11 @@ fn what_has_no_wheel_for_another_machine_is_built_if_it_fits_everywhere() {
     let files = [requirements.clone()];
     let asked = request(&files, &host, &host.executable, &target);
 
-    std::fs::write(&requirements, "docopt==0.6.2\nsix==1.16.0\nMarkupSafe==2.1.5\n").unwrap();
+    std::fs::write(
+        &requirements,
+        "docopt==0.6.2\nsix==1.16.0\nMarkupSafe==2.1.5\n",
+    )
+    .unwrap();
     let set = resolve(&asked, &store, &Silent).unwrap().set;
     assert_eq!(names(&set), ["docopt", "markupsafe", "six"]);
     assert!(set.wheels[1].file_name.platform().contains(other.machine()));

@@ -46,10 +46,14 @@ fn documents_and_records_match_their_schemas() {
     validate("config", &print(&["config"]));
     validate("status", &print(&["status"]));
     validate("history", &print(&["history"]));
-    validate("plan", &print(&["plan"]));
+    let plan = directory.join("plan.json");
+    let plan = plan.to_str().unwrap();
+    validate("plan", &print(&["plan", "--out", plan]));
+    validate("saved-plan", &std::fs::read_to_string(plan).unwrap());
     validate("build", &print(&["build"]));
     validate("image-plan", &print(&["image", "plan"]));
     validate("image-lock", &print(&["image", "lock"]));
+    validate("image-base", &print(&["image", "base", "push"]));
     validate("resume", &print(&["resume"]));
     let version = machine.forebay_json(directory, ["project-version"]);
     validate("project-version", &version.to_string());
@@ -67,6 +71,9 @@ fn documents_and_records_match_their_schemas() {
         std::fs::write(entry.unwrap().path(), "changed").unwrap();
     }
     validate("status", &print(&["status"]));
+    let refused = machine.forebay(directory, ["plan", "-c", "local", "--json"]);
+    assert_eq!(refused.status, 6);
+    validate("plan", &refused.stdout);
 
     let state = bucket.join("forebay/v1/hello/local");
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();

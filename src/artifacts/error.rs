@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use forebay_store::StoreError;
 
 use super::LockError;
+use super::placeholder::Placeholder;
 use crate::bucket::ParseBucketError;
 use crate::dags::{
     CheckError, FolderError, InvalidStartTime, Place, ProbeError, ReadFolderError, RenderError,
 };
+use crate::environment::InvalidDagsPrefix;
 use crate::image::ImageError;
 use crate::oci::ParseReferenceError;
 use crate::project::{ConfigError, InvalidName, ProjectError, VersionError};
@@ -49,6 +51,22 @@ pub enum BuildError {
         environment: String,
         /// Why.
         source: ParseBucketError,
+    },
+    /// `dags_prefix` names no folder below `dags/`.
+    #[error("dags_prefix of environment {environment} cannot be used")]
+    DagsPrefix {
+        /// The environment.
+        environment: String,
+        /// Why.
+        source: InvalidDagsPrefix,
+    },
+    /// A property has a placeholder that nothing has replaced.
+    #[error("environment {environment}: {placeholder}")]
+    Placeholder {
+        /// The environment.
+        environment: String,
+        /// Which.
+        placeholder: Box<Placeholder>,
     },
     /// A name on the command line cannot be used.
     #[error(transparent)]

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use super::{Build, BuildError, LockFile};
 use crate::image::{
-    BaseImage, BaseName, BaseRequest, BuildContext, BuiltImage, Dockerfile, ImageError, ImagePlan,
-    ImageRequest, PlanOptions, ProjectSource, base_of, build, plan_project, read_dockerfile,
+    BaseImage, BaseName, BaseRequest, BuildContext, BuiltImage, Bytecode, Dockerfile,
+    ImageContents, ImageError, ImagePlan, ImageRequest, PlanOptions, ProjectSource, base_of, build,
+    plan_project, read_dockerfile,
 };
 use crate::oci::{ImageReference, Repository};
 use crate::progress::Event;
 use crate::project::{ProjectSpec, TestFramework, Version};
+use crate::python::PythonError;
 use crate::registry::{ImageToPush, Registry, RegistryError, write_archive};
 use crate::wheels::{Platform, ResolveRequest, WheelSet, lock_inputs, resolve};
 
@@ -65,6 +67,16 @@ impl Build<'_> {
         .await
     }
 
+    /// What is in the image. Builds nothing.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn contents(&self) -> Result<ImageContents, BuildError> {
+        let inputs = self.image_inputs().await?;
+        self.with_request(inputs, async |request| Ok(ImageContents::of(request)?))
+            .await
+    }
+
     /// Gathers all that the image is made of, but for what runs in containers.
     pub(super) async fn with_request<T>(
         &self,
@@ -83,6 +95,13 @@ impl Build<'_> {
             &self.version,
             repository.or(self.target.declared_repository()),
         );
+        let base = &inputs.base;
+        let version = (base.python.major, base.python.minor);
+        let fingerprint = self.compiler(base)?;
+        let interpreter = || match &fingerprint {
+            Some(fingerprint) => self.find_compiler(version, fingerprint),
+            None => Err(PythonError::NotFound),
+        };
         let request = ImageRequest {
             plan: &inputs.plan,
             base: &inputs.base,
@@ -94,6 +113,11 @@ impl Build<'_> {
                 tree: self.workspace.tree()?,
             },
             project: &source,
+            bytecode: fingerprint.map(|fingerprint| Bytecode {
+                version,
+                fingerprint,
+                interpreter: &interpreter,
+            }),
             labels: &labels,
             created: source_date_epoch()?,
         };
@@ -329,7 +353,7 @@ impl Build<'_> {
     }
 
     /// A folder that cannot be written must not stop a build.
-    fn write_lock(&self, lock: &LockFile, name: &str) {
+    pub(super) fn write_lock(&self, lock: &LockFile, name: &str) {
         let report = match lock.write() {
             Ok(()) => format!("pinned {name} in {}; commit that file", LockFile::NAME),
             Err(error) => format!("{error}: what {name} means is not pinned, and may change"),
@@ -347,6 +371,8 @@ impl Build<'_> {
             BaseName::Scratch => Ok(None),
             BaseName::Image(reference) => {
                 let base = self.base_image(reference.clone(), true).await?;
+                self.forget_compiler(&base)?;
+                self.compiler(&base)?;
                 Ok(Some((reference, base)))
             }
         }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use forebay_store::{ObjectDigest, Sha256Digest};
 use serde::{Deserialize, Serialize};
 
+use crate::python::Fingerprint;
 use crate::wheels::{LockedDistribution, TargetPython};
 
 /// Why the lock file cannot be used.
@@ -70,6 +71,9 @@ pub enum LockError {
 /// file = "six-1.17.0-py2.py3-none-any.whl"
 /// sha256 = "sha256:…"
 /// source = { file = "…", sha256 = "sha256:…" }    # if it was built
+/// [[bytecode]]
+/// python = "3.11"                 # the image's
+/// compiler = "def6cf84…"          # what it makes of a known source (BLAKE3), or "none"
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockFile {
@@ -77,6 +81,16 @@ pub struct LockFile {
     bases: Vec<LockedBase>,
     containers: Vec<LockedContainer>,
     requirements: Vec<LockedRequirements>,
+    bytecode: Vec<LockedBytecode>,
+}
+
+/// Whose bytecode images get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockedCompiler {
+    /// That of compilers with this fingerprint.
+    Compiler(Fingerprint),
+    /// Nobody's: there was no compiler when the image was first built.
+    None,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,6 +103,8 @@ struct Document {
     containers: Vec<LockedContainer>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     requirements: Vec<LockedRequirements>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    bytecode: Vec<LockedBytecode>,
 }
 
 /// What requirements came to, for one Python and platform.
@@ -112,6 +128,44 @@ pub(super) struct LockedContainer {
     pub(super) image: String,
     /// The diff ids of the layers, in order.
     pub(super) layers: Vec<Sha256Digest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LockedBytecode {
+    python: String,
+    #[serde(with = "compiler")]
+    compiler: LockedCompiler,
+}
+
+/// A fingerprint, or `none`.
+mod compiler {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de};
+
+    use super::LockedCompiler;
+
+    pub(super) fn serialize<S: Serializer>(
+        compiler: &LockedCompiler,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match compiler {
+            LockedCompiler::Compiler(fingerprint) => fingerprint.to_string(),
+            LockedCompiler::None => "none".to_owned(),
+        }
+        .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<LockedCompiler, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "none" {
+            return Ok(LockedCompiler::None);
+        }
+        text.parse().map(LockedCompiler::Compiler).map_err(|_| {
+            de::Error::custom(format!("{text:?} is neither a BLAKE3 digest nor \"none\""))
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +197,7 @@ impl LockFile {
                     bases: Vec::new(),
                     containers: Vec::new(),
                     requirements: Vec::new(),
+                    bytecode: Vec::new(),
                 });
             }
             Err(source) => return Err(LockError::Read { path, source }),
@@ -166,6 +221,7 @@ impl LockFile {
             bases: document.bases,
             containers: document.containers,
             requirements: document.requirements,
+            bytecode: document.bytecode,
         })
     }
 
@@ -235,6 +291,25 @@ impl LockFile {
             .sort_by(|a, b| (&a.python, &a.platform).cmp(&(&b.python, &b.platform)));
     }
 
+    /// Whose bytecode images with this Python get; `None` if that was not decided.
+    pub fn compiler(&self, (major, minor): (u8, u8)) -> Option<LockedCompiler> {
+        let python = format!("{major}.{minor}");
+        self.bytecode
+            .iter()
+            .find(|bytecode| bytecode.python == python)
+            .map(|bytecode| bytecode.compiler)
+    }
+
+    /// Decides whose bytecode images with this Python get, or with `None` that it is to be
+    /// decided anew; the file changes with [`LockFile::write`].
+    pub fn pin_compiler(&mut self, (major, minor): (u8, u8), compiler: Option<LockedCompiler>) {
+        let python = format!("{major}.{minor}");
+        self.bytecode.retain(|bytecode| bytecode.python != python);
+        self.bytecode
+            .extend(compiler.map(|compiler| LockedBytecode { python, compiler }));
+        self.bytecode.sort_by(|a, b| a.python.cmp(&b.python));
+    }
+
     /// Writes the file beside itself and moves it into place.
     ///
     /// # Errors
@@ -245,6 +320,7 @@ impl LockFile {
             bases: self.bases.clone(),
             containers: self.containers.clone(),
             requirements: self.requirements.clone(),
+            bytecode: self.bytecode.clone(),
         };
         let write = || -> std::io::Result<()> {
             let body = toml::to_string(&document).map_err(std::io::Error::other)?;
@@ -287,6 +363,9 @@ mod tests {
         lock.pin_base("python:3.11", "linux/amd64", Sha256Digest::of(b"old"));
         lock.pin_base("python:3.11", "linux/arm64", Sha256Digest::of(b"arm"));
         lock.pin_base("python:3.11", "linux/amd64", Sha256Digest::of(b"new"));
+        lock.pin_compiler((3, 9), Some(LockedCompiler::None));
+        let fingerprint = Fingerprint::of(b"bytecode");
+        lock.pin_compiler((3, 11), Some(LockedCompiler::Compiler(fingerprint)));
         lock.write().unwrap();
 
         let lock = LockFile::read(project.path()).unwrap();
@@ -298,6 +377,10 @@ mod tests {
             lock.base("python:3.11", "linux/arm64"),
             Some(Sha256Digest::of(b"arm"))
         );
+        assert_eq!(lock.compiler((3, 9)), Some(LockedCompiler::None));
+        let locked = lock.compiler((3, 11));
+        assert_eq!(locked, Some(LockedCompiler::Compiler(fingerprint)));
+        assert_eq!(lock.compiler((3, 10)), None);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! From a project and one of its environments to artifacts: the glue between
 //! configuration, wheels, image and DAG files.
 
+mod bytecode;
 mod containers;
 mod dags;
 mod error;
 mod image;
 mod lock;
+mod placeholder;
 mod roots;
 mod target;
 mod workspace;
@@ -17,7 +19,8 @@ use tokio::sync::OnceCell;
 pub use containers::PublishableBase;
 pub use dags::{DagOptions, ImageNaming};
 pub use error::BuildError;
-pub use lock::{LockError, LockFile};
+pub use lock::{LockError, LockFile, LockedCompiler};
+pub use placeholder::{NotReplaced, Placeholder};
 pub use roots::{keep_build, keep_newest_generations};
 pub use target::{Target, TargetOptions};
 pub use workspace::{Workspace, WorkspaceOptions};

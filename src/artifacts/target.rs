@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use forebay_store::Store;
 
 use super::BuildError;
+use super::placeholder::left_in;
 use crate::bucket::BucketLocation;
+use crate::environment::DagsPrefix;
 use crate::oci::Repository;
 use crate::project::{
     ConfigError, DeploymentConfig, EnvironmentName, EnvironmentSettings, FindInterpreter, Project,
@@ -110,10 +112,11 @@ impl Target {
         };
         let given = self.options.docker_repository.as_deref();
         let specified = self.specified_repository.as_deref();
-        match given.or(configured).or(specified) {
-            Some(text) => Ok(text),
-            None => self.property(KEY, None),
-        }
+        let text = match given.or(configured).or(specified) {
+            Some(text) => text,
+            None => self.property(KEY, None)?,
+        };
+        self.without_placeholder(KEY, text)
     }
 
     /// The image repository.
@@ -133,12 +136,50 @@ impl Target {
     /// # Errors
     /// It is missing, or names no bucket.
     pub fn bucket(&self) -> Result<BucketLocation, BuildError> {
-        let text = self.property("dags_bucket", self.options.dags_bucket.as_deref())?;
+        const KEY: &str = "dags_bucket";
+        let text = self.property(KEY, self.options.dags_bucket.as_deref())?;
+        let text = self.without_placeholder(KEY, text)?;
         let location: BucketLocation = text.parse().map_err(|source| BuildError::Bucket {
             environment: self.environment.to_string(),
             source,
         })?;
         Ok(location.relative_to(&self.project_directory))
+    }
+
+    /// The folder of the bucket that the DAG files go to: `dags_prefix` of
+    /// `[tool.forebay.environments.NAME]`, else of `deployment_config.py`, else `dags/`.
+    ///
+    /// # Errors
+    /// It is no folder that Composer reads.
+    pub fn dags_prefix(&self) -> Result<DagsPrefix, BuildError> {
+        const KEY: &str = "dags_prefix";
+        let text = match &self.settings.dags_prefix {
+            Some(text) => Some(text.as_str()),
+            None => self.text(KEY)?,
+        };
+        let Some(text) = text else {
+            return Ok(DagsPrefix::default());
+        };
+        let prefix = self.without_placeholder(KEY, text)?.parse();
+        prefix.map_err(|source| BuildError::DagsPrefix {
+            environment: self.environment.to_string(),
+            source,
+        })
+    }
+
+    fn without_placeholder<'a>(
+        &self,
+        property: &'static str,
+        text: &'a str,
+    ) -> Result<&'a str, BuildError> {
+        let properties: Vec<_> = self.properties().collect();
+        match left_in(property, text, &properties) {
+            None => Ok(text),
+            Some(placeholder) => Err(BuildError::Placeholder {
+                environment: self.environment.to_string(),
+                placeholder: Box::new(placeholder),
+            }),
+        }
     }
 
     /// An optional property, for instance `vault_endpoint`.

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{DagOptions, ImageNaming, TargetOptions};
 use crate::dags::LiveStarts;
@@ -210,7 +211,7 @@ pub(super) struct AuthenticationArguments {
 }
 
 /// What goes into the DAG files.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 pub(super) struct DagArguments {
     /// This workflow alone [default: ALL]
     #[arg(short, long, value_name = "ID")]
@@ -230,9 +231,10 @@ pub(super) struct DagArguments {
 }
 
 /// Which DAG files a deploy takes.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 pub(super) struct DeployedDagArguments {
     #[command(flatten)]
+    #[serde(flatten)]
     pub(super) dags: DagArguments,
 
     /// Deploy the DAG files of this folder, which `bigflow build-dags` or `forebay build-dags` has written, and build nothing (also -dd)
@@ -241,17 +243,20 @@ pub(super) struct DeployedDagArguments {
 }
 
 /// How DAG files are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum DagFormatArgument {
     /// For every Airflow from 2.3 to 3
     Default,
     /// Byte for byte as BigFlow 1.11.3 writes them
     #[value(name = "bigflow-1.11")]
+    #[serde(rename = "bigflow-1.11")]
     Bigflow1_11,
 }
 
 /// How DAG files name the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum ImageReferenceArgument {
     /// REPOSITORY@sha256:…, which never changes its meaning
     Digest,

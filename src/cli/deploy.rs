@@ -1,21 +1,43 @@
 //! `forebay deploy`, `forebay deploy-dags` and `forebay deploy-image`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::arguments::{DeployArguments, DeployedDagArguments};
 use super::context::Context;
-use super::deployment::{Part, prepare};
+use super::deployment::{Part, Preparation, Prepared, prepare};
 use super::outcome::Outcome;
+use super::plan_file;
 use crate::artifacts::{BuildError, keep_newest_generations};
+use crate::environment::SavedPlan;
 use crate::ui::{CommandError, Exit};
 
-/// Flags of `deploy` and `deploy-dags`.
+/// Flags of `deploy-dags`, and most of `deploy`.
 #[derive(Debug, Args)]
 pub(super) struct WithDags {
     #[command(flatten)]
     deploy: DeployArguments,
     #[command(flatten)]
     dags: DeployedDagArguments,
+}
+
+/// Flags of `deploy`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What is live already is neither built nor sent again. A deploy that others may look at first:\n  forebay plan -c prod --out plan.json\n  forebay deploy --plan plan.json"
+)]
+pub(super) struct Everything {
+    #[command(flatten)]
+    with_dags: WithDags,
+
+    /// Do what `forebay plan --out FILE` has planned, with the flags that it was given; refuse if anything has changed since
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["workflow", "start_time", "dag_format", "image_ref", "dags_dir", "restore_drift", "allow_older"]
+    )]
+    plan: Option<PathBuf>,
 }
 
 /// Flags of `deploy-image`.
@@ -25,37 +47,58 @@ pub(super) struct ImageAlone {
     deploy: DeployArguments,
 }
 
-pub(super) fn everything(context: &Context, arguments: &WithDags) -> Result<Exit, CommandError> {
-    run(
-        context,
-        &arguments.deploy,
-        &Part::everything(&arguments.dags),
-    )
+pub(super) fn everything(context: &Context, arguments: &Everything) -> Result<Exit, CommandError> {
+    let WithDags { deploy, dags } = &arguments.with_dags;
+    match &arguments.plan {
+        None => run(context, deploy, &Part::everything(dags), None),
+        Some(path) => {
+            let (plan, deploy, dags) = plan_file::read(path, deploy)?;
+            run(context, &deploy, &Part::everything(&dags), Some(&plan))
+        }
+    }
 }
 
 pub(super) fn dags(context: &Context, arguments: &WithDags) -> Result<Exit, CommandError> {
-    run(context, &arguments.deploy, &Part::dags(&arguments.dags))
+    run(
+        context,
+        &arguments.deploy,
+        &Part::dags(&arguments.dags),
+        None,
+    )
 }
 
 pub(super) fn image(context: &Context, arguments: &ImageAlone) -> Result<Exit, CommandError> {
-    run(context, &arguments.deploy, &Part::Image)
+    run(context, &arguments.deploy, &Part::Image, None)
 }
 
 fn run(
     context: &Context,
     arguments: &DeployArguments,
     part: &Part<'_>,
+    planned: Option<&SavedPlan>,
 ) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
     let outcome = context.block_on(async {
-        let prepared = prepare(&workspace, arguments, part, true).await?;
-        let summary = prepared.plan.summary.clone();
-        let applied = prepared.environment.apply(prepared.plan).await?;
+        let preparation = Preparation {
+            // What another has left unfinished was not planned.
+            settle: planned.is_none(),
+            starts: planned.map(SavedPlan::starts).unwrap_or_default(),
+        };
+        let Prepared {
+            environment,
+            target,
+            plan,
+        } = prepare(&workspace, arguments, part, preparation).await?;
+        if let Some(planned) = planned {
+            planned.refuse_other(&environment.saved(&plan))?;
+        }
+        let summary = plan.summary.clone();
+        let applied = environment.apply(plan).await?;
         if applied.changed {
-            let key = prepared.environment.key();
+            let key = environment.key();
             keep_newest_generations(workspace.store(), key).map_err(BuildError::from)?;
         }
-        Ok(Outcome::new(&prepared.target, &applied, &summary))
+        Ok(Outcome::new(&target, &applied, &summary))
     })?;
     context.printer.result(&outcome, || outcome.text(""))?;
     Ok(Exit::Done)

@@ -7,9 +7,12 @@ use std::process::Command;
 use super::arguments::{DagArguments, DeployArguments, DeployedDagArguments};
 use super::services::{Opened, Permissions};
 use crate::artifacts::{Build, BuildError, ImageNaming, Target, Workspace};
-use crate::dags::{DagFile, DagFolder, read_folder};
-use crate::environment::{Desired, DesiredDags, DesiredImage, Environment, Live, Plan};
+use crate::dags::{DagFile, DagFolder, LiveStarts, read_folder};
+use crate::environment::{
+    Desired, DesiredDags, DesiredImage, Environment, GenerationRecord, Live, Plan,
+};
 use crate::oci::Sha256Digest;
+use crate::project::git_ancestors;
 use crate::registry::ManifestName;
 use crate::ui::CommandError;
 
@@ -59,12 +62,21 @@ pub(super) struct Prepared {
     pub(super) plan: Plan,
 }
 
-/// Builds and compares. `settle` ends what another deploy has left unfinished, which writes.
+/// How it is prepared.
+#[derive(Default)]
+pub(super) struct Preparation {
+    /// End what another deploy has left unfinished, which writes.
+    pub(super) settle: bool,
+    /// When workflows start that a plan has a time for.
+    pub(super) starts: LiveStarts,
+}
+
+/// Builds and compares.
 pub(super) async fn prepare(
     workspace: &Workspace,
     arguments: &DeployArguments,
     part: &Part<'_>,
-    settle: bool,
+    preparation: Preparation,
 ) -> Result<Prepared, CommandError> {
     let permissions = Permissions {
         restore_drift: arguments.restore_drift,
@@ -77,16 +89,17 @@ pub(super) async fn prepare(
     } = Opened::new(workspace, &arguments.environment, permissions)?;
     let place = Place {
         environment,
-        settle,
+        preparation,
     };
+    let open = services.opener();
+    let mut build = None;
     let (live, desired) = match part {
         Part::Folder(folder, arguments) => {
             place.desired_of_folder(&target, folder, arguments).await?
         }
         Part::Everything(_) | Part::Dags(_) | Part::Image => {
-            let open = services.opener();
-            let build = Build::new(workspace, &target, &open)?;
-            let found = place.desired_of_build(&build, workspace, part).await?;
+            let build = build.insert(Build::new(workspace, &target, &open)?);
+            let found = place.desired_of_build(build, workspace, part).await?;
             build.keep(part.name())?;
             found
         }
@@ -94,7 +107,16 @@ pub(super) async fn prepare(
     let Place { environment, .. } = place;
     let directory = workspace.project().directory.clone();
     let is_ancestor = move |older: &str, newer: &str| is_ancestor(&directory, older, newer);
-    let plan = environment.plan(live, desired, &is_ancestor).await?;
+    let mut plan = environment.plan(live, desired, &is_ancestor).await?;
+    if let (Some(build), false) = (&build, plan.is_unchanged()) {
+        let limit = GenerationRecord::ANCESTORS;
+        let directory = &workspace.project().directory;
+        let commit = build.commit();
+        let ancestors = commit.map(|git| git_ancestors(directory, &git.commit, limit));
+        let contents = build.contents().await?.to_bytes();
+        let contents = contents.map_err(BuildError::from)?;
+        plan.note(ancestors.unwrap_or_default(), Some(contents.into()));
+    }
     Ok(Prepared {
         environment,
         target,
@@ -105,13 +127,24 @@ pub(super) async fn prepare(
 /// Where it goes.
 struct Place {
     environment: Environment,
-    settle: bool,
+    preparation: Preparation,
 }
 
 impl Place {
+    /// The live start times, and over them those of a plan.
+    fn starts(&self, live: &Live) -> LiveStarts {
+        let record = live.record().map(|record| record.starts());
+        let mut starts = record.unwrap_or_default();
+        let planned = &self.preparation.starts.workflows;
+        starts
+            .workflows
+            .extend(planned.iter().map(|(id, start)| (id.clone(), *start)));
+        starts
+    }
+
     async fn observe(&self, image: &Sha256Digest) -> Result<Live, CommandError> {
         let live = self.environment.observe(Some(image)).await?;
-        Ok(match self.settle {
+        Ok(match self.preparation.settle {
             true => self.environment.settle(live).await?.0,
             false => live,
         })
@@ -152,8 +185,8 @@ impl Place {
             true => DesiredDags::Only(files),
             false => DesiredDags::All(files),
         };
-        if let Some(record) = live.record() {
-            options.live = record.starts();
+        options.live = self.starts(&live);
+        if live.record().is_some() {
             let files = build.dag_files(&options, named).await?;
             return Ok((live, desired(dags(files))?));
         }
@@ -165,10 +198,7 @@ impl Place {
             return Ok((live, wanted));
         }
         let live = self.environment.with_record(live).await?;
-        options.live = live
-            .record()
-            .map(|record| record.starts())
-            .unwrap_or_default();
+        options.live = self.starts(&live);
         let files = build.dag_files(&options, named).await?;
         Ok((live, desired(dags(files))?))
     }

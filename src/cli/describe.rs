@@ -10,7 +10,7 @@ use crate::environment::{DriftKind, Drifted};
 pub(super) struct DriftDocument {
     /// Its key in the bucket.
     pub(super) key: String,
-    /// `changed` or `deleted`.
+    /// `changed`, `deleted`, or `rewritten` with the same bytes.
     pub(super) change: &'static str,
 }
 
@@ -21,6 +21,7 @@ impl From<&Drifted> for DriftDocument {
             change: match drifted.change {
                 DriftKind::Changed => "changed",
                 DriftKind::Gone => "deleted",
+                DriftKind::Rewritten => "rewritten",
             },
         }
     }

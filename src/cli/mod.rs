@@ -6,6 +6,7 @@ mod deployment;
 mod describe;
 mod failure;
 mod outcome;
+mod plan_file;
 mod services;
 
 mod build;
@@ -59,7 +60,7 @@ enum Command {
     /// Build the image
     BuildImage(build::ImageAlone),
     /// Build what is not built, then make it live: image, DAG files, record
-    Deploy(deploy::WithDags),
+    Deploy(deploy::Everything),
     /// Deploy the DAG files alone; they run the image that was built from the same sources
     DeployDags(deploy::WithDags),
     /// Deploy the image alone; the live DAG files stay as they are

@@ -1,27 +1,34 @@
 //! `forebay plan`
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{DeployArguments, DeployedDagArguments};
 use super::context::Context;
-use super::deployment::{Part, Prepared, prepare};
+use super::deployment::{Part, Preparation, Prepared, prepare};
 use super::describe::DriftDocument;
+use super::plan_file;
 use crate::oci::Sha256Digest;
 use crate::project::WorkflowId;
-use crate::ui::{CommandError, Exit, count};
+use crate::registry::PushForecast;
+use crate::ui::{CommandError, Exit, bytes, count};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Artifacts that are not built yet are built into the local store; nothing is sent."
+    after_help = "Artifacts that are not built yet are built into the local store; nothing is sent. What a deploy would refuse is shown too, with exit status 6."
 )]
 pub(super) struct Arguments {
     #[command(flatten)]
     deploy: DeployArguments,
     #[command(flatten)]
     dags: DeployedDagArguments,
+
+    /// Write the plan to FILE, for `forebay deploy --plan FILE`; a plan that would be refused is not written
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 
     /// Exit with 3 if a deploy would change anything
     #[arg(long)]
@@ -38,27 +45,72 @@ struct Document {
     changes: bool,
     /// The image that would be live; null if it is live already.
     new_image: Option<Sha256Digest>,
+    /// What would be sent to the registry; null if no image is pushed.
+    push: Option<PushDocument>,
     added: Vec<String>,
     replaced: Vec<String>,
     retired: Vec<String>,
     reused: Vec<String>,
     restored: Vec<DriftDocument>,
+    /// How many files would be written to dags/.
+    uploads: usize,
+    /// The bytes of those.
+    upload_bytes: u64,
+    /// How many files would be deleted from dags/.
+    deletes: usize,
     /// How many files in dags/ belong to others and stay as they are.
     foreign: usize,
+    /// Why a deploy would be refused.
+    obstacles: Vec<Obstacle>,
+}
+
+/// What the registry would get.
+#[derive(Debug, Serialize)]
+struct PushDocument {
+    layers_sent: usize,
+    layers_mounted: usize,
+    layers_present: usize,
+    /// Layers and configuration.
+    bytes: u64,
+}
+
+/// A refusal, as the failed deploy would show it.
+#[derive(Debug)]
+struct Obstacle(CommandError);
+
+impl Serialize for Obstacle {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.to_json().get("error") {
+            Some(error) => error.serialize(serializer),
+            None => serializer.serialize_none(),
+        }
+    }
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
-    let part = Part::everything(&arguments.dags);
-    let prepared =
-        context.block_on(async { prepare(&workspace, &arguments.deploy, &part, false).await })?;
-    let document = document(&prepared);
+    let Arguments { deploy, dags, .. } = arguments;
+    let part = Part::everything(dags);
+    let (prepared, forecast) = context.block_on(async {
+        let prepared = prepare(&workspace, deploy, &part, Preparation::default()).await?;
+        let forecast = prepared.environment.forecast(&prepared.plan).await?;
+        Ok((prepared, forecast))
+    })?;
+    let saved = prepared.environment.saved(&prepared.plan);
+    let document = document(prepared, forecast);
+    let refused = !document.obstacles.is_empty();
+    if let (Some(path), false) = (&arguments.out, refused) {
+        plan_file::write(path, &saved, deploy, dags)?;
+    }
     context.printer.result(&document, || text(&document))?;
-    let changes = arguments.exit_code && document.changes;
-    Ok(if changes { Exit::Changes } else { Exit::Done })
+    Ok(match (refused, document.changes && arguments.exit_code) {
+        (true, _) => Exit::Refused,
+        (false, true) => Exit::Changes,
+        (false, false) => Exit::Done,
+    })
 }
 
-fn document(prepared: &Prepared) -> Document {
+fn document(prepared: Prepared, forecast: Option<PushForecast>) -> Document {
     let names = |ids: &[WorkflowId]| ids.iter().map(ToString::to_string).collect();
     let summary = &prepared.plan.summary;
     let live = prepared.plan.live().generation();
@@ -67,12 +119,27 @@ fn document(prepared: &Prepared) -> Document {
         generation: live.map(|live| live.reference.generation),
         changes: !prepared.plan.is_unchanged(),
         new_image: summary.new_image,
+        push: forecast.map(|forecast| PushDocument {
+            layers_sent: forecast.layers_sent,
+            layers_mounted: forecast.layers_mounted,
+            layers_present: forecast.layers_present,
+            bytes: forecast.bytes(),
+        }),
         added: names(&summary.added),
         replaced: names(&summary.changed),
         retired: names(&summary.retired),
         reused: names(&summary.reused),
         restored: summary.restored.iter().map(DriftDocument::from).collect(),
+        uploads: summary.uploads,
+        upload_bytes: summary.upload_bytes,
+        deletes: summary.deletes,
         foreign: summary.foreign,
+        obstacles: prepared
+            .plan
+            .into_obstacles()
+            .into_iter()
+            .map(|obstacle| Obstacle(CommandError::from(obstacle)))
+            .collect(),
     }
 }
 
@@ -94,6 +161,9 @@ fn text(document: &Document) -> String {
     if let Some(image) = &document.new_image {
         let _ = writeln!(text, "  image    {image}");
     }
+    if let Some(push) = &document.push {
+        let _ = writeln!(text, "  send     {}", push.text());
+    }
     for (what, workflows) in [
         ("add", &document.added),
         ("replace", &document.replaced),
@@ -109,6 +179,13 @@ fn text(document: &Document) -> String {
     if !document.reused.is_empty() {
         let _ = writeln!(text, "  leave    {}", count(document.reused.len(), "DAG"));
     }
+    let _ = writeln!(
+        text,
+        "in dags/ {} ({}) would be written, {} deleted",
+        count(document.uploads, "file"),
+        bytes(document.upload_bytes),
+        document.deletes
+    );
     if document.foreign > 0 {
         let _ = writeln!(
             text,
@@ -116,5 +193,33 @@ fn text(document: &Document) -> String {
             count(document.foreign, "file")
         );
     }
+    for Obstacle(refusal) in &document.obstacles {
+        let _ = writeln!(text, "but it would be refused:");
+        text.push_str(&refusal.render(false));
+    }
     text
+}
+
+impl PushDocument {
+    fn text(&self) -> String {
+        let layers = self.layers_sent + self.layers_mounted + self.layers_present;
+        if self.bytes == 0 {
+            return format!("nothing: {} are there", count(layers, "layer"));
+        }
+        let mut text = format!(
+            "{} of {}, {}; {} there",
+            self.layers_sent,
+            count(layers, "layer"),
+            bytes(self.bytes),
+            self.layers_present
+        );
+        if self.layers_mounted > 0 {
+            let _ = write!(
+                text,
+                ", {} from another repository of the registry",
+                self.layers_mounted
+            );
+        }
+        text
+    }
 }

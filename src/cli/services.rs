@@ -213,6 +213,7 @@ impl Services {
             holder: holder(),
             restore_drift: permissions.restore_drift,
             allow_older: permissions.allow_older,
+            dags_prefix: target.dags_prefix()?,
         };
         Ok(Environment::new(
             key,

@@ -21,11 +21,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
 use super::head::{Direction, LiveGeneration, listing_digest};
-use super::key::{DAGS_PREFIX, LAST_GENERATION};
+use super::key::LAST_GENERATION;
 use super::lease::Lease;
 use super::plan::{Draft, Plan};
 use super::record::{GenerationRecord, RecordReference, RecordedDag, RecordedImage};
 use super::transition::{Transition, Upload};
+use super::written::{Written, storage_generations};
 use super::{Environment, EnvironmentError, Live};
 use crate::bucket::{BucketError, Listing, ObjectKey, StorageGeneration, WriteCondition};
 use crate::oci::Sha256Digest;
@@ -64,10 +65,14 @@ impl Environment {
     /// Makes a plan real, in the order stated above, and verifies it.
     ///
     /// # Errors
+    /// The first of the plan's obstacles, if it has any;
     /// [`EnvironmentError::Lost`] if another deploy was faster;
     /// [`EnvironmentError::Interrupted`] if it stopped after `dags/` may have
     /// begun to change; otherwise nothing visible has changed.
     pub async fn apply(&self, plan: Plan) -> Result<Applied, EnvironmentError> {
+        if let Some(obstacle) = plan.obstacles.into_iter().next() {
+            return Err(obstacle);
+        }
         let previous = plan.live.generation().map(|live| live.reference.generation);
         let Some(draft) = plan.draft else {
             return Ok(Applied {
@@ -86,10 +91,12 @@ impl Environment {
         let intent = self.intent(reference, Direction::Forward);
         let seen = plan.live.seen.as_ref().map(|seen| seen.generation);
         let lease = Lease::take(self, seen, plan.live.generation().cloned(), intent).await?;
+        let written = Written::of(base, plan.live.generation());
         let transition = Transition {
             target: Some(&record),
             base,
             abandoned: None,
+            written: Some(&written),
         };
         let (uploaded, deleted) = self
             .carry_out(lease, &transition, &plan.live.listing, reference)
@@ -116,8 +123,8 @@ impl Environment {
             .put(draft.bytes.values().cloned().collect())
             .await?;
         let known = |digest: &ObjectDigest| {
-            let mut dags = base.into_iter().flat_map(|base| base.dags.values());
-            dags.any(|dag| dag.object == *digest)
+            let mut dags = base.into_iter().flat_map(GenerationRecord::objects);
+            dags.any(|object| object == *digest)
         };
         let new = draft.bytes.iter().filter(|(digest, _)| !known(digest));
         let writes = new.map(|(digest, bytes)| self.keep_object(digest, bytes));
@@ -139,8 +146,24 @@ impl Environment {
             .write(&key, bytes.clone(), WriteCondition::Absent)
             .await
         {
-            // The key is the digest of the bytes, so whoever wrote it wrote the same.
-            Ok(_) | Err(BucketError::ConditionFailed { .. }) => Ok(()),
+            Ok(_) => Ok(()),
+            // Somebody wrote the same bytes long ago. They are written again, so that whoever
+            // deletes what no record needs finds that they are not what he saw.
+            Err(BucketError::ConditionFailed { .. }) => match self.bucket.read(&key).await? {
+                Some(read) => {
+                    let seen = WriteCondition::Unchanged(read.object.generation);
+                    match self.bucket.write(&key, bytes.clone(), seen).await {
+                        Ok(_) | Err(BucketError::ConditionFailed { .. }) => Ok(()),
+                        Err(error) => Err(error.into()),
+                    }
+                }
+                None => {
+                    let write = self
+                        .bucket
+                        .write(&key, bytes.clone(), WriteCondition::Absent);
+                    write.await.map(|_| ()).map_err(EnvironmentError::from)
+                }
+            },
             Err(error) => Err(error.into()),
         }
     }
@@ -213,6 +236,7 @@ impl Environment {
                 0 => tag.to_string(),
                 _ => format!("{tag}.{position}"),
             },
+            contents: draft.contents_of(&digest),
         });
         let mut images: Vec<_> = new.chain(draft.retained.iter().cloned()).collect();
         images.sort_by_key(|image| image.digest);
@@ -226,6 +250,8 @@ impl Environment {
             rollback_of: draft.rollback_of,
             version: draft.version.clone(),
             git: draft.git.clone(),
+            ancestors: draft.ancestors.clone(),
+            rolled_away: draft.rolled_away.clone(),
             created_at: self.clock.now(),
             created_by: self.options.holder.clone(),
             program: concat!("forebay ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -246,8 +272,9 @@ impl Environment {
         let target = transition.target.zip(lease.target());
         let outcome = match self.change_dags(&mut lease, transition, listing).await {
             Ok((listing, counts)) => {
-                let live =
-                    target.map(|(target, reference)| live_generation(target, reference, &listing));
+                let live = target.map(|(target, reference)| {
+                    live_generation(target, reference, &self.seen_next(target, listing))
+                });
                 lease.commit(live).await.map(|()| counts)
             }
             // Whoever took the lease from us decides now.
@@ -307,7 +334,7 @@ impl Environment {
             total: None,
             unit: Unit::Items,
         });
-        let listing = self.bucket.list(DAGS_PREFIX).await?;
+        let listing = self.list_dags(&transition.records()).await?;
         transition.verify(&listing)?;
         self.progress.report(Event::Finished {
             phase: Phase::Verify,
@@ -375,6 +402,8 @@ fn live_generation(
         reference,
         image: target.image,
         state: target.state(),
+        dirty: target.is_dirty(),
         listing: listing_digest(listing),
+        written: storage_generations(target, listing),
     }
 }

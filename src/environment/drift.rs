@@ -21,6 +21,9 @@ pub enum DriftKind {
     Changed,
     /// Nothing is there.
     Gone,
+    /// The same bytes are there, but somebody else wrote them. It counts only
+    /// where the file is to be replaced or deleted.
+    Rewritten,
 }
 
 /// A listing by key.

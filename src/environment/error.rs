@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::drift::Drifted;
+use super::owners::{Owners, with_owners};
 use crate::bucket::{BucketError, InvalidKey, ObjectKey};
 use crate::oci::{ParseReferenceError, Sha256Digest};
 use crate::registry::RegistryError;
@@ -38,10 +39,12 @@ pub enum EnvironmentError {
         objects: Vec<Drifted>,
     },
     /// The keys that we would write are taken by objects that are not ours.
-    #[error("{} of the keys to be written belong to somebody else: {}", keys.len(), keys.join(", "))]
+    #[error("{} of the keys to be written belong to somebody else: {}", keys.len(), with_owners(keys, owners))]
     ForeignKeys {
         /// Which, sorted.
         keys: Vec<String>,
+        /// Whose they are, where that is known.
+        owners: Owners,
     },
     /// The live commit contains ours.
     #[error("generation {generation} is of commit {live}, which is newer than {ours}")]
@@ -52,6 +55,20 @@ pub enum EnvironmentError {
         live: String,
         /// The commit that would have been deployed.
         ours: String,
+    },
+    /// A rollback led away from the very set that would be deployed.
+    #[error("this image with these DAGs was rolled away by {holder}, with generation {generation}")]
+    RolledAway {
+        /// The rollback, which is live.
+        generation: u64,
+        /// Who rolled back.
+        holder: String,
+    },
+    /// What would be done now is not what was planned.
+    #[error("the plan is stale")]
+    StalePlan {
+        /// What is different, a line each.
+        differences: Vec<String>,
     },
     /// A deploy without any DAG would delete all that are live.
     #[error("there is no DAG to deploy")]

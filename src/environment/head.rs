@@ -54,6 +54,13 @@ pub struct LiveGeneration {
     pub state: ObjectDigest,
     /// The digest of the whole listing of `dags/` by which it was verified: see [`listing_digest`].
     pub listing: ObjectDigest,
+    /// Whether the recorded commit does not have all that is live.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dirty: bool,
+    /// The storage generations of the record's DAG files, in the order of their keys: only
+    /// objects that are still at these are ours. Absent where that was not noted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub written: Vec<u64>,
 }
 
 /// A change that has begun. Whoever finds it after its lease has run out

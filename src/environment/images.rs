@@ -20,7 +20,10 @@ impl Environment {
         let is_new = draft.untagged().contains(&draft.image);
         match &draft.source {
             ImageSource::Push(image, version_tag) => {
-                let tagged = !is_new && base.is_some_and(|base| base.version == draft.version);
+                // Only an image that was just seen there needs no push to be proven.
+                let tagged = !is_new
+                    && live.image_is_present(&draft.image) == Some(true)
+                    && base.is_some_and(|base| base.version == draft.version);
                 let report = if tagged {
                     None
                 } else {
@@ -128,7 +131,7 @@ impl Environment {
 }
 
 /// A manifest that is known to be in the registry: the image's own, or the live one.
-fn known_manifest(live: &Live, image: &Sha256Digest) -> Option<Sha256Digest> {
+pub(super) fn known_manifest(live: &Live, image: &Sha256Digest) -> Option<Sha256Digest> {
     match live.image_is_present(image) {
         Some(true) => Some(*image),
         _ => live

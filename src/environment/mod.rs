@@ -8,6 +8,7 @@
 //! same `apply`. The order of writes is stated there.
 
 mod apply;
+mod compare;
 mod drift;
 mod error;
 mod head;
@@ -17,12 +18,16 @@ mod key;
 mod lease;
 mod local;
 mod observe;
+mod owners;
 mod plan;
+mod prefix;
 mod record;
 mod resume;
 mod rollback;
+mod saved;
 mod status;
 mod transition;
+mod written;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,11 +38,14 @@ pub use error::EnvironmentError;
 pub use head::{Direction, Head, Intent, LiveGeneration, listing_digest};
 pub use key::{DAGS_PREFIX, EnvironmentKey, MONITORING_KEY};
 pub use observe::Live;
+pub use owners::Owners;
 pub use plan::{Desired, DesiredDags, DesiredImage, IsAncestor, Plan, PlanSummary};
+pub use prefix::{DagsPrefix, InvalidDagsPrefix};
 pub use record::{
     Action, GenerationRecord, RecordReference, RecordedCommit, RecordedDag, RecordedImage,
 };
 pub use resume::Settled;
+pub use saved::{SavedDag, SavedPlan, SavedTarget};
 pub use status::{State, Status};
 
 use self::local::Local;
@@ -59,6 +67,8 @@ pub struct Options {
     pub restore_drift: bool,
     /// Whether an older commit may replace a newer one.
     pub allow_older: bool,
+    /// Where the DAG files lie.
+    pub dags_prefix: DagsPrefix,
 }
 
 impl Options {
@@ -72,6 +82,7 @@ impl Options {
             holder: holder.into(),
             restore_drift: false,
             allow_older: false,
+            dags_prefix: DagsPrefix::default(),
         }
     }
 }

@@ -7,7 +7,6 @@ use futures_util::future::{OptionFuture, try_join3};
 use jiff::Timestamp;
 
 use super::head::{Head, LiveGeneration};
-use super::key::DAGS_PREFIX;
 use super::record::{GenerationRecord, RecordReference};
 use super::{Environment, EnvironmentError};
 use crate::bucket::{Listing, StorageGeneration};
@@ -51,7 +50,7 @@ impl Live {
         self.record.as_deref()
     }
 
-    /// The objects in `dags/`.
+    /// The objects in the environment's folder of DAG files.
     pub fn listing(&self) -> &Listing {
         &self.listing
     }
@@ -79,7 +78,7 @@ impl Environment {
         let (seen, listing, answer) = try_join3(
             self.read_head(),
             self.bucket
-                .list(DAGS_PREFIX)
+                .list(self.options.dags_prefix.as_str())
                 .map_err(EnvironmentError::from),
             async {
                 OptionFuture::from(guess.map(|image| self.has_image(image)))

@@ -1,24 +1,25 @@
-//! What a deploy would change. [`compare`] is pure: records and listings in,
-//! a plan out; [`Environment::plan`] only fetches what it needs.
+//! What a deploy would change. [`compare`] is pure; [`Environment::plan`] fetches
+//! what it needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::drift::{Drifted, by_key, drift};
+use super::compare::{Compared, compare};
+use super::drift::Drifted;
 use super::head::listing_digest;
-use super::key::DAGS_PREFIX;
+use super::images::known_manifest;
 use super::lease::lost_against;
 use super::record::{
-    Action, GenerationRecord, RecordedCommit, RecordedDag, RecordedImage, may_own, state_digest,
+    Action, GenerationRecord, RecordedCommit, RecordedDag, RecordedImage, state_digest,
 };
-use super::{Environment, EnvironmentError, Live, Options};
-use crate::bucket::{Checksums, Listing, ObjectKey};
+use super::{Environment, EnvironmentError, Live};
+use crate::bucket::ObjectKey;
 use crate::dags::DagFile;
-use crate::oci::{Repository, Sha256Digest, Tag};
+use crate::oci::{Sha256Digest, Tag};
 use crate::project::{Version, WorkflowId};
-use crate::registry::{FetchedManifest, ImageToPush};
+use crate::registry::{FetchedManifest, ImageToPush, PushForecast, forecast_push};
 use forebay_store::ObjectDigest;
 
 /// Whether the commit `older` is contained in `newer`; `None` if nobody can tell.
@@ -72,6 +73,12 @@ pub struct PlanSummary {
     pub restored: Vec<Drifted>,
     /// The image, if another one was live.
     pub new_image: Option<Sha256Digest>,
+    /// How many files are written to `dags/`.
+    pub uploads: usize,
+    /// How many bytes they have.
+    pub upload_bytes: u64,
+    /// How many files are deleted from `dags/`.
+    pub deletes: usize,
 }
 
 /// What a deploy or a rollback would do.
@@ -82,12 +89,38 @@ pub struct Plan {
     pub(super) draft: Option<Draft>,
     /// For people.
     pub summary: PlanSummary,
+    pub(super) obstacles: Vec<EnvironmentError>,
 }
 
 impl Plan {
     /// Whether nothing is to be done.
     pub fn is_unchanged(&self) -> bool {
         self.draft.is_none()
+    }
+
+    /// Why [`Environment::apply`] will refuse it: drift, keys of others, an older commit.
+    pub fn obstacles(&self) -> &[EnvironmentError] {
+        &self.obstacles
+    }
+
+    /// Adds what only whoever has built knows: the nearest ancestors of the commit, newest
+    /// first, and what is in the image. Both are only for the record.
+    pub fn note(&mut self, ancestors: Vec<String>, contents: Option<Bytes>) {
+        let Some(draft) = &mut self.draft else {
+            return;
+        };
+        draft.ancestors = ancestors;
+        draft.ancestors.truncate(GenerationRecord::ANCESTORS);
+        if let Some(contents) = contents {
+            let digest = ObjectDigest::of(&contents);
+            draft.bytes.insert(digest, contents);
+            draft.contents.insert(draft.image, digest);
+        }
+    }
+
+    /// The same, for good.
+    pub fn into_obstacles(self) -> Vec<EnvironmentError> {
+        self.obstacles
     }
 
     /// What the environment was at when this was planned.
@@ -102,7 +135,11 @@ pub(super) struct Draft {
     pub(super) rollback_of: Option<u64>,
     pub(super) version: Version,
     pub(super) git: Option<RecordedCommit>,
+    pub(super) ancestors: Vec<String>,
+    pub(super) rolled_away: Vec<ObjectDigest>,
     pub(super) image: Sha256Digest,
+    /// What is known to be in images.
+    pub(super) contents: BTreeMap<Sha256Digest, ObjectDigest>,
     /// The images that were recorded before and keep their tags.
     pub(super) retained: Vec<RecordedImage>,
     pub(super) source: ImageSource,
@@ -122,6 +159,19 @@ pub(super) enum ImageSource {
 }
 
 impl Draft {
+    pub(super) fn contents_of(&self, image: &Sha256Digest) -> Option<ObjectDigest> {
+        self.contents.get(image).copied()
+    }
+
+    /// See [`GenerationRecord::state`].
+    pub(super) fn state(&self) -> ObjectDigest {
+        let dags = self.dags.values();
+        state_digest(
+            &self.image,
+            dags.map(|dag| (&dag.workflow, &dag.identity, &dag.image)),
+        )
+    }
+
     /// The images that need a tag of this generation's.
     pub(super) fn untagged(&self) -> BTreeSet<Sha256Digest> {
         let mut needed: BTreeSet<_> = self.dags.values().map(|dag| dag.image).collect();
@@ -134,19 +184,19 @@ impl Draft {
 }
 
 impl Desired {
-    fn image(&self) -> Sha256Digest {
+    pub(super) fn image(&self) -> Sha256Digest {
         match &self.image {
             DesiredImage::Push(image) => image.manifest.descriptor.digest,
             DesiredImage::Existing(digest) => *digest,
         }
     }
 
-    fn dags(&self) -> &[DagFile] {
+    pub(super) fn dags(&self) -> &[DagFile] {
         let (DesiredDags::All(dags) | DesiredDags::Only(dags)) = &self.dags;
         dags
     }
 
-    fn action(&self) -> Action {
+    pub(super) fn action(&self) -> Action {
         match (&self.image, &self.dags) {
             (DesiredImage::Existing(_), _) => Action::DeployDags,
             (DesiredImage::Push(_), DesiredDags::Only(dags)) if dags.is_empty() => {
@@ -162,11 +212,12 @@ impl Environment {
     ///
     /// If HEAD and the listing alone say that nothing has changed, no record is read.
     ///
+    /// A plan that may not be applied is a plan all the same: see [`Plan::obstacles`].
+    ///
     /// # Errors
-    /// [`EnvironmentError::Drift`], [`EnvironmentError::ForeignKeys`],
-    /// [`EnvironmentError::OlderCommit`], [`EnvironmentError::EmptySet`] and
-    /// [`EnvironmentError::DuplicateKey`] refuse; [`EnvironmentError::Held`] if
-    /// a change is being applied: see [`Environment::settle`].
+    /// [`EnvironmentError::EmptySet`] and [`EnvironmentError::DuplicateKey`] if
+    /// nothing can be planned; [`EnvironmentError::Held`] if a change is being
+    /// applied: see [`Environment::settle`].
     pub async fn plan(
         &self,
         mut live: Live,
@@ -189,28 +240,53 @@ impl Environment {
                 base: None,
                 draft: None,
                 summary,
+                obstacles: Vec::new(),
             });
         }
         let base = self.live_record(&live).await?;
-        let compared = compare(
+        self.widen(&mut live.listing, &[base.as_deref()]).await?;
+        let Compared {
+            draft,
+            summary,
+            mut obstacles,
+        } = compare(
             base.as_deref(),
             &live,
             desired,
             self.registry.repository(),
             &self.options,
-        );
-        let (draft, summary) = self.unless_lost(&live, compared).await?;
+        )?;
         if let (Some(draft), Some(base)) = (&draft, base.as_deref())
             && !self.options.allow_older
         {
-            refuse_older(base, draft.git.as_ref(), is_ancestor)?;
+            obstacles.extend(older(base, draft.git.as_ref(), is_ancestor));
+            obstacles.extend(rolled_away(base, draft));
         }
         Ok(Plan {
+            obstacles: self.unless_lost_all(&live, obstacles).await?,
             live,
             base,
             draft,
             summary,
         })
+    }
+
+    /// What the registry would get. Only asks, and nothing if no image is to be pushed.
+    ///
+    /// # Errors
+    /// See [`EnvironmentError`].
+    pub async fn forecast(&self, plan: &Plan) -> Result<Option<PushForecast>, EnvironmentError> {
+        let Some(draft) = &plan.draft else {
+            return Ok(None);
+        };
+        let ImageSource::Push(image, _) = &draft.source else {
+            return Ok(None);
+        };
+        let previous = known_manifest(&plan.live, &draft.image);
+        let registry = self.registry.as_ref();
+        Ok(Some(
+            forecast_push(registry, image, previous.as_ref()).await?,
+        ))
     }
 
     /// Whether HEAD and the listing alone say that nothing would change.
@@ -232,9 +308,29 @@ impl Environment {
         let now = self.read_head().await?;
         let seen = live.seen.as_ref().map(|seen| seen.generation);
         if now.as_ref().map(|now| now.generation) == seen {
-            return result;
+            return match result {
+                Err(error) => Err(self.naming_owners(error).await),
+                result => result,
+            };
         }
         Err(lost_against(now))
+    }
+
+    /// The same for each of several obstacles.
+    pub(super) async fn unless_lost_all(
+        &self,
+        live: &Live,
+        obstacles: Vec<EnvironmentError>,
+    ) -> Result<Vec<EnvironmentError>, EnvironmentError> {
+        let mut confirmed = Vec::new();
+        for obstacle in obstacles {
+            match self.unless_lost::<()>(live, Err(obstacle)).await {
+                Err(lost @ EnvironmentError::Lost { .. }) => return Err(lost),
+                Err(obstacle) => confirmed.push(obstacle),
+                Ok(()) => {}
+            }
+        }
+        Ok(confirmed)
     }
 
     pub(super) fn refuse_unsettled(&self, live: &Live) -> Result<(), EnvironmentError> {
@@ -268,7 +364,10 @@ fn unchanged_by_head(live: &Live, desired: &Desired) -> Option<PlanSummary> {
         dags.iter()
             .map(|dag| (&dag.workflow, &dag.identity, &image)),
     );
+    // A commit that has all that is live takes the place of one that had not.
+    let is_committed = generation.dirty && desired.git.as_ref().is_some_and(|git| !git.dirty);
     let unchanged = generation.state == state
+        && !is_committed
         && generation.listing == listing_digest(&live.listing)
         && live.image_is_present(&image) == Some(true);
     unchanged.then(|| PlanSummary {
@@ -278,202 +377,32 @@ fn unchanged_by_head(live: &Live, desired: &Desired) -> Option<PlanSummary> {
     })
 }
 
-/// An older commit does not overwrite a newer one, unless somebody rolled back to the live one.
-fn refuse_older(
+/// A rollback holds the environment against what it led away from: whatever still
+/// builds the same finds that somebody decided against it.
+fn rolled_away(base: &GenerationRecord, draft: &Draft) -> Option<EnvironmentError> {
+    let held = base.rolled_away.contains(&draft.state());
+    held.then(|| EnvironmentError::RolledAway {
+        generation: base.generation,
+        holder: base.created_by.clone(),
+    })
+}
+
+/// An older commit does not overwrite a newer one. Where git does not know the live commit,
+/// because the clone is older, the record tells.
+fn older(
     base: &GenerationRecord,
     ours: Option<&RecordedCommit>,
     is_ancestor: IsAncestor<'_>,
-) -> Result<(), EnvironmentError> {
-    let (Some(live), Some(ours), None) = (&base.git, ours, base.rollback_of) else {
-        return Ok(());
+) -> Option<EnvironmentError> {
+    let (Some(live), Some(ours)) = (&base.git, ours) else {
+        return None;
     };
-    if live.commit != ours.commit && is_ancestor(&ours.commit, &live.commit) == Some(true) {
-        return Err(EnvironmentError::OlderCommit {
-            generation: base.generation,
-            live: live.commit.clone(),
-            ours: ours.commit.clone(),
-        });
-    }
-    Ok(())
-}
-
-/// The heart of a plan: what is to be recorded next, if anything.
-fn compare(
-    base: Option<&GenerationRecord>,
-    live: &Live,
-    desired: Desired,
-    repository: &Repository,
-    options: &Options,
-) -> Result<(Option<Draft>, PlanSummary), EnvironmentError> {
-    let image = desired.image();
-    let tag: Tag = desired.version.image_tag().parse()?;
-    let of_base = |workflow: &WorkflowId| {
-        let mut dags = base.into_iter().flat_map(|base| &base.dags);
-        dags.find(|(_, dag)| dag.workflow == *workflow)
-    };
-    let mut dags = BTreeMap::new();
-    let mut bytes = BTreeMap::new();
-    for wanted in desired.dags() {
-        let (key, dag) = match of_base(&wanted.workflow) {
-            // An identity knows the image only where the file names its digest.
-            Some((key, dag)) if dag.identity == wanted.identity && dag.image == image => {
-                (key.clone(), dag.clone())
-            }
-            _ => {
-                let key = format!("{DAGS_PREFIX}{}", wanted.file_name).parse()?;
-                let object = ObjectDigest::of(&wanted.bytes);
-                bytes.insert(object, Bytes::copy_from_slice(&wanted.bytes));
-                let dag = RecordedDag {
-                    workflow: wanted.workflow.clone(),
-                    identity: wanted.identity,
-                    image,
-                    image_tag: is_named_by_tag(&wanted.bytes, &tag, &image)
-                        .then(|| tag.to_string()),
-                    object,
-                    start: wanted.start,
-                    checksums: Checksums::of(&wanted.bytes),
-                };
-                (key, dag)
-            }
-        };
-        if dags.contains_key(&key) {
-            return Err(EnvironmentError::DuplicateKey { key });
-        }
-        dags.insert(key, dag);
-    }
-    if let (DesiredDags::Only(only), Some(base)) = (&desired.dags, base) {
-        let pushes = matches!(desired.image, DesiredImage::Push(_));
-        let chosen: BTreeSet<_> = only.iter().map(|dag| &dag.workflow).collect();
-        for (key, dag) in &base.dags {
-            if chosen.contains(&dag.workflow) {
-                continue;
-            }
-            if dags.contains_key(key) {
-                return Err(EnvironmentError::DuplicateKey { key: key.clone() });
-            }
-            let mut dag = dag.clone();
-            // The push moves that tag, and with it what the file runs.
-            if dag.image_tag.as_deref() == Some(tag.as_str())
-                && pushes
-                && is_from(base, &dag, repository)
-            {
-                dag.image = image;
-            }
-            dags.insert(key.clone(), dag);
-        }
-    }
-    // An image that the registry has lost is pushed, and tagged, as a new one.
-    let lost = live.image_is_present(&image) == Some(false);
-    let retained = retained_images(base, &image, &dags, lost);
-    let action = desired.action();
-    let draft = Draft {
-        action,
-        rollback_of: None,
-        git: desired.git,
-        image,
-        retained,
-        source: match desired.image {
-            DesiredImage::Push(image) => ImageSource::Push(image, tag),
-            DesiredImage::Existing(_) => ImageSource::Existing,
-        },
-        version: desired.version,
-        dags,
-        bytes,
-    };
-    let summary = summarise(base, &live.listing, &draft, options)?;
-    let same = base.is_some_and(|base| base.image == image && base.dags == draft.dags);
-    let unchanged = same && summary.restored.is_empty() && !lost;
-    Ok(((!unchanged).then_some(draft), summary))
-}
-
-/// Whether a DAG file runs what the version's tag names. Beside a digest the tag is only a
-/// comment. The repository's spelling is the project's, so it is not looked at.
-fn is_named_by_tag(file: &[u8], tag: &Tag, image: &Sha256Digest) -> bool {
-    let file = String::from_utf8_lossy(file);
-    let goes_on = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    !file.contains(&format!("@{image}"))
-        && file
-            .split(&format!(":{tag}"))
-            .skip(1)
-            .any(|rest| !rest.starts_with(goes_on))
-}
-
-/// Whether a DAG's image was recorded in that repository.
-fn is_from(base: &GenerationRecord, dag: &RecordedDag, repository: &Repository) -> bool {
-    let mut images = base.images.iter();
-    images.any(|image| image.digest == dag.image && image.repository == repository.to_string())
-}
-
-/// The images of the live generation that are still needed, with the tags that they have.
-fn retained_images(
-    base: Option<&GenerationRecord>,
-    image: &Sha256Digest,
-    dags: &BTreeMap<ObjectKey, RecordedDag>,
-    image_is_lost: bool,
-) -> Vec<RecordedImage> {
-    let needed = |digest: &Sha256Digest| {
-        if digest == image {
-            !image_is_lost
-        } else {
-            dags.values().any(|dag| dag.image == *digest)
-        }
-    };
-    let images = base.into_iter().flat_map(|base| &base.images);
-    images
-        .filter(|image| needed(&image.digest))
-        .cloned()
-        .collect()
-}
-
-/// What a draft means for the bucket, or why it may not be applied.
-pub(super) fn summarise(
-    base: Option<&GenerationRecord>,
-    listing: &Listing,
-    draft: &Draft,
-    options: &Options,
-) -> Result<PlanSummary, EnvironmentError> {
-    let drifted = base.map(|base| drift(base, listing)).unwrap_or_default();
-    if !drifted.is_empty() && !options.restore_drift {
-        return Err(EnvironmentError::Drift { objects: drifted });
-    }
-    let objects = by_key(listing);
-    let ours = |key: &ObjectKey| base.is_some_and(|base| base.dags.contains_key(key));
-    let foreign: Vec<String> = draft
-        .dags
-        .keys()
-        .filter(|key| !may_own(key) || (!ours(key) && objects.contains_key(key.as_str())))
-        .map(ObjectKey::to_string)
-        .collect();
-    if !foreign.is_empty() {
-        return Err(EnvironmentError::ForeignKeys { keys: foreign });
-    }
-    let before: BTreeMap<_, _> = base
-        .into_iter()
-        .flat_map(|base| &base.dags)
-        .map(|(key, dag)| (&dag.workflow, (key, dag)))
-        .collect();
-    let mut summary = PlanSummary {
-        foreign: objects.len()
-            - base.map_or(0, |base| {
-                let keys = base.dags.keys();
-                keys.filter(|key| objects.contains_key(key.as_str()))
-                    .count()
-            }),
-        restored: drifted,
-        new_image: (base.map(|base| base.image) != Some(draft.image)).then_some(draft.image),
-        ..PlanSummary::default()
-    };
-    let mut wanted = BTreeSet::new();
-    for (key, dag) in &draft.dags {
-        wanted.insert(&dag.workflow);
-        let list = match before.get(&dag.workflow) {
-            None => &mut summary.added,
-            Some(known) if *known == (key, dag) => &mut summary.reused,
-            Some(_) => &mut summary.changed,
-        };
-        list.push(dag.workflow.clone());
-    }
-    let retired = before.keys().filter(|workflow| !wanted.contains(*workflow));
-    summary.retired = retired.map(|workflow| (*workflow).clone()).collect();
-    Ok(summary)
+    let older = live.commit != ours.commit
+        && is_ancestor(&ours.commit, &live.commit)
+            .unwrap_or_else(|| base.ancestors.contains(&ours.commit));
+    older.then(|| EnvironmentError::OlderCommit {
+        generation: base.generation,
+        live: live.commit.clone(),
+        ours: ours.commit.clone(),
+    })
 }

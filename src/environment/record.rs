@@ -39,6 +39,14 @@ pub struct GenerationRecord {
     /// The git commit, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<RecordedCommit>,
+    /// The nearest ancestors of that commit, at most [`GenerationRecord::ANCESTORS`]: a clone
+    /// that is older than the commit tells by them that its own commit is older too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ancestors: Vec<String>,
+    /// After a rollback: the [states](GenerationRecord::state) that it led away from. None of
+    /// them is deployed again unasked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rolled_away: Vec<ObjectDigest>,
     /// When it was made, by the clock of whoever made it: for people, never judged by.
     pub created_at: Timestamp,
     /// Who made it.
@@ -103,6 +111,10 @@ pub struct RecordedImage {
     pub repository: String,
     /// The tag that retains it: of the generation that first needed it.
     pub retention_tag: String,
+    /// The BLAKE3 of [what is in it](crate::image::ImageContents), which `objects/` keeps;
+    /// absent if whoever deployed it had not built it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<ObjectDigest>,
 }
 
 /// A DAG file that is live in a generation.
@@ -189,6 +201,20 @@ pub(super) fn check_number(number: u64, place: &str) -> Result<(), EnvironmentEr
 impl GenerationRecord {
     /// The version that we write.
     pub const SCHEMA: u32 = 1;
+
+    /// How many ancestors of a commit are recorded.
+    pub const ANCESTORS: usize = 100;
+
+    /// Whether its files had changes that no commit has.
+    pub fn is_dirty(&self) -> bool {
+        self.git.as_ref().is_some_and(|git| git.dirty)
+    }
+
+    /// All objects of `objects/` that it needs: DAG files, contents of images.
+    pub fn objects(&self) -> impl Iterator<Item = ObjectDigest> {
+        let dags = self.dags.values().map(|dag| dag.object);
+        dags.chain(self.images.iter().filter_map(|image| image.contents))
+    }
 
     /// The bytes that are stored and digested: JSON without blanks, members in
     /// the order of the type, keys of `dags` sorted.

@@ -8,6 +8,7 @@ use super::head::{Direction, Intent};
 use super::lease::Lease;
 use super::record::GenerationRecord;
 use super::transition::Transition;
+use super::written::Written;
 use super::{Environment, EnvironmentError, Live};
 use crate::progress::Event;
 
@@ -115,16 +116,27 @@ impl Environment {
     ) -> Result<Direction, EnvironmentError> {
         let base = self.live_record(live).await?;
         let next = self.load(&intent.reference).await?;
+        let mut live = live.clone();
+        let records = [base.as_deref(), Some(next.as_ref())];
+        self.widen(&mut live.listing, &records).await?;
+        let live = &live;
+        // Whoever went back has written files of the base anew, and noted nowhere where.
+        let noted = live
+            .generation()
+            .filter(|_| intent.direction == Direction::Forward);
+        let written = Written::of(base.as_deref(), noted);
         let transition = |direction| match direction {
             Direction::Forward => Transition {
                 target: Some(&next),
                 base: base.as_deref(),
                 abandoned: None,
+                written: Some(&written),
             },
             Direction::Back => Transition {
                 target: base.as_deref(),
                 base: base.as_deref(),
                 abandoned: Some(&next),
+                written: None,
             },
         };
         let direction = match (wanted, intent.direction) {

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::compare::summarise;
 use super::drift::by_key;
-use super::plan::{Draft, ImageSource, Plan, summarise};
+use super::plan::{Draft, ImageSource, Plan};
 use super::record::{Action, GenerationRecord};
 use super::{Environment, EnvironmentError, Live};
 use crate::bucket::Listing;
@@ -13,6 +14,9 @@ use crate::registry::{FetchedManifest, ManifestName};
 
 /// How many generations are tried when those that can be had are to be named.
 const LOOK_BACK: usize = 10;
+
+/// The generations between what is live and a target, newest first.
+type Passed = Vec<Arc<GenerationRecord>>;
 
 /// Whether a generation can be had.
 #[derive(Default)]
@@ -34,7 +38,7 @@ impl Environment {
     /// [`EnvironmentError::RollbackUnavailable`] name the generations that can be had.
     pub async fn plan_rollback(
         &self,
-        live: Live,
+        mut live: Live,
         target: Option<u64>,
     ) -> Result<Plan, EnvironmentError> {
         self.refuse_unsettled(&live)?;
@@ -43,12 +47,14 @@ impl Environment {
             Some(base) => self.find_target(base, target).await?,
             None => None,
         };
-        let Some(found) = found else {
+        let Some((found, passed)) = found else {
             return Err(EnvironmentError::NoRollbackTarget {
                 generation: target,
                 usable: self.usable(&live).await?,
             });
         };
+        let records = [base.as_deref(), Some(found.as_ref())];
+        self.widen(&mut live.listing, &records).await?;
         let proof = self.prove(&found, &live.listing).await?;
         if !proof.missing.is_empty() {
             return Err(EnvironmentError::RollbackUnavailable {
@@ -57,14 +63,14 @@ impl Environment {
                 usable: self.usable(&live).await?,
             });
         }
-        let draft = draft(&found, proof.untagged);
+        let draft = draft(&found, &passed, proof.untagged);
         let base_record = base.as_deref();
-        let summary = summarise(base_record, &live.listing, &draft, &self.options);
-        let summary = self.unless_lost(&live, summary).await?;
+        let (summary, obstacles) = summarise(base_record, &live, &draft, &self.options);
         let same =
             base_record.is_some_and(|base| base.image == found.image && base.dags == found.dags);
         let unchanged = same && summary.restored.is_empty();
         Ok(Plan {
+            obstacles: self.unless_lost_all(&live, obstacles).await?,
             live,
             base,
             draft: (!unchanged).then_some(draft),
@@ -72,24 +78,30 @@ impl Environment {
         })
     }
 
+    /// The target, and the generations that came after it, newest first.
     async fn find_target(
         &self,
         base: &Arc<GenerationRecord>,
         target: Option<u64>,
-    ) -> Result<Option<Arc<GenerationRecord>>, EnvironmentError> {
+    ) -> Result<Option<(Arc<GenerationRecord>, Passed)>, EnvironmentError> {
         let mut record = Arc::clone(base);
+        let mut passed = Vec::new();
         let mut not_before = target.or(base.rollback_of);
         loop {
             match (target, not_before) {
-                (Some(target), _) if record.generation == target => return Ok(Some(record)),
+                (Some(target), _) if record.generation == target => {
+                    return Ok(Some((record, passed)));
+                }
                 (Some(_), _) => {}
                 (None, Some(restored)) if record.generation == restored => not_before = None,
                 (None, Some(_)) => {}
-                (None, None) if record.state() != base.state() => return Ok(Some(record)),
+                (None, None) if record.state() != base.state() => {
+                    return Ok(Some((record, passed)));
+                }
                 (None, None) => {}
             }
             match self.parent(&record).await? {
-                Some(parent) => record = parent,
+                Some(parent) => passed.push(std::mem::replace(&mut record, parent)),
                 None => return Ok(None),
             }
         }
@@ -178,7 +190,16 @@ impl Environment {
     }
 }
 
-fn draft(target: &GenerationRecord, untagged: Vec<FetchedManifest>) -> Draft {
+fn draft(
+    target: &GenerationRecord,
+    passed: &[Arc<GenerationRecord>],
+    untagged: Vec<FetchedManifest>,
+) -> Draft {
+    let state = target.state();
+    let mut rolled_away: Vec<_> = passed.iter().map(|record| record.state()).collect();
+    rolled_away.sort();
+    rolled_away.dedup();
+    rolled_away.retain(|passed| *passed != state);
     let lost: BTreeSet<_> = untagged.iter().map(|m| m.descriptor.digest).collect();
     let images = target.images.iter();
     Draft {
@@ -186,7 +207,12 @@ fn draft(target: &GenerationRecord, untagged: Vec<FetchedManifest>) -> Draft {
         rollback_of: Some(target.generation),
         version: target.version.clone(),
         git: target.git.clone(),
+        ancestors: target.ancestors.clone(),
+        rolled_away,
         image: target.image,
+        contents: (target.images.iter())
+            .filter_map(|image| Some((image.digest, image.contents?)))
+            .collect(),
         retained: images
             .filter(|image| !lost.contains(&image.digest))
             .cloned()

@@ -42,7 +42,7 @@ impl Environment {
     /// # Errors
     /// See [`EnvironmentError`].
     pub async fn status(&self) -> Result<Status, EnvironmentError> {
-        let live = self.observe(None).await?;
+        let mut live = self.observe(None).await?;
         let record = self.live_record(&live).await?;
         let applying = live.head().and_then(|head| head.applying.clone());
         let held = live
@@ -56,8 +56,9 @@ impl Environment {
             Some(intent) => self.load(&intent.reference).await.ok(),
             None => None,
         };
+        let records = [record.as_deref(), next.as_deref()];
+        self.widen(&mut live.listing, &records).await?;
         let ours = |key: &str| {
-            let records = [record.as_deref(), next.as_deref()];
             let mut keys = records
                 .into_iter()
                 .flatten()

@@ -3,7 +3,9 @@
 
 use super::EnvironmentError;
 use super::drift::{DriftKind, Drifted, by_key};
+use super::owners::Owners;
 use super::record::{GenerationRecord, RecordedDag};
+use super::written::Written;
 use crate::bucket::{Listing, ObjectKey, StorageGeneration, StoredObject, WriteCondition};
 
 /// A change of what is live, begun or not.
@@ -16,6 +18,8 @@ pub(super) struct Transition<'a> {
     /// What a deploy that is taken back may have written: ours are only those
     /// of its keys that hold its very bytes.
     pub(super) abandoned: Option<&'a GenerationRecord>,
+    /// At which storage generations the files of `base` are ours; without it, at any.
+    pub(super) written: Option<&'a Written<'a>>,
 }
 
 /// What is left to be done, each step with the precondition that nobody else was faster.
@@ -50,9 +54,27 @@ fn names(record: Option<&GenerationRecord>, key: &ObjectKey) -> bool {
 }
 
 impl<'a> Transition<'a> {
+    /// All records whose keys it may touch.
+    pub(super) fn records(&self) -> [Option<&'a GenerationRecord>; 3] {
+        [self.target, self.base, self.abandoned]
+    }
+
     /// Whether an object under `key` is one that we wrote.
     fn is_ours(&self, key: &ObjectKey, object: &StoredObject) -> bool {
-        is_at(self.base, key, object) || is_at(self.abandoned, key, object)
+        let untouched = self
+            .written
+            .is_none_or(|written| written.is_ours(key, object));
+        (untouched && is_at(self.base, key, object)) || is_at(self.abandoned, key, object)
+    }
+
+    fn drifted(&self, key: &ObjectKey, object: &StoredObject) -> Drifted {
+        Drifted {
+            key: key.clone(),
+            change: match is_at(self.base, key, object) {
+                true => DriftKind::Rewritten,
+                false => DriftKind::Changed,
+            },
+        }
     }
 
     /// Every key of `base` and `abandoned` that is not to be live.
@@ -99,7 +121,7 @@ impl<'a> Transition<'a> {
                 Some(object) if self.is_ours(key, object) => steps.replace.push(upload),
                 Some(_) if !names(self.base, key) => foreign.push(key.to_string()),
                 Some(_) if restore_drift => steps.replace.push(upload),
-                Some(_) => drifted.push(changed(key)),
+                Some(object) => drifted.push(self.drifted(key, object)),
             }
         }
         for key in self.leaving() {
@@ -113,11 +135,14 @@ impl<'a> Transition<'a> {
                 Some(object) if restore_drift => {
                     steps.delete.push((key.clone(), object.generation));
                 }
-                Some(_) => drifted.push(changed(key)),
+                Some(object) => drifted.push(self.drifted(key, object)),
             }
         }
         if !foreign.is_empty() {
-            return Err(EnvironmentError::ForeignKeys { keys: foreign });
+            return Err(EnvironmentError::ForeignKeys {
+                keys: foreign,
+                owners: Owners::new(),
+            });
         }
         if !drifted.is_empty() {
             return Err(EnvironmentError::Drift { objects: drifted });
@@ -147,12 +172,5 @@ impl<'a> Transition<'a> {
         }
         keys.sort();
         Err(EnvironmentError::NotVerified { keys })
-    }
-}
-
-fn changed(key: &ObjectKey) -> Drifted {
-    Drifted {
-        key: key.clone(),
-        change: DriftKind::Changed,
     }
 }

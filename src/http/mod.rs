@@ -1,6 +1,7 @@
 //! The program's one HTTP stack: one client, one TLS provider, one rule for retries.
 
 mod client;
+mod object_store;
 mod retry;
 mod send;
 mod text;

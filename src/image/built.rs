@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::base::BaseImage;
+use super::bytecode::Bytecode;
 use super::context::BuildContext;
 use super::layer::{Layer, LayerSource, StoredLayer};
 use super::plan::{ContainerSettings, ImagePlan, PlannedLine, Step};
@@ -42,6 +43,8 @@ pub struct ImageRequest<'a> {
     pub context: BuildContext<'a>,
     /// The project.
     pub project: &'a ProjectSource<'a>,
+    /// Which compiler's `.pyc` files the image has, if it has any.
+    pub bytecode: Option<Bytecode<'a>>,
     /// Labels beside the Dockerfile's. They become content: nothing that
     /// changes with every commit belongs here.
     pub labels: &'a BTreeMap<String, String>,
@@ -159,6 +162,7 @@ fn layers_of(
                 layers.extend(wheel_layers::build(
                     request.wheels,
                     scheme,
+                    request.bytecode.as_ref(),
                     store,
                     progress,
                 )?);
@@ -167,6 +171,7 @@ fn layers_of(
                 request.project,
                 context,
                 scheme,
+                request.bytecode.as_ref(),
                 store,
                 progress,
             )?),

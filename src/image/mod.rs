@@ -14,7 +14,9 @@ mod archive;
 mod base;
 mod base_python;
 mod built;
+mod bytecode;
 mod config;
+mod contents;
 mod context;
 mod copy_layer;
 mod credentials;
@@ -40,6 +42,8 @@ mod wheel_layers;
 pub use base::{BaseImage, BaseRequest};
 pub use base_python::BasePython;
 pub use built::{BuiltImage, ImageRequest, build, build_below};
+pub use bytecode::Bytecode;
+pub use contents::{ContentsBase, ImageContents};
 pub use context::BuildContext;
 pub use dockerfile::{Dockerfile, DockerfileError, Heredoc, Instruction};
 pub use engine::{
@@ -53,6 +57,7 @@ pub use plan::{
 };
 pub use project::ProjectSource;
 
+use crate::python::PythonError;
 use crate::registry::RegistryError;
 use crate::wheels::WheelError;
 
@@ -134,6 +139,9 @@ pub enum ImageError {
     /// The wheels.
     #[error(transparent)]
     Wheel(#[from] WheelError),
+    /// The interpreter that compiles modules.
+    #[error(transparent)]
+    Python(#[from] PythonError),
     /// The base's repository.
     #[error(transparent)]
     Registry(#[from] RegistryError),

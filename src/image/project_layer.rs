@@ -9,6 +9,7 @@ use serde::Serialize;
 use sha2::Digest as _;
 
 use super::ImageError;
+use super::bytecode::Bytecode;
 use super::context::{BuildContext, ContextFile};
 use super::file_layer::{self, ENCODER, FileContent};
 use super::layer::{self, Layer};
@@ -16,10 +17,10 @@ use super::metadata;
 use super::project::{ProjectFiles, ProjectSource};
 use super::tar::{FileTree, Node};
 use crate::progress::{Event, Progress};
-use crate::wheels::{InstallScheme, script_for, write_record};
+use crate::wheels::{InstallScheme, add_unhashed, script_for, write_record};
 
 /// Changes whenever the same project would give other bytes.
-const RECIPE_VERSION: u32 = 1;
+const RECIPE_VERSION: u32 = 2;
 
 /// Everything that decides the layer.
 #[derive(Serialize)]
@@ -28,6 +29,7 @@ struct Inputs<'a> {
     scheme: &'a InstallScheme,
     version: &'a str,
     sources: String,
+    bytecode: Option<String>,
 }
 
 /// Names everything of the project that its wheel has: files by their paths and
@@ -69,6 +71,7 @@ pub(super) fn build(
     source: &ProjectSource<'_>,
     context: &BuildContext<'_>,
     scheme: &InstallScheme,
+    bytecode: Option<&Bytecode<'_>>,
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Layer, ImageError> {
@@ -89,6 +92,7 @@ pub(super) fn build(
         scheme,
         version: &version,
         sources: digest.to_string(),
+        bytecode: bytecode.map(|bytecode| bytecode.fingerprint.to_string()),
     };
     let key = Recipe::new("project-layer", RECIPE_VERSION, &inputs)?.key();
     if let Some(layer) = layer::realised(store, &key)? {
@@ -97,6 +101,15 @@ pub(super) fn build(
     for warning in &files.warnings {
         progress.report(Event::Warning(warning.clone()));
     }
+    let compiled = match bytecode {
+        None => BTreeMap::new(),
+        Some(bytecode) => {
+            let modules = files.modules.iter();
+            let modules =
+                modules.map(|(path, file)| (format!("{}/{path}", scheme.purelib), file.clone()));
+            bytecode.of_project(source.name, &modules.collect(), context, store)?
+        }
+    };
     let wheel = ProjectWheel {
         source,
         context,
@@ -109,6 +122,7 @@ pub(super) fn build(
             files.requires.as_deref(),
         )?,
         files,
+        compiled,
     };
     let tree = wheel.install()?;
     let mut batch = store.begin()?;
@@ -133,6 +147,8 @@ struct ProjectWheel<'a> {
     version: &'a str,
     pyproject: String,
     files: ProjectFiles,
+    /// `.pyc` files by their paths in the image.
+    compiled: BTreeMap<String, Vec<u8>>,
 }
 
 impl ProjectWheel<'_> {
@@ -197,6 +213,7 @@ impl ProjectWheel<'_> {
         }
         let sizes: Vec<u64> = recorded.iter().map(|(_, _, size)| *size).collect();
         let record = write_record(recorded.into_iter(), site, &record_path);
+        let record = add_unhashed(&record, self.compiled.keys().map(String::as_str), site);
         let record_size = record.len() as u64;
 
         let mut tree = FileTree::default();
@@ -209,6 +226,17 @@ impl ProjectWheel<'_> {
                 executable,
             };
             tree.insert(path, node)?;
+        }
+        for (path, bytes) in &self.compiled {
+            if tree.contains(path) {
+                continue;
+            }
+            let node = Node::File {
+                size: bytes.len() as u64,
+                content: FileContent::Bytes(bytes.clone()),
+                executable: false,
+            };
+            tree.insert(path.clone(), node)?;
         }
         Ok(tree)
     }

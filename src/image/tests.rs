@@ -498,7 +498,7 @@ fn settings_are_what_the_dockerfile_says() {
 
 // --- layers of wheels ---
 
-fn scheme() -> InstallScheme {
+pub(super) fn scheme() -> InstallScheme {
     InstallScheme::under(
         "usr/local",
         (3, 11),
@@ -507,7 +507,7 @@ fn scheme() -> InstallScheme {
     )
 }
 
-fn lock(store: &Store, wheels: &[&WheelBuilder]) -> WheelSet {
+pub(super) fn lock(store: &Store, wheels: &[&WheelBuilder]) -> WheelSet {
     let mut batch = store.begin().unwrap();
     let locked = wheels
         .iter()
@@ -525,14 +525,14 @@ fn lock(store: &Store, wheels: &[&WheelBuilder]) -> WheelSet {
     WheelSet::new(locked).unwrap()
 }
 
-fn new_store() -> (tempfile::TempDir, std::sync::Arc<Store>) {
+pub(super) fn new_store() -> (tempfile::TempDir, std::sync::Arc<Store>) {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
     (directory, std::sync::Arc::new(store))
 }
 
 /// A layer's bytes, as a push sends them.
-fn bytes_of(store: &std::sync::Arc<Store>, layer: &Layer) -> Vec<u8> {
+pub(super) fn bytes_of(store: &std::sync::Arc<Store>, layer: &Layer) -> Vec<u8> {
     let mut bytes = Vec::new();
     let blob = StoredLayer {
         store: std::sync::Arc::clone(store),
@@ -545,7 +545,7 @@ fn bytes_of(store: &std::sync::Arc<Store>, layer: &Layer) -> Vec<u8> {
     bytes
 }
 
-fn gunzip(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gunzip(bytes: &[u8]) -> Vec<u8> {
     let mut tar = Vec::new();
     MultiGzDecoder::new(bytes).read_to_end(&mut tar).unwrap();
     tar
@@ -624,7 +624,7 @@ proptest! {
         }
         let (_directory, store) = new_store();
         let set = lock(&store, &[&wheel]);
-        let layers = wheel_layers::build(&set, &scheme(), &store, &Silent).unwrap();
+        let layers = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap();
         prop_assert_eq!(layers.len(), 1);
         let tar = gunzip(&bytes_of(&store, &layers[0]));
         let expected = unpack_then_tar(&[&wheel]);
@@ -646,7 +646,7 @@ fn a_wheel_whose_record_lies_makes_no_layer() {
         .record(&record);
     let (_directory, store) = new_store();
     let set = lock(&store, &[&wheel]);
-    let error = wheel_layers::build(&set, &scheme(), &store, &Silent).unwrap_err();
+    let error = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap_err();
     assert!(
         error.to_string().contains("a.py\" is not what RECORD says"),
         "{error}"
@@ -659,7 +659,7 @@ fn conflicting_wheels_make_no_image() {
     let b = WheelBuilder::new("b").file("shared.py", b"2");
     let (_directory, store) = new_store();
     let set = lock(&store, &[&a, &b]);
-    let error = wheel_layers::build(&set, &scheme(), &store, &Silent).unwrap_err();
+    let error = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap_err();
     assert!(
         error.to_string().contains("a and b both install"),
         "{error}"
@@ -679,7 +679,7 @@ fn one_more_package_disturbs_one_layer() {
     let all: Vec<&WheelBuilder> = wheels.iter().collect();
     let digests = |wheels: &[&WheelBuilder]| -> Vec<Sha256Digest> {
         let set = lock(&store, wheels);
-        let layers = wheel_layers::build(&set, &scheme(), &store, &Silent).unwrap();
+        let layers = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap();
         layers.iter().map(|layer| layer.descriptor.digest).collect()
     };
     let (before, after) = (digests(&some), digests(&all));
@@ -699,7 +699,7 @@ fn a_recipe_is_small_beside_its_layer() {
     let wheel = WheelBuilder::new("big").file("big/data.bin", &noise);
     let (_directory, store) = new_store();
     let set = lock(&store, &[&wheel]);
-    let layers = wheel_layers::build(&set, &scheme(), &store, &Silent).unwrap();
+    let layers = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap();
     let recipe = store.info(&layers[0].object().unwrap()).unwrap().unwrap();
     assert!(
         recipe.size * 100 < layers[0].descriptor.size,
@@ -710,13 +710,13 @@ fn a_recipe_is_small_beside_its_layer() {
 
 // --- the project, and the whole image ---
 
-fn write(root: &Path, path: &str, text: &str) {
+pub(super) fn write(root: &Path, path: &str, text: &str) {
     let path = root.join(path);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, text).unwrap();
 }
 
-fn write_project(root: &Path) {
+pub(super) fn write_project(root: &Path) {
     for (path, text) in [
         ("Dockerfile", SCAFFOLD),
         (
@@ -743,13 +743,13 @@ fn write_project(root: &Path) {
     }
 }
 
-struct Parts {
-    packages: Vec<String>,
-    metadata: BTreeMap<String, serde_json::Value>,
-    setuptools: BTreeMap<String, serde_json::Value>,
+pub(super) struct Parts {
+    pub(super) packages: Vec<String>,
+    pub(super) metadata: BTreeMap<String, serde_json::Value>,
+    pub(super) setuptools: BTreeMap<String, serde_json::Value>,
 }
 
-fn parts() -> Parts {
+pub(super) fn parts() -> Parts {
     Parts {
         packages: vec!["hello_world".to_owned(), "hello_world.jobs".to_owned()],
         metadata: BTreeMap::from([("author".to_owned(), "somebody".into())]),
@@ -766,7 +766,7 @@ fn parts() -> Parts {
     }
 }
 
-fn source(parts: &Parts) -> ProjectSource<'_> {
+pub(super) fn source(parts: &Parts) -> ProjectSource<'_> {
     ProjectSource {
         name: "hello-world",
         version: None,
@@ -819,6 +819,7 @@ fn build_on(
         wheels,
         context,
         project: &source(&parts),
+        bytecode: None,
         labels: &BTreeMap::new(),
         created: None,
     };
@@ -837,7 +838,7 @@ impl Progress for Warnings {
     }
 }
 
-fn entries(tar: &[u8]) -> BTreeMap<String, String> {
+pub(super) fn entries(tar: &[u8]) -> BTreeMap<String, String> {
     let mut archive = ::tar::Archive::new(tar);
     let mut entries = BTreeMap::new();
     for entry in archive.entries().unwrap() {
@@ -1168,8 +1169,8 @@ fn a_file_that_changes_while_it_is_read_fails_the_build() {
         tree: &tree,
     };
     let parts = parts();
-    let error =
-        project_layer::build(&source(&parts), &context, &scheme(), &store, &Silent).unwrap_err();
+    let error = project_layer::build(&source(&parts), &context, &scheme(), None, &store, &Silent)
+        .unwrap_err();
     assert!(format!("{error}").contains("work.py"), "{error}");
 }
 
@@ -1187,7 +1188,7 @@ fn what_only_setuptools_knows_is_refused() {
     parts
         .setuptools
         .insert("ext_modules".to_owned(), serde_json::json!(["x"]));
-    let error =
-        project_layer::build(&source(&parts), &context, &scheme(), &store, &Silent).unwrap_err();
+    let error = project_layer::build(&source(&parts), &context, &scheme(), None, &store, &Silent)
+        .unwrap_err();
     assert!(error.to_string().contains("ext_modules"), "{error}");
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use forebay_store::{ObjectFile, Realisation, Recipe, Store};
+use forebay_store::{ObjectDigest, ObjectFile, Realisation, Recipe, Store};
 use serde::Serialize;
 
+use super::bytecode::Bytecode;
 use super::layer::{self, Layer, LayerSource};
 use super::splice::{self, Piece, Spliced};
 use super::tar::{FileTree, Node};
@@ -26,12 +27,13 @@ const BUCKETS: u8 = 8;
 const LAYERS: &str = "layers";
 
 /// Changes whenever the same wheels would give other bytes.
-const RECIPE_VERSION: u32 = 1;
+const RECIPE_VERSION: u32 = 2;
 
 #[derive(Serialize)]
 struct Inputs<'a> {
     scheme: &'a InstallScheme,
     wheels: Vec<(&'a str, String)>,
+    bytecode: Option<String>,
 }
 
 /// Which wheels share a layer: large ones alone, the rest by bucket. The order is fixed.
@@ -64,20 +66,23 @@ fn deal(set: &WheelSet) -> Vec<Vec<&LockedWheel>> {
 pub(super) fn build(
     set: &WheelSet,
     scheme: &InstallScheme,
+    bytecode: Option<&Bytecode<'_>>,
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Vec<Layer>, ImageError> {
     if set.wheels.is_empty() {
         return Ok(Vec::new());
     }
-    let whole = Recipe::new("wheel-layers", RECIPE_VERSION, &(set.digest(), scheme))?.key();
+    let compiler = bytecode.map(|bytecode| bytecode.fingerprint);
+    let whole = (set.digest(), scheme, compiler);
+    let whole = Recipe::new("wheel-layers", RECIPE_VERSION, &whole)?.key();
     if let Some(realisation) = store.realisation(&whole)?
         && let Some(layers) = realisation.outputs.get(LAYERS)
         && let Ok(layers) = serde_json::from_slice(&store.read(layers)?)
     {
         return Ok(layers);
     }
-    let layers = build_groups(set, scheme, store, progress)?;
+    let layers = build_groups(set, scheme, bytecode, store, progress)?;
     let mut batch = store.begin()?;
     let mut realisation = Realisation::default();
     let description = batch.put(&super::json(&layers)?)?;
@@ -103,6 +108,7 @@ pub(super) fn build(
 fn build_groups(
     set: &WheelSet,
     scheme: &InstallScheme,
+    bytecode: Option<&Bytecode<'_>>,
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Vec<Layer>, ImageError> {
@@ -116,6 +122,7 @@ fn build_groups(
                 .iter()
                 .map(|wheel| (wheel.file_name.as_str(), wheel.object.to_string()))
                 .collect(),
+            bytecode: bytecode.map(|bytecode| bytecode.fingerprint.to_string()),
         };
         let key = Recipe::new("wheel-layer", RECIPE_VERSION, &inputs)?.key();
         layers.push(layer::realised(store, &key)?);
@@ -134,6 +141,21 @@ fn build_groups(
     check_conflicts(plans.iter().map(|(_, installation)| installation))?;
     let plans: BTreeMap<&LockedWheel, &(Archive<ObjectFile>, Installation)> =
         set.wheels.iter().zip(&plans).collect();
+    let compiled = match bytecode {
+        None => BTreeMap::new(),
+        Some(bytecode) => {
+            let wheels: Vec<_> = missing
+                .iter()
+                .filter_map(|&index| groups.get(index))
+                .flatten()
+                .filter_map(|wheel| {
+                    let (archive, installation) = plans.get(wheel)?;
+                    Some((*wheel, archive, installation))
+                })
+                .collect();
+            bytecode.of_wheels(&wheels, scheme, store)?
+        }
+    };
 
     let queue = Mutex::new(missing.into_iter());
     let made = Mutex::new(Vec::new());
@@ -145,7 +167,7 @@ fn build_groups(
                     let next = queue.lock().ok().and_then(|mut queue| queue.next());
                     let Some(index) = next else { break };
                     let group = groups.get(index).map(Vec::as_slice).unwrap_or_default();
-                    let result = splice_group(group, &plans, store);
+                    let result = splice_group(group, &plans, &compiled, store);
                     progress.report(Event::Advanced {
                         phase: Phase::Image,
                         amount: 1,
@@ -180,7 +202,13 @@ fn build_groups(
             };
             if let (Some(key), Some(slot)) = (keys.get(index), layers.get_mut(index)) {
                 let wheels = group.iter().map(|w| (w.file_name.to_string(), w.object));
-                let outputs = wheels.chain([("recipe".to_owned(), recipe.digest)]);
+                let bytecode = group.iter().filter_map(|w| {
+                    let object = compiled.get(&w.object)?;
+                    Some((format!("bytecode of {}", w.file_name), *object))
+                });
+                let outputs = wheels
+                    .chain(bytecode)
+                    .chain([("recipe".to_owned(), recipe.digest)]);
                 layer::realise(&mut batch, key, &layer, outputs)?;
                 *slot = Some(layer);
             }
@@ -201,48 +229,86 @@ fn build_groups(
 fn splice_group(
     group: &[&LockedWheel],
     plans: &BTreeMap<&LockedWheel, &(Archive<ObjectFile>, Installation)>,
+    compiled: &BTreeMap<ObjectDigest, ObjectDigest>,
     store: &Store,
 ) -> Result<Spliced, ImageError> {
+    let failed = |source| ImageError::Splice {
+        wheels: group.iter().map(|w| w.file_name.to_string()).collect(),
+        source,
+    };
+    let mut bytecode = BTreeMap::new();
+    for wheel in group {
+        if let Some(object) = compiled.get(&wheel.object) {
+            let archive = Archive::open(store.file(object)?)
+                .map_err(|error| failed(std::io::Error::other(error)))?;
+            bytecode.insert(wheel.object, (*object, archive));
+        }
+    }
     let mut tree = FileTree::default();
-    let mut archives = Vec::new();
-    for (index, wheel) in group.iter().enumerate() {
+    // Wheels, each followed by the archive of its compiled modules.
+    let mut archives: Vec<(ObjectDigest, &Archive<ObjectFile>)> = Vec::new();
+    for wheel in group {
         let Some((archive, installation)) = plans.get(wheel) else {
             continue;
         };
-        for file in &installation.files {
-            if tree.contains(&file.path) {
-                continue;
-            }
-            let (content, size) = match &file.content {
-                Content::Generated(bytes) => (Piece::Bytes(bytes.clone()), bytes.len() as u64),
+        let mut installation = installation.clone();
+        let bytecode = bytecode.get(&wheel.object);
+        if let Some((_, modules)) = bytecode {
+            installation.record_bytecode(modules.entries().iter().map(|e| e.path.as_str()));
+        }
+        for file in installation.files {
+            let (content, size) = match file.content {
+                Content::Generated(bytes) => {
+                    let size = bytes.len() as u64;
+                    (Piece::Bytes(bytes), size)
+                }
                 Content::Entry(entry) => (
                     Piece::Entry {
-                        wheel: index,
-                        entry: *entry,
+                        wheel: archives.len(),
+                        entry,
                         sha256: file.sha256,
                     },
-                    archive.entries().get(*entry).map_or(0, |entry| entry.size),
+                    archive.entries().get(entry).map_or(0, |entry| entry.size),
                 ),
             };
-            tree.insert(
-                file.path.clone(),
-                Node::File {
-                    content,
-                    size,
-                    executable: file.executable,
-                },
-            )?;
+            insert(&mut tree, file.path, content, size, file.executable)?;
         }
         archives.push((wheel.object, archive));
+        if let Some((object, modules)) = bytecode {
+            for (index, entry) in modules.entries().iter().enumerate() {
+                let content = Piece::Entry {
+                    wheel: archives.len(),
+                    entry: index,
+                    sha256: None,
+                };
+                insert(&mut tree, entry.path.clone(), content, entry.size, false)?;
+            }
+            archives.push((*object, modules));
+        }
     }
     let open = || {
-        group
+        archives
             .iter()
-            .map(|wheel| store.file(&wheel.object).map_err(std::io::Error::other))
+            .map(|(object, _)| store.file(object).map_err(std::io::Error::other))
             .collect()
     };
-    splice::splice(&tree, &archives, open).map_err(|source| ImageError::Splice {
-        wheels: group.iter().map(|w| w.file_name.to_string()).collect(),
-        source,
-    })
+    splice::splice(&tree, &archives, open).map_err(failed)
+}
+
+fn insert(
+    tree: &mut FileTree<Piece>,
+    path: String,
+    content: Piece,
+    size: u64,
+    executable: bool,
+) -> Result<(), ImageError> {
+    if tree.contains(&path) {
+        return Ok(());
+    }
+    let node = Node::File {
+        content,
+        size,
+        executable,
+    };
+    Ok(tree.insert(path, node)?)
 }

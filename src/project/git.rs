@@ -71,6 +71,22 @@ pub fn git_commit(directory: &Path) -> Option<GitState> {
     })
 }
 
+/// The nearest ancestors of a commit, newest first, at most `limit`; none without git.
+pub fn git_ancestors(directory: &Path, commit: &str, limit: usize) -> Vec<String> {
+    let git = Git { directory };
+    let limit = format!("--max-count={limit}");
+    let listed = git.run([
+        "rev-list",
+        "--skip=1",
+        &limit,
+        "--end-of-options",
+        commit,
+        "--",
+    ]);
+    let listed = listed.unwrap_or_default();
+    listed.lines().map(str::to_owned).collect()
+}
+
 /// The version in BigFlow's scheme, of the working tree or of `commit`.
 ///
 /// Without git, or outside a repository, it is `0+BROKEN`.

@@ -18,13 +18,14 @@ mod working_tree;
 pub use config::{
     ConfigError, DeploymentConfig, Property, PropertyOrigin, ResolvedConfig, process_variables,
 };
-pub use git::{GitState, VersionError, git_commit, git_version};
+pub use git::{GitState, VersionError, git_ancestors, git_commit, git_version};
 pub use load::{FindInterpreter, LoadedConfig};
 pub use names::{EnvironmentName, InvalidName, JobId, ProjectName, Version, WorkflowId};
 pub use packages::find_packages;
 pub use release::{ReleaseError, release};
 pub use settings::{
-    DagFormat, DagIds, DagSettings, EngineChoice, EngineSettings, EnvironmentSettings, Settings,
+    BytecodeSetting, DagFormat, DagIds, DagSettings, EngineChoice, EngineSettings,
+    EnvironmentSettings, ImageSettings, Settings,
 };
 pub use spec::{ProjectSpec, TestFramework};
 pub use value::PropertyValue;

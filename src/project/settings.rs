@@ -82,6 +82,8 @@ pub struct Settings {
     pub dags: DagSettings,
     /// `[tool.forebay.engine]`.
     pub engine: EngineSettings,
+    /// `[tool.forebay.image]`.
+    pub image: ImageSettings,
     /// `[tool.forebay.environments.NAME]`.
     pub environments: BTreeMap<EnvironmentName, EnvironmentSettings>,
 }
@@ -119,6 +121,27 @@ impl Default for EngineSettings {
     }
 }
 
+/// Whether the image gets `.pyc` files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BytecodeSetting {
+    /// As forebay.lock says; the first build writes down whether this machine can make them.
+    #[default]
+    Auto,
+    /// It has them, or is not built.
+    On,
+    /// It has none: each start of a job compiles anew.
+    Off,
+}
+
+/// `[tool.forebay.image]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageSettings {
+    /// Whether the image gets `.pyc` files.
+    pub bytecode: BytecodeSetting,
+}
+
 /// `[tool.forebay.environments.NAME]`: only what cannot stand in `deployment_config.py`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -127,6 +150,8 @@ pub struct EnvironmentSettings {
     pub base: Option<String>,
     /// Which CPython a base without one is meant for, for example `3.11`.
     pub python: Option<String>,
+    /// Where in the bucket the DAG files go, for example `dags/team/`.
+    pub dags_prefix: Option<String>,
 }
 
 #[cfg(test)]
@@ -151,7 +176,7 @@ mod tests {
         let error = toml::from_str::<Settings>("[environments.dev]\nbasis = 'x'")
             .unwrap_err()
             .to_string();
-        assert!(error.contains("`base` or `python`"), "{error}");
+        assert!(error.contains("`base`, `python`"), "{error}");
     }
 
     #[test]

@@ -117,7 +117,7 @@ fn choose(explicit: Option<&Path>, project_directory: &Path) -> Result<PathBuf, 
     on_path(Path::new("python3")).ok_or(PythonError::NotFound)
 }
 
-fn on_path(name: &Path) -> Option<PathBuf> {
+pub(super) fn on_path(name: &Path) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .filter(|folder| folder.is_absolute())
@@ -221,7 +221,7 @@ impl<'a> ShimInputs<'a> {
     }
 }
 
-fn facts_recipe(executable: &Path) -> Result<Recipe, PythonError> {
+pub(super) fn facts_recipe(executable: &Path) -> Result<Recipe, PythonError> {
     #[derive(Serialize)]
     struct Inputs<'a> {
         executable: FileIdentity<'a>,

@@ -10,12 +10,16 @@ use std::process::ExitStatus;
 
 use serde::{Deserialize, Serialize};
 
+mod compile;
 mod find;
+mod marshal;
 mod remember;
 mod script;
 pub(crate) mod trace;
 mod traced;
 
+pub(crate) use compile::Compiler;
+pub use compile::{Fingerprint, find_compiler};
 pub use find::find;
 pub(crate) use remember::{recall, remember};
 pub(crate) use script::run_script;
@@ -89,6 +93,16 @@ pub enum PythonError {
         status: ExitStatus,
         /// The end of what it printed.
         output: String,
+    },
+    /// Modules cannot be compiled for an image.
+    #[error("there is no Python {major}.{minor} here{} to compile the image's modules with", if *pinned { " that makes the same bytecode as forebay.lock names," } else { "" })]
+    NoCompiler {
+        /// 3.
+        major: u8,
+        /// For example 11.
+        minor: u8,
+        /// Whether it has to be one that makes the bytecode of the lock file.
+        pinned: bool,
     },
     /// What is remembered about interpreters cannot be read or written.
     #[error(transparent)]

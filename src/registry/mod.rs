@@ -5,6 +5,7 @@
 
 mod archive;
 mod certificates;
+mod forecast;
 mod layout;
 mod open;
 mod push;
@@ -13,6 +14,7 @@ mod verified;
 
 pub use archive::write_archive;
 pub use certificates::certificate_folders_of_process;
+pub use forecast::{PushForecast, forecast_push};
 pub use open::{Access, OpenOptions, open};
 pub use push::{ImageToPush, PushReport, push};
 

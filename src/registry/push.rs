@@ -21,7 +21,7 @@ use crate::oci::{BlobSource, Descriptor, ImageManifest, Repository, Sha256Digest
 use crate::progress::{Event, Phase, Progress, Unit};
 
 /// How many blobs travel at the same time.
-const PARALLEL_BLOBS: usize = 4;
+pub(super) const PARALLEL_BLOBS: usize = 4;
 
 /// An image, and where the bytes of its blobs come from.
 pub struct ImageToPush {
@@ -77,7 +77,7 @@ pub async fn push(
 }
 
 /// The distinct blobs without the configuration, which nobody calls a layer.
-fn layers(image: &ImageToPush) -> BTreeSet<Sha256Digest> {
+pub(super) fn layers(image: &ImageToPush) -> BTreeSet<Sha256Digest> {
     let mut digests: BTreeSet<_> = image.blobs.iter().map(|b| b.descriptor().digest).collect();
     if let Some(manifest) = parse(&image.manifest) {
         digests.remove(&manifest.config.digest);
@@ -85,7 +85,7 @@ fn layers(image: &ImageToPush) -> BTreeSet<Sha256Digest> {
     digests
 }
 
-fn parse(manifest: &FetchedManifest) -> Option<ImageManifest> {
+pub(super) fn parse(manifest: &FetchedManifest) -> Option<ImageManifest> {
     serde_json::from_slice(&manifest.bytes).ok()
 }
 
@@ -314,7 +314,7 @@ impl Push<'_> {
 }
 
 /// Whether a blob can be mounted from one to the other.
-fn are_on_one_registry(one: &Repository, other: &Repository) -> bool {
+pub(super) fn are_on_one_registry(one: &Repository, other: &Repository) -> bool {
     match (one, other) {
         (Repository::Registry { host: one, .. }, Repository::Registry { host: other, .. }) => {
             one == other

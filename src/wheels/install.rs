@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::archive::{Archive, ArchiveError, Entry, ReadAt, check_path, refused};
 use super::entry_points::{EntryPoint, entry_point_script, read_entry_points};
 use super::name::{DistributionName, WheelFileName};
-use super::record::{Recorded, read_record, write_record};
+use super::record::{Recorded, add_unhashed, read_record, write_record};
 use super::scheme::InstallScheme;
 use crate::oci::Sha256Digest;
 
@@ -46,6 +46,10 @@ pub struct Installation {
     pub distribution: DistributionName,
     /// What is installed.
     pub files: Vec<InstalledFile>,
+    /// The path of RECORD, which is one of the files.
+    record: String,
+    /// What RECORD's paths are relative to.
+    site: String,
 }
 
 fn header_value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
@@ -329,6 +333,22 @@ impl Installation {
         Ok(Self {
             distribution,
             files,
+            record: record_path,
+            site: site.clone(),
         })
+    }
+
+    /// Puts compiled modules into RECORD, without hashes as pip does.
+    pub fn record_bytecode<'a>(&mut self, paths: impl Iterator<Item = &'a str>) {
+        let record = self.files.iter_mut().find(|file| file.path == self.record);
+        if let Some(InstalledFile {
+            content: Content::Generated(bytes),
+            sha256,
+            ..
+        }) = record
+        {
+            *bytes = add_unhashed(bytes, paths, &self.site);
+            *sha256 = Some(Sha256Digest::of(bytes));
+        }
     }
 }

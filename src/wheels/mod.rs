@@ -11,6 +11,7 @@ use forebay_store::{ObjectDigest, ObjectFile, Sha256Digest, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 mod archive;
+mod archive_writer;
 mod entry_points;
 mod inflate;
 mod install;
@@ -31,13 +32,14 @@ mod tests;
 mod uv;
 
 pub use archive::{Archive, ArchiveError, Entry, Method, ReadAt};
+pub use archive_writer::ArchiveWriter;
 pub use entry_points::script_for;
 pub use inflate::EntryReader;
 pub use install::{Content, Installation, InstalledFile, parents};
 pub use layout::lay_out;
 pub use lock::{LockedDistribution, LockedSource};
 pub use name::{DistributionName, WheelFileName};
-pub use record::{relative_path, write_record};
+pub use record::{add_unhashed, relative_path, write_record};
 pub use requirements::{Requirements, has_credentials, strip_credentials};
 pub use resolve::{Resolution, ResolveRequest, lock_inputs, resolve};
 pub use scheme::InstallScheme;

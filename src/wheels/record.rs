@@ -113,3 +113,15 @@ pub fn write_record<'a>(
     ));
     lines.into_iter().collect::<String>().into_bytes()
 }
+
+/// `record` with further files that have no hash, as pip lists what it compiled.
+pub fn add_unhashed<'a>(
+    record: &[u8],
+    paths: impl Iterator<Item = &'a str>,
+    site: &str,
+) -> Vec<u8> {
+    let record = String::from_utf8_lossy(record);
+    let mut lines: BTreeSet<String> = record.lines().map(|line| format!("{line}\n")).collect();
+    lines.extend(paths.map(|path| format!("{},,\n", csv_field(&relative_path(path, site)))));
+    lines.into_iter().collect::<String>().into_bytes()
+}

@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn pip_and_uv_are_told_what_the_other_knows() {
-        let mut bench = Bench::new("x\n");
+        let bench = Bench::new("x\n");
         let told = |bench: &Bench| {
             Surroundings {
                 variables: &bench.variables,

@@ -1,13 +1,14 @@
 //! A build failed.
 
-use super::image::{base_registry_next, image_next, wheel_next};
+use super::image::{base_registry_next, compiler_next, image_next, wheel_next};
 use super::project::{config_next, raised_next};
 use super::remote::registry_exit;
 use super::store::{store_exit, store_next};
-use crate::artifacts::BuildError;
+use crate::artifacts::{BuildError, NotReplaced, Placeholder};
 use crate::dags::RenderError;
 use crate::image::ImageError;
 use crate::project::{ProjectError, VersionError};
+use crate::python::PythonError;
 use crate::ui::{CommandError, Exit, closest};
 
 impl From<BuildError> for CommandError {
@@ -43,6 +44,10 @@ impl From<BuildError> for CommandError {
             BuildError::Bucket { .. } => {
                 failure.next("write the bucket's name, gs://NAME, or file://FOLDER")
             }
+            BuildError::DagsPrefix { .. } => failure.next("for example dags_prefix = \"dags/team/\""),
+            BuildError::Placeholder { placeholder, .. } => {
+                failure.next(placeholder_next(placeholder))
+            }
             BuildError::Project(ProjectError::NotFound { .. }) => {
                 failure.next("go to the project's folder, or name it with --directory")
             }
@@ -59,6 +64,7 @@ impl From<BuildError> for CommandError {
             BuildError::Version(_) => failure.next(
                 "name tags like 0.1.0, or write `version` into bigflow.build.setup()",
             ),
+            BuildError::Python(error @ PythonError::NoCompiler { .. }) => compiler_next(failure, error),
             BuildError::Python(_) => {
                 failure.next("activate the project's virtual environment, or name its Python with --python")
             }
@@ -94,6 +100,18 @@ impl From<BuildError> for CommandError {
             BuildError::StartTime(_) => failure.next("for example --start-time 2026-01-31"),
             _ => failure,
         }
+    }
+}
+
+fn placeholder_next(placeholder: &Placeholder) -> String {
+    let Placeholder { name, known, .. } = placeholder;
+    match (&placeholder.reason, closest(name, known)) {
+        (NotReplaced::Unknown, Some(known)) => format!("did you mean {{{known}}}?"),
+        (NotReplaced::Unknown, None) => format!(
+            "add the property {name} to the deployment configuration, or write its value instead"
+        ),
+        (NotReplaced::NotText(_), _) => format!("put the value of {name} in quotes"),
+        (NotReplaced::Order, _) => format!("write the value of {name} instead"),
     }
 }
 

@@ -24,12 +24,24 @@ impl From<EnvironmentError> for CommandError {
             EnvironmentError::Lost { .. } => failure.next(
                 "look with `forebay status`; run the command again if yours should still win",
             ),
+            EnvironmentError::ForeignKeys { owners, .. } if owners.is_empty() => failure.next(
+                "if nobody needs them, remove them or write over them with --clear-dags-folder; else rename the workflows, or give this environment a folder of its own with dags_prefix; nothing was changed",
+            ),
             EnvironmentError::ForeignKeys { .. } => failure.next(
-                "they may be live in another environment or project: give this environment a dags_bucket of its own, or rename the workflows; nothing was changed",
+                "rename the workflows, or give this environment a folder of its own with dags_prefix, as in dags/NAME/; nothing was changed",
             ),
             EnvironmentError::OlderCommit { .. } => failure.next(
                 "deploy a commit that contains the live one, or insist with --allow-older",
             ),
+            EnvironmentError::RolledAway { .. } => failure.next(
+                "deploy what mends it; or insist with --allow-older, or with `forebay rollback GENERATION`",
+            ),
+            EnvironmentError::StalePlan { differences } => {
+                let failure = differences
+                    .iter()
+                    .fold(failure, |failure, difference| failure.why(difference));
+                failure.next("plan again with `forebay plan --out FILE`, and look at it again")
+            }
             EnvironmentError::EmptySet => {
                 failure.next("check that the project's packages define bigflow.Workflow objects")
             }
@@ -72,6 +84,8 @@ fn environment_exit(error: &EnvironmentError) -> Exit {
         EnvironmentError::Drift { .. }
         | EnvironmentError::ForeignKeys { .. }
         | EnvironmentError::OlderCommit { .. }
+        | EnvironmentError::StalePlan { .. }
+        | EnvironmentError::RolledAway { .. }
         | EnvironmentError::EmptySet => Exit::Refused,
         EnvironmentError::Interrupted { .. } | EnvironmentError::NotVerified { .. } => {
             Exit::Interrupted
@@ -104,7 +118,7 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::environment::DriftKind;
+    use crate::environment::{DriftKind, Owners};
 
     #[test]
     fn an_interrupted_deploy_names_the_files_that_bar_its_way() {
@@ -116,6 +130,7 @@ mod tests {
         };
         let foreign = EnvironmentError::ForeignKeys {
             keys: vec!["dags/daily.py".to_owned()],
+            owners: Owners::new(),
         };
         for source in [drift, foreign] {
             let failure = CommandError::from(EnvironmentError::Interrupted {

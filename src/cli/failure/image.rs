@@ -3,6 +3,7 @@
 use super::remote::registry_next;
 use super::store::store_next;
 use crate::image::ImageError;
+use crate::python::PythonError;
 use crate::registry::RegistryError;
 use crate::ui::CommandError;
 use crate::wheels::WheelError;
@@ -52,11 +53,37 @@ pub(super) fn image_next(failure: CommandError, error: &ImageError) -> CommandEr
         ImageError::NotInContext { .. } => {
             failure.next("add the file, or mend the line that names it (.dockerignore may hide it)")
         }
+        ImageError::Python(error) => compiler_next(failure, error),
         ImageError::Wheel(error) => wheel_next(failure, error),
         ImageError::Registry(error) => base_registry_next(failure, error),
         ImageError::Store(error) => failure.next(store_next(error)),
         ImageError::Project { .. } => failure.next("mend the project and run the command again"),
         _ => failure.next("run the command again"),
+    }
+}
+
+/// There is no interpreter to compile with, or it failed.
+pub(super) fn compiler_next(failure: CommandError, error: &PythonError) -> CommandError {
+    let PythonError::NoCompiler {
+        major,
+        minor,
+        pinned,
+    } = error
+    else {
+        return failure
+            .next("run the command again, or set bytecode = \"off\" in [tool.forebay.image]");
+    };
+    let failure = failure
+        .why("the image's .pyc files have to be the same on every machine, so that its digest is");
+    let install = format!(
+        "install Python {major}.{minor} (`uv python install {major}.{minor}`), or name it with --python"
+    );
+    if *pinned {
+        failure.next(format!("{install}; or decide anew with `forebay image lock`, or set bytecode = \"off\" in [tool.forebay.image]"))
+    } else {
+        failure.next(format!(
+            "{install}; or set bytecode = \"off\" in [tool.forebay.image]"
+        ))
     }
 }
 

@@ -1,0 +1,197 @@
+//! The commands that look at environments and change them, as people and programs
+//! see them: texts, documents, exit statuses. `examples/hello` goes to an image
+//! layout and a folder.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
+
+use std::path::Path;
+
+#[path = "support/forebay.rs"]
+#[allow(dead_code)]
+mod forebay_support;
+
+use forebay_support::{Finished, Machine, copy_folder};
+
+/// `examples/hello` with its environment `local`.
+struct Scene<'a> {
+    machine: &'a Machine,
+    project: tempfile::TempDir,
+}
+
+/// One machine for all: its store gets the wheels once.
+#[test]
+fn environments_are_planned_changed_and_explained() {
+    let machine = Machine::new().with_python("/usr/bin/python3");
+    a_plan_shows_what_a_deploy_does_and_what_bars_it(&Scene::new(&machine));
+    what_was_planned_is_deployed_or_nothing(&Scene::new(&machine));
+}
+
+impl<'a> Scene<'a> {
+    fn new(machine: &'a Machine) -> Self {
+        let project = tempfile::tempdir().unwrap();
+        copy_folder(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello"),
+            project.path(),
+        );
+        Self { machine, project }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Finished {
+        self.machine.forebay(self.project.path(), arguments)
+    }
+
+    fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        self.machine.forebay_json(self.project.path(), arguments)
+    }
+
+    fn replace(&self, file: &str, from: &str, to: &str) {
+        let path = self.project.path().join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+    }
+}
+
+/// Digests and numbers of bytes depend on the program's version.
+fn without_numbers(text: &str) -> String {
+    let words = text.split_inclusive([' ', '\n', ')']);
+    let words = words.map(|word| match word.trim_end().strip_prefix("sha256:") {
+        Some(_) => "DIGEST\n".to_owned(),
+        None => word.to_owned(),
+    });
+    let mut text: String = words.collect();
+    for unit in [" B", " kB", " MB"] {
+        while let Some(end) = text.find(unit) {
+            let digits = text[..end].trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+            let start = digits.len();
+            text.replace_range(start..end + unit.len(), "BYTES");
+        }
+    }
+    text
+}
+
+fn a_plan_shows_what_a_deploy_does_and_what_bars_it(scene: &Scene<'_>) {
+    let first = scene.run(&["plan", "-c", "local"]);
+    assert_eq!(first.status, 0, "{}", first.stderr);
+    insta::assert_snapshot!(without_numbers(&first.stdout), @r"
+    local: nothing was deployed yet; a deploy would
+      image    DIGEST
+      send     14 of 14 layers, BYTES; 0 there
+      add      cleanup
+      add      greeting
+    in dags/ 2 files (BYTES) would be written, 0 deleted
+    ");
+    let with_exit_code = scene.run(&["plan", "-c", "local", "--exit-code"]);
+    assert_eq!(with_exit_code.status, 3);
+
+    let planned = scene.json(&["plan", "-c", "local"]);
+    let deployed = scene.json(&["deploy", "-c", "local"]);
+    assert_eq!(planned["push"]["bytes"], deployed["bytes_sent"]);
+    let unchanged = scene.run(&["plan", "-c", "local", "--exit-code"]);
+    assert_eq!(unchanged.status, 0);
+    insta::assert_snapshot!(unchanged.stdout, @"local: generation 1 is live, and a deploy would change nothing");
+
+    // One line: one layer, and drift in the way.
+    scene.replace("hello/greeting.py", "world", "moon");
+    let dags = scene.project.path().join(".local/composer/dags");
+    let entries = std::fs::read_dir(&dags).unwrap();
+    let mut entries = entries.map(|entry| entry.unwrap().path());
+    let cleanup = entries.find(|path| path.to_string_lossy().contains("cleanup"));
+    std::fs::write(cleanup.unwrap(), "changed").unwrap();
+    let out = scene.project.path().join("plan.json");
+    let barred = scene.run(&["plan", "-c", "local", "--out", out.to_str().unwrap()]);
+    assert_eq!(barred.status, 6);
+    assert!(!out.exists());
+    let text = without_numbers(&barred.stdout);
+    let key = text.find("dags/cleanup").unwrap();
+    let key = text[key..].split(' ').next().unwrap().to_owned();
+    insta::assert_snapshot!(text.replace(&key, "dags/cleanup.py"), @r"
+    local: generation 1 is live; a deploy would
+      image    DIGEST
+      send     1 of 14 layers, BYTES; 13 there
+      replace  cleanup
+      replace  greeting
+      restore  dags/cleanup.py was changed
+    in dags/ 2 files (BYTES) would be written, 0 deleted
+    but it would be refused:
+    error: somebody changed 1 of this environment's files since the last deploy
+      why: dags/cleanup.py was changed
+      next: look with `forebay status`; --restore-drift puts back what was recorded
+    ");
+    assert_eq!(
+        barred.stderr.matches("error:").count(),
+        0,
+        "{}",
+        barred.stderr
+    );
+
+    let document = scene.run(&["plan", "-c", "local", "--json"]);
+    assert_eq!(document.status, 6);
+    let document: serde_json::Value = serde_json::from_str(&document.stdout).unwrap();
+    assert_eq!(document["obstacles"][0]["exit"], 6);
+    assert_eq!(document["push"]["layers_sent"], 1);
+}
+
+fn what_was_planned_is_deployed_or_nothing(scene: &Scene<'_>) {
+    let out = scene.project.path().join("plan.json");
+    let out = out.to_str().unwrap();
+    let plan = |arguments: &[&str]| {
+        let arguments = [&["plan", "-c", "local", "--out", out], arguments].concat();
+        let finished = scene.run(&arguments);
+        assert_eq!(finished.status, 0, "{}", finished.stderr);
+        let text = std::fs::read_to_string(out).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let refused = |expected: &str| {
+        let finished = scene.run(&["deploy", "--plan", out]);
+        assert_eq!(finished.status, 6, "{}", finished.stdout);
+        assert!(finished.stderr.contains("the plan is stale"));
+        assert!(finished.stderr.contains(expected), "{}", finished.stderr);
+        let status = scene.json(&["status", "-c", "local"]);
+        status["generation"].clone()
+    };
+
+    // The flags and the environment come from the file.
+    plan(&["--workflow", "greeting", "--start-time", "2026-01-31"]);
+    let deployed = scene.json(&["deploy", "--plan", out]);
+    assert_eq!(deployed["generation"], 1);
+    let status = scene.json(&["status", "-c", "local"]);
+    let keys: Vec<_> = status["dags"].as_object().unwrap().keys().collect();
+    assert_eq!(keys.len(), 1);
+    assert!(keys[0].contains("greeting") && keys[0].contains("2026_01_31"));
+    let both = scene.run(&["deploy", "--plan", out, "--restore-drift"]);
+    assert_eq!(both.status, 2);
+    // Once is enough.
+    assert_eq!(
+        refused("what is live: planned for nothing, now generation 1"),
+        1
+    );
+
+    // The files that it names are those that are deployed, whatever the clock says.
+    let saved = plan(&[]);
+    let planned = saved["target"]["dags"].as_object().unwrap().clone();
+    scene.json(&["deploy", "--plan", out]);
+    let status = scene.json(&["status", "-c", "local"]);
+    for (key, object) in status["dags"].as_object().unwrap() {
+        assert_eq!(&planned[key]["object"], object);
+    }
+    assert_eq!(planned.len(), 2);
+
+    // Other sources.
+    scene.replace("hello/greeting.py", "world", "moon");
+    plan(&[]);
+    scene.replace("hello/greeting.py", "moon", "mars");
+    assert_eq!(refused("image: planned for sha256:"), 2);
+    // And what was planned is deployed once the sources are those again.
+    scene.replace("hello/greeting.py", "mars", "moon");
+    assert_eq!(scene.json(&["deploy", "--plan", out])["generation"], 3);
+
+    std::fs::write(out, "{}").unwrap();
+    let finished = scene.run(&["deploy", "--plan", out]);
+    assert_eq!(finished.status, 2);
+    assert!(finished.stderr.contains("cannot be used as a plan"));
+}
