@@ -4,16 +4,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::arguments::{
-    AuthMethodArgument, AuthenticationArguments, BuildArguments, EnvironmentArguments,
-    RepositoryArguments,
+    AuthMethodArgument, AuthenticationArguments, BuildArguments, ConfigArguments,
+    EnvironmentArguments, RepositoryArguments,
 };
-use crate::artifacts::{Target, Workspace};
+use super::context::Context;
+use crate::artifacts::{Build, BuildError, Target, Workspace};
 use crate::bucket;
 use crate::clock::SystemClock;
 use crate::credentials::{
     AuthMethod, RegistryCredentials, Secret, TokenSource, VaultOptions, VaultSettings, token_source,
 };
-use crate::environment::{Environment, EnvironmentKey, Options};
+use crate::develop::ProjectPython;
+use crate::environment::{Environment, EnvironmentKey, Options, Retire};
 use crate::http::{HttpClient, HttpOptions, TlsVerification};
 use crate::oci::Repository;
 use crate::progress::{Event, Progress};
@@ -35,6 +37,12 @@ pub(super) struct Permissions {
     pub(super) restore_drift: bool,
     /// An older commit may replace a newer one.
     pub(super) allow_older: bool,
+    /// What becomes of files that are no longer wanted.
+    pub(super) retire: Retire,
+    /// Everything else in the folder of DAG files goes.
+    pub(super) clear_folder: bool,
+    /// What belongs to others may be deleted.
+    pub(super) confirmed: bool,
 }
 
 /// [`Services`] that are set up when somebody asks for a repository: reading the machine's
@@ -102,6 +110,34 @@ impl<'a> LazyServices<'a> {
             self.repository,
         ))
     }
+}
+
+/// The project's Python, with all that its code imports.
+pub(super) fn project_python(
+    context: &Context,
+    workspace: &Workspace,
+    config: &ConfigArguments,
+    authentication: &AuthenticationArguments,
+) -> Result<ProjectPython, CommandError> {
+    let interpreter = workspace.interpreter().map_err(BuildError::from)?;
+    let import_paths = if interpreter.bigflow.is_some() {
+        Vec::new()
+    } else {
+        let arguments = BuildArguments {
+            config: config.clone(),
+            repository: RepositoryArguments::default(),
+            authentication: authentication.clone(),
+        };
+        let (target, services) = LazyServices::of_build(workspace, &arguments)?;
+        let open = services.opener();
+        let build = Build::new(workspace, &target, &open)?;
+        context.block_on(async { Ok(build.import_paths(&interpreter).await?) })?
+    };
+    Ok(ProjectPython {
+        interpreter,
+        import_paths,
+        directory: workspace.project().directory.clone(),
+    })
 }
 
 fn http_options(authentication: &AuthenticationArguments) -> HttpOptions {
@@ -213,6 +249,9 @@ impl Services {
             holder: holder(),
             restore_drift: permissions.restore_drift,
             allow_older: permissions.allow_older,
+            retire: permissions.retire,
+            clear_folder: permissions.clear_folder,
+            confirmed: permissions.confirmed,
             dags_prefix: target.dags_prefix()?,
         };
         Ok(Environment::new(
