@@ -158,6 +158,7 @@ fn key(phase: Phase) -> &'static str {
         Phase::Scan => "scan",
         Phase::Probe => "probe",
         Phase::Wheels => "wheels",
+        Phase::Engine => "engine",
         Phase::Image => "image",
         Phase::Push => "push",
         Phase::Upload => "upload",
