@@ -28,6 +28,14 @@ struct ExportArguments {
     no_export_image_tar: bool,
 }
 
+/// What is not taken from before.
+#[derive(Debug, Clone, Copy, Args)]
+struct RebuildArguments {
+    /// Run the Dockerfile's lines that need a container again, though nothing that they are given has changed: for newer system packages
+    #[arg(long)]
+    rebuild: bool,
+}
+
 /// Flags of `build`.
 #[derive(Debug, Args)]
 pub(super) struct All {
@@ -35,6 +43,8 @@ pub(super) struct All {
     with_dags: WithDags,
     #[command(flatten)]
     export: ExportArguments,
+    #[command(flatten)]
+    rebuild: RebuildArguments,
 }
 
 /// Flags of `build-dags`.
@@ -53,6 +63,8 @@ pub(super) struct ImageAlone {
     build: BuildArguments,
     #[command(flatten)]
     export: ExportArguments,
+    #[command(flatten)]
+    rebuild: RebuildArguments,
 }
 
 /// What is wanted.
@@ -89,21 +101,30 @@ struct Document {
 
 pub(super) fn everything(context: &Context, arguments: &All) -> Result<Exit, CommandError> {
     let WithDags { build, dags } = &arguments.with_dags;
-    run(context, build, &Wanted::Everything(dags, arguments.export))
+    let wanted = Wanted::Everything(dags, arguments.export);
+    run(context, build, &wanted, arguments.rebuild)
 }
 
 pub(super) fn dags(context: &Context, arguments: &WithDags) -> Result<Exit, CommandError> {
-    run(context, &arguments.build, &Wanted::Dags(&arguments.dags))
+    let wanted = Wanted::Dags(&arguments.dags);
+    run(
+        context,
+        &arguments.build,
+        &wanted,
+        RebuildArguments { rebuild: false },
+    )
 }
 
 pub(super) fn image(context: &Context, arguments: &ImageAlone) -> Result<Exit, CommandError> {
-    run(context, &arguments.build, &Wanted::Image(arguments.export))
+    let wanted = Wanted::Image(arguments.export);
+    run(context, &arguments.build, &wanted, arguments.rebuild)
 }
 
 fn run(
     context: &Context,
     arguments: &BuildArguments,
     wanted: &Wanted<'_>,
+    RebuildArguments { rebuild }: RebuildArguments,
 ) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
     let (target, services) = LazyServices::of_build(&workspace, arguments)?;
@@ -114,7 +135,7 @@ fn run(
         &arguments.authentication,
     )?;
     let open = services.opener();
-    let build = Build::new(&workspace, &target, &open)?;
+    let build = Build::new(&workspace, &target, &open)?.rebuilding(rebuild);
     caching.expect(&build)?;
     let (image, image_tar, files) = context.block_on(caching.retry(async || {
         let needs_image = match wanted {

@@ -77,16 +77,23 @@ impl<'a> LazyServices<'a> {
     pub(super) fn opener(
         &self,
     ) -> impl Fn(&Repository) -> Result<Arc<dyn Registry>, RegistryError> + Sync {
-        |repository| {
-            let services = match self.opened.get() {
-                Some(services) => services,
-                None => {
-                    let services = self.open(repository)?;
-                    self.opened.get_or_init(|| services)
-                }
-            };
-            services.registry(repository, Access::Pull)
-        }
+        |repository| self.registry(repository, Access::Pull)
+    }
+
+    /// A repository.
+    pub(super) fn registry(
+        &self,
+        repository: &Repository,
+        access: Access,
+    ) -> Result<Arc<dyn Registry>, RegistryError> {
+        let services = match self.opened.get() {
+            Some(services) => services,
+            None => {
+                let services = self.open(repository)?;
+                self.opened.get_or_init(|| services)
+            }
+        };
+        services.registry(repository, access)
     }
 
     fn open(&self, repository: &Repository) -> Result<Services, RegistryError> {

@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay_store::{
-    ObjectDigest, Realisation, Recipe, RecipeKey, RootName, Store, StoreError,
-};
+use forebay_store::{ObjectDigest, Realisation, Recipe, RecipeKey, RootName, Store, StoreError};
 
 use super::{EnvironmentError, EnvironmentKey, RecordReference, RecordedImage};
 use crate::bucket::BucketLocation;

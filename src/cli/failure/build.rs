@@ -81,6 +81,7 @@ impl From<BuildError> for CommandError {
             BuildError::Lock(_) => failure.next(
                 "mend forebay.lock, or delete it: the next build asks the registry again and writes a new one",
             ),
+            BuildError::Engine { .. } => failure.next("name one of them, or unset FOREBAY_ENGINE"),
             BuildError::Registry(error) => base_registry_next(failure, error),
             BuildError::Probe(error) => {
                 failure.next(error.next_step().unwrap_or_else(|| MEND_WORKFLOW.to_owned()))
