@@ -10,7 +10,7 @@ use super::{Build, BuildError, LockFile};
 use crate::image::{
     BaseImage, BaseName, BaseRequest, BuildContext, BuiltImage, Bytecode, Dockerfile,
     ImageContents, ImageError, ImagePlan, ImageRequest, ProjectSource, base_of, build,
-    plan_project, read_dockerfile,
+    plan_project,
 };
 use crate::oci::{ImageReference, Repository};
 use crate::progress::{Event, Progress};
@@ -24,7 +24,7 @@ const PLATFORM: Platform = Platform::LinuxAmd64;
 
 /// What has to be known before layers are made.
 pub(super) struct ImageInputs {
-    base: BaseImage,
+    pub(super) base: BaseImage,
     plan: ImagePlan,
 }
 
@@ -168,11 +168,11 @@ impl Build<'_> {
         Ok(resolve(&request, self.workspace.store(), progress)?)
     }
 
-    async fn image_inputs(&self) -> Result<&ImageInputs, BuildError> {
+    pub(super) async fn image_inputs(&self) -> Result<&ImageInputs, BuildError> {
         self.inputs
             .get_or_try_init(|| async {
                 let directory = &self.workspace.project().directory;
-                let dockerfile = read_dockerfile(&self.dockerfile())?;
+                let dockerfile = self.read_dockerfile()?;
                 let base = self.base(&dockerfile).await?;
                 let context = BuildContext {
                     directory,
@@ -180,6 +180,7 @@ impl Build<'_> {
                 };
                 let requirements = &self.workspace.project().spec.requirements_file;
                 let plan = plan_project(&dockerfile, &base, &context, requirements)?;
+                let plan = self.declared_plan(plan, &context)?;
                 Ok(ImageInputs { base, plan })
             })
             .await
@@ -205,7 +206,7 @@ impl Build<'_> {
         }
     }
 
-    fn dockerfile(&self) -> PathBuf {
+    pub(super) fn dockerfile(&self) -> PathBuf {
         self.workspace.project().directory.join("Dockerfile")
     }
 
@@ -295,7 +296,7 @@ impl Build<'_> {
     /// # Errors
     /// See [`BuildError`].
     pub async fn lock_base(&self) -> Result<Option<(ImageReference, BaseImage)>, BuildError> {
-        let dockerfile = read_dockerfile(&self.dockerfile())?;
+        let dockerfile = self.read_dockerfile()?;
         match self.base_name(&dockerfile)? {
             BaseName::Scratch => Ok(None),
             BaseName::Image(reference) => {

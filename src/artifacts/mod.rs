@@ -3,6 +3,7 @@
 
 mod bytecode;
 mod dags;
+mod declared;
 mod error;
 mod image;
 mod lock;

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::arguments::BuildArguments;
 use super::context::Context;
+use super::migrate;
 use super::services::LazyServices;
 use crate::artifacts::Build;
 use crate::image::LineClass;
@@ -16,6 +17,8 @@ pub(super) enum Command {
     Plan(BuildArguments),
     /// Ask the registry anew what the base image's tag means, and pin the answer in forebay.lock
     Lock(BuildArguments),
+    /// Print the section of pyproject.toml that says what the Dockerfile says
+    Migrate(migrate::Arguments),
 }
 
 /// What `plan --json` prints (`schema/image-plan.schema.json`).
@@ -43,14 +46,17 @@ struct LockDocument {
 }
 
 pub(super) fn run(context: &Context, command: &Command) -> Result<Exit, CommandError> {
-    let (Command::Plan(arguments) | Command::Lock(arguments)) = command;
+    let arguments = match command {
+        Command::Plan(arguments) | Command::Lock(arguments) => arguments,
+        Command::Migrate(arguments) => return migrate::run(context, arguments),
+    };
     let workspace = context.workspace()?;
     let (target, services) = LazyServices::of_build(&workspace, arguments)?;
     let open = services.opener();
     let build = Build::new(&workspace, &target, &open)?;
     match command {
         Command::Plan(_) => plan(context, &build),
-        Command::Lock(_) => lock(context, &build),
+        Command::Lock(_) | Command::Migrate(_) => lock(context, &build),
     }
 }
 

@@ -10,12 +10,14 @@ mod plan_file;
 mod services;
 
 mod build;
+mod check;
 mod config;
 mod deploy;
 mod gc;
 mod history;
 mod image;
 mod interrupt;
+mod migrate;
 mod plan;
 mod project_version;
 mod release;

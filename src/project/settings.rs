@@ -80,6 +80,54 @@ pub enum BytecodeSetting {
 pub struct ImageSettings {
     /// Whether the image gets `.pyc` files.
     pub bytecode: BytecodeSetting,
+    /// FROM. With it this section describes the image, and the Dockerfile is not read.
+    pub base: Option<String>,
+    /// Requirement files to install; otherwise the project's own.
+    pub requirements: Option<Vec<String>>,
+    /// Further requirements, as `pip install` takes them.
+    pub packages: Vec<String>,
+    /// ENV.
+    pub env: BTreeMap<String, String>,
+    /// LABEL.
+    pub labels: BTreeMap<String, String>,
+    /// WORKDIR.
+    pub workdir: Option<String>,
+    /// COPY.
+    pub copy: Vec<CopySetting>,
+    /// USER.
+    pub user: Option<String>,
+    /// EXPOSE.
+    pub ports: Vec<String>,
+    /// VOLUME.
+    pub volumes: Vec<String>,
+    /// ENTRYPOINT.
+    pub entrypoint: Option<Vec<String>>,
+    /// CMD.
+    pub command: Option<Vec<String>>,
+    /// STOPSIGNAL.
+    pub stop_signal: Option<String>,
+}
+
+impl ImageSettings {
+    /// Whether there is anything here that a Dockerfile would say.
+    pub fn declares_anything(&self) -> bool {
+        let bytecode = self.bytecode;
+        *self
+            != Self {
+                bytecode,
+                ..Self::default()
+            }
+    }
+}
+
+/// A file or folder of the project that the image gets.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopySetting {
+    /// Relative to the project's folder.
+    pub from: String,
+    /// In the image; a relative path is below `workdir`.
+    pub to: String,
 }
 
 /// `[tool.forebay.environments.NAME]`: only what cannot stand in `deployment_config.py`.
