@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{DagOptions, ImageNaming, TargetOptions};
 use crate::dags::LiveStarts;
+use crate::environment::Retire;
 use crate::project::DagFormat;
 
 /// Flags of every command.
@@ -240,6 +241,58 @@ pub(super) struct DeployedDagArguments {
     /// Deploy the DAG files of this folder, which `bigflow build-dags` or `forebay build-dags` has written, and build nothing (also -dd)
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["start_time", "dag_format", "image_ref"])]
     pub(super) dags_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) replacing: ReplacingArguments,
+}
+
+/// What becomes of the DAG files that are there.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+pub(super) struct ReplacingArguments {
+    /// What becomes of a DAG file that is no longer wanted: deleted at once, or given an end_date, so that running tasks finish, and deleted by the next deploy [default: delete]
+    #[arg(long, value_enum, value_name = "HOW")]
+    #[serde(skip)]
+    pub(super) retire: Option<RetireArgument>,
+
+    /// At the first deploy: record the DAG files that BigFlow has deployed as generation 1, which can be rolled back to, and replace them
+    #[arg(long, conflicts_with = "no_adopt")]
+    #[serde(skip)]
+    pub(super) adopt: bool,
+
+    /// At the first deploy: leave the DAG files that BigFlow has deployed running beside the new ones
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) no_adopt: bool,
+
+    /// Delete everything else in the folder of DAG files, last, except airflow_monitoring.py; asks if that belongs to others (also -cdf)
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) clear_dags_folder: bool,
+
+    /// Agree to what --clear-dags-folder deletes of others
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) yes: bool,
+}
+
+/// What becomes of a DAG file that is no longer wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum RetireArgument {
+    /// It is deleted at once
+    Delete,
+    /// It is given an end_date, and deleted by the next deploy
+    Drain,
+}
+
+impl ReplacingArguments {
+    /// What becomes of files that are no longer wanted.
+    pub(super) fn retire(&self) -> Retire {
+        match self.retire {
+            None | Some(RetireArgument::Delete) => Retire::Delete,
+            Some(RetireArgument::Drain) => Retire::Drain,
+        }
+    }
 }
 
 /// How DAG files are written.

@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::arguments::{DeployArguments, DeployedDagArguments};
+use super::arguments::{DeployArguments, DeployedDagArguments, ReplacingArguments};
+use super::ask::{self, can_ask};
 use super::context::Context;
 use super::deployment::{Part, Preparation, Prepared, prepare};
+use super::describe::describe_keys;
 use super::outcome::Outcome;
 use super::plan_file;
 use crate::artifacts::{BuildError, keep_newest_generations};
-use crate::environment::SavedPlan;
-use crate::ui::{CommandError, Exit};
+use crate::environment::{EnvironmentError, Plan, SavedPlan};
+use crate::ui::{CommandError, Exit, count};
 
 /// Flags of `deploy-dags`, and most of `deploy`.
 #[derive(Debug, Args)]
@@ -35,7 +37,7 @@ pub(super) struct Everything {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["workflow", "start_time", "dag_format", "image_ref", "dags_dir", "restore_drift", "allow_older"]
+        conflicts_with_all = ["workflow", "start_time", "dag_format", "image_ref", "dags_dir", "restore_drift", "allow_older", "retire", "adopt", "no_adopt", "clear_dags_folder"]
     )]
     plan: Option<PathBuf>,
 }
@@ -50,10 +52,17 @@ pub(super) struct ImageAlone {
 pub(super) fn everything(context: &Context, arguments: &Everything) -> Result<Exit, CommandError> {
     let WithDags { deploy, dags } = &arguments.with_dags;
     match &arguments.plan {
-        None => run(context, deploy, &Part::everything(dags), None),
+        None => run(
+            context,
+            deploy,
+            &Part::everything(dags),
+            &dags.replacing,
+            None,
+        ),
         Some(path) => {
             let (plan, deploy, dags) = plan_file::read(path, deploy)?;
-            run(context, &deploy, &Part::everything(&dags), Some(&plan))
+            let part = Part::everything(&dags);
+            run(context, &deploy, &part, &dags.replacing, Some(&plan))
         }
     }
 }
@@ -63,18 +72,21 @@ pub(super) fn dags(context: &Context, arguments: &WithDags) -> Result<Exit, Comm
         context,
         &arguments.deploy,
         &Part::dags(&arguments.dags),
+        &arguments.dags.replacing,
         None,
     )
 }
 
 pub(super) fn image(context: &Context, arguments: &ImageAlone) -> Result<Exit, CommandError> {
-    run(context, &arguments.deploy, &Part::Image, None)
+    let nothing = ReplacingArguments::default();
+    run(context, &arguments.deploy, &Part::Image, &nothing, None)
 }
 
 fn run(
     context: &Context,
     arguments: &DeployArguments,
     part: &Part<'_>,
+    replacing: &ReplacingArguments,
     planned: Option<&SavedPlan>,
 ) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
@@ -83,14 +95,20 @@ fn run(
             // What another has left unfinished was not planned.
             settle: planned.is_none(),
             starts: planned.map(SavedPlan::starts).unwrap_or_default(),
+            replacing: replacing.clone(),
+            can_ask: can_ask(context.printer),
         };
         let Prepared {
             environment,
             target,
-            plan,
+            mut plan,
+            adoption,
         } = prepare(&workspace, arguments, part, preparation).await?;
         if let Some(planned) = planned {
             planned.refuse_other(&environment.saved(&plan))?;
+        }
+        if can_ask(context.printer) {
+            ask_for_consent(&mut plan)?;
         }
         let summary = plan.summary.clone();
         let applied = environment.apply(plan).await?;
@@ -98,8 +116,36 @@ fn run(
             let key = environment.key();
             keep_newest_generations(workspace.store(), key).map_err(BuildError::from)?;
         }
-        Ok(Outcome::new(&target, &applied, &summary))
+        Ok(Outcome::new(&target, &applied, &summary).adopted(adoption.as_ref()))
     })?;
     context.printer.result(&outcome, || outcome.text(""))?;
     Ok(Exit::Done)
+}
+
+/// Somebody at a terminal may agree to what would otherwise be refused.
+fn ask_for_consent(plan: &mut Plan) -> Result<(), CommandError> {
+    let mut obstacles = plan.obstacles().iter();
+    let deleted = obstacles.find_map(|obstacle| match obstacle {
+        EnvironmentError::Unconfirmed { keys, owners } => Some(describe_keys(keys, owners)),
+        _ => None,
+    });
+    let Some(deleted) = deleted else {
+        return Ok(());
+    };
+    let files = count(deleted.len(), "file");
+    let mut lines = vec![format!("--clear-dags-folder deletes {files} of others:")];
+    lines.extend(deleted.iter().map(|key| format!("  {key}")));
+    ask::show(&lines);
+    match ask::confirm("Delete them?", false) {
+        true => plan.confirm(),
+        false => {
+            return Err(CommandError::new(
+                Exit::Refused,
+                format!("{files} of others would be deleted"),
+            )
+            .why("that was declined; nothing was changed")
+            .next("deploy without --clear-dags-folder: they stay as they are"));
+        }
+    }
+    Ok(())
 }

@@ -1,10 +1,12 @@
 //! What all deploys and `plan` have in common:
 //! build what is not built, look at what is live, compare.
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::process::Command;
 
-use super::arguments::{DagArguments, DeployArguments, DeployedDagArguments};
+use super::adoption::{Adoption, Decision, adopt};
+use super::arguments::{DagArguments, DeployArguments, DeployedDagArguments, ReplacingArguments};
 use super::services::{Opened, Permissions};
 use crate::artifacts::{Build, BuildError, ImageNaming, Target, Workspace};
 use crate::dags::{DagFile, DagFolder, LiveStarts, read_folder};
@@ -60,6 +62,8 @@ pub(super) struct Prepared {
     pub(super) environment: Environment,
     pub(super) target: Target,
     pub(super) plan: Plan,
+    /// What BigFlow had left, if this is the first deploy.
+    pub(super) adoption: Option<Adoption>,
 }
 
 /// How it is prepared.
@@ -69,6 +73,10 @@ pub(super) struct Preparation {
     pub(super) settle: bool,
     /// When workflows start that a plan has a time for.
     pub(super) starts: LiveStarts,
+    /// What becomes of the DAG files that are there.
+    pub(super) replacing: ReplacingArguments,
+    /// Whether somebody is there to answer questions.
+    pub(super) can_ask: bool,
 }
 
 /// Builds and compares.
@@ -81,6 +89,9 @@ pub(super) async fn prepare(
     let permissions = Permissions {
         restore_drift: arguments.restore_drift,
         allow_older: arguments.allow_older,
+        retire: preparation.replacing.retire(),
+        clear_folder: preparation.replacing.clear_dags_folder,
+        confirmed: preparation.replacing.yes,
     };
     let Opened {
         target,
@@ -90,6 +101,7 @@ pub(super) async fn prepare(
     let place = Place {
         environment,
         preparation,
+        adoption: OnceCell::new(),
     };
     let open = services.opener();
     let mut build = None;
@@ -104,7 +116,12 @@ pub(super) async fn prepare(
             found
         }
     };
-    let Place { environment, .. } = place;
+    let Place {
+        environment,
+        adoption,
+        ..
+    } = place;
+    let adoption = adoption.into_inner();
     let directory = workspace.project().directory.clone();
     let is_ancestor = move |older: &str, newer: &str| is_ancestor(&directory, older, newer);
     let mut plan = environment.plan(live, desired, &is_ancestor).await?;
@@ -117,10 +134,18 @@ pub(super) async fn prepare(
         let contents = contents.map_err(BuildError::from)?;
         plan.note(ancestors.unwrap_or_default(), Some(contents.into()));
     }
+    if let Some(Adoption {
+        files,
+        decision: Decision::Open,
+    }) = &adoption
+    {
+        plan.bar(files.undecided());
+    }
     Ok(Prepared {
         environment,
         target,
         plan,
+        adoption,
     })
 }
 
@@ -128,6 +153,7 @@ pub(super) async fn prepare(
 struct Place {
     environment: Environment,
     preparation: Preparation,
+    adoption: OnceCell<Adoption>,
 }
 
 impl Place {
@@ -150,6 +176,22 @@ impl Place {
         })
     }
 
+    /// What is live, or will be once BigFlow's files are adopted.
+    async fn observe_and_adopt(&self, image: &Sha256Digest) -> Result<Live, CommandError> {
+        let live = self.observe(image).await?;
+        let Preparation {
+            settle,
+            replacing,
+            can_ask,
+            ..
+        } = &self.preparation;
+        let (live, adoption) = adopt(&self.environment, live, replacing, *settle, *can_ask).await?;
+        if let Some(adoption) = adoption {
+            let _ = self.adoption.set(adoption);
+        }
+        Ok(live)
+    }
+
     /// What the project's sources give. The DAG files come last: a changed one goes on from
     /// the start time that is live.
     async fn desired_of_build(
@@ -160,7 +202,11 @@ impl Place {
     ) -> Result<(Live, Desired), CommandError> {
         let image = build.image().await?;
         let digest = *image.digest();
-        let live = self.observe(&digest).await?;
+        let live = match part {
+            // An image alone runs beside nothing.
+            Part::Image => self.observe(&digest).await?,
+            _ => self.observe_and_adopt(&digest).await?,
+        };
         let desired = |dags| -> Result<Desired, CommandError> {
             Ok(Desired {
                 image: match part {
@@ -213,7 +259,7 @@ impl Place {
         let folder = read_folder(folder).map_err(BuildError::from)?;
         let name = image_in(target, &folder)?;
         let digest = self.environment.find_image(&name).await?;
-        let live = self.observe(&digest).await?;
+        let live = self.observe_and_adopt(&digest).await?;
         let dags = match arguments.options().workflow {
             None => DesiredDags::All(folder.files),
             Some(workflow) => DesiredDags::Only(only(&workflow, folder.files)?),

@@ -3,7 +3,7 @@
 use jiff::{Timestamp, Unit, tz::TimeZone};
 use serde::Serialize;
 
-use crate::environment::{DriftKind, Drifted};
+use crate::environment::{DriftKind, Drifted, EnvironmentKey, Owners};
 
 /// One file that somebody changed, as `--json` shows it.
 #[derive(Debug, Serialize)]
@@ -31,6 +31,18 @@ impl std::fmt::Display for DriftDocument {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{} was {}", self.key, self.change)
     }
+}
+
+/// Keys with their owners, where they are known.
+pub(super) fn describe_keys(keys: &[String], owners: &Owners) -> Vec<String> {
+    let describe = |key: &String| match owners.get(key) {
+        Some(EnvironmentKey {
+            project,
+            environment,
+        }) => format!("{key} (live in environment {environment} of project {project})"),
+        None => key.clone(),
+    };
+    keys.iter().map(describe).collect()
 }
 
 /// A moment in the user's time zone, to the minute.

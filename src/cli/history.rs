@@ -107,5 +107,6 @@ fn what(record: &GenerationRecord) -> String {
         (Action::Deploy, _) => "deploy".to_owned(),
         (Action::DeployImage, _) => "deploy-image".to_owned(),
         (Action::DeployDags, _) => "deploy-dags".to_owned(),
+        (Action::Adopt, _) => "adopt".to_owned(),
     }
 }

@@ -1,6 +1,8 @@
 //! Parses the command line, calls the library, prints the result. One file a command.
 
+mod adoption;
 mod arguments;
+mod ask;
 mod context;
 mod deployment;
 mod describe;

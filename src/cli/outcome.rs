@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::adoption::{Adoption, adopted_keys};
 use crate::artifacts::Target;
 use crate::environment::{Applied, PlanSummary};
 use crate::oci::Sha256Digest;
@@ -25,6 +26,12 @@ pub(super) struct Outcome {
     retired: Vec<String>,
     reused: usize,
     restored: usize,
+    /// Workflows of which a file that leaves was given an end.
+    draining: Vec<String>,
+    /// Files of others that were deleted or replaced.
+    cleared: Vec<String>,
+    /// Files that BigFlow had left and that are recorded as a generation now.
+    adopted: Vec<String>,
     /// Blobs that were sent to the registry, and their bytes.
     blobs_sent: usize,
     bytes_sent: u64,
@@ -49,14 +56,31 @@ impl Outcome {
             retired: names(&summary.retired),
             reused: summary.reused.len(),
             restored: summary.restored.len(),
+            draining: names(&summary.draining),
+            cleared: summary.cleared.clone(),
+            adopted: Vec::new(),
             blobs_sent: sent.len(),
             bytes_sent: sent.iter().map(|descriptor| descriptor.size).sum(),
         }
     }
 
+    /// Adds what was adopted first.
+    pub(super) fn adopted(mut self, adoption: Option<&Adoption>) -> Self {
+        self.adopted = adopted_keys(adoption);
+        self
+    }
+
     /// A few lines for people; `remark` ends the first.
     pub(super) fn text(&self, remark: &str) -> String {
         let mut text = String::new();
+        if let (false, Some(previous)) = (self.adopted.is_empty(), self.previous) {
+            let _ = writeln!(
+                text,
+                "{}: {} of BigFlow's are recorded as generation {previous}",
+                self.environment,
+                count(self.adopted.len(), "DAG file")
+            );
+        }
         if !self.changed {
             let _ = writeln!(
                 text,
@@ -81,6 +105,7 @@ impl Outcome {
             (self.added.len(), "added"),
             (self.replaced.len(), "replaced"),
             (self.retired.len(), "deleted"),
+            (self.draining.len(), "draining until the next deploy"),
             (self.restored, "restored"),
             (self.reused.saturating_sub(self.restored), "unchanged"),
         ];
@@ -92,7 +117,13 @@ impl Outcome {
         if !parts.is_empty() {
             let _ = writeln!(text, "DAGs: {}", parts.join(", "));
         }
-        if let Some(previous) = self.previous {
+        if !self.cleared.is_empty() {
+            let _ = writeln!(text, "cleared: {}", count(self.cleared.len(), "file"));
+        }
+        if let Some(previous) = self
+            .previous
+            .filter(|previous| *previous != self.generation)
+        {
             let _ = writeln!(
                 text,
                 "to undo: forebay rollback {previous} -c {}",

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use super::adoption::adopted_keys;
 use super::arguments::{DeployArguments, DeployedDagArguments};
 use super::context::Context;
 use super::deployment::{Part, Preparation, Prepared, prepare};
@@ -27,7 +28,7 @@ pub(super) struct Arguments {
     dags: DeployedDagArguments,
 
     /// Write the plan to FILE, for `forebay deploy --plan FILE`; a plan that would be refused is not written
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["adopt", "clear_dags_folder", "retire"])]
     out: Option<PathBuf>,
 
     /// Exit with 3 if a deploy would change anything
@@ -58,6 +59,12 @@ struct Document {
     upload_bytes: u64,
     /// How many files would be deleted from dags/.
     deletes: usize,
+    /// Workflows of which a file that leaves would be given an end.
+    draining: Vec<String>,
+    /// Files of others that would be deleted or replaced.
+    cleared: Vec<String>,
+    /// Files that BigFlow has left and that would be recorded as a generation first.
+    adopted: Vec<String>,
     /// How many files in dags/ belong to others and stay as they are.
     foreign: usize,
     /// Why a deploy would be refused.
@@ -90,9 +97,13 @@ impl Serialize for Obstacle {
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
     let Arguments { deploy, dags, .. } = arguments;
+    let preparation = Preparation {
+        replacing: dags.replacing.clone(),
+        ..Preparation::default()
+    };
     let part = Part::everything(dags);
     let (prepared, forecast) = context.block_on(async {
-        let prepared = prepare(&workspace, deploy, &part, Preparation::default()).await?;
+        let prepared = prepare(&workspace, deploy, &part, preparation).await?;
         let forecast = prepared.environment.forecast(&prepared.plan).await?;
         Ok((prepared, forecast))
     })?;
@@ -113,7 +124,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
 fn document(prepared: Prepared, forecast: Option<PushForecast>) -> Document {
     let names = |ids: &[WorkflowId]| ids.iter().map(ToString::to_string).collect();
     let summary = &prepared.plan.summary;
-    let live = prepared.plan.live().generation();
+    let live = prepared.plan.live();
+    let live = live.generation().filter(|_| !live.is_foreseen());
     Document {
         environment: prepared.target.environment.to_string(),
         generation: live.map(|live| live.reference.generation),
@@ -133,6 +145,9 @@ fn document(prepared: Prepared, forecast: Option<PushForecast>) -> Document {
         uploads: summary.uploads,
         upload_bytes: summary.upload_bytes,
         deletes: summary.deletes,
+        draining: names(&summary.draining),
+        cleared: summary.cleared.clone(),
+        adopted: adopted_keys(prepared.adoption.as_ref()),
         foreign: summary.foreign,
         obstacles: prepared
             .plan
@@ -165,9 +180,12 @@ fn text(document: &Document) -> String {
         let _ = writeln!(text, "  send     {}", push.text());
     }
     for (what, workflows) in [
+        ("adopt", &document.adopted),
         ("add", &document.added),
         ("replace", &document.replaced),
+        ("drain", &document.draining),
         ("delete", &document.retired),
+        ("clear", &document.cleared),
     ] {
         for workflow in workflows {
             let _ = writeln!(text, "  {what:<8} {workflow}");

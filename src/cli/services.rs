@@ -13,7 +13,7 @@ use crate::clock::SystemClock;
 use crate::credentials::{
     AuthMethod, RegistryCredentials, Secret, TokenSource, VaultOptions, VaultSettings, token_source,
 };
-use crate::environment::{Environment, EnvironmentKey, Options};
+use crate::environment::{Environment, EnvironmentKey, Options, Retire};
 use crate::http::{HttpClient, HttpOptions, TlsVerification};
 use crate::oci::Repository;
 use crate::progress::{Event, Progress};
@@ -35,6 +35,12 @@ pub(super) struct Permissions {
     pub(super) restore_drift: bool,
     /// An older commit may replace a newer one.
     pub(super) allow_older: bool,
+    /// What becomes of files that are no longer wanted.
+    pub(super) retire: Retire,
+    /// Everything else in the folder of DAG files goes.
+    pub(super) clear_folder: bool,
+    /// What belongs to others may be deleted.
+    pub(super) confirmed: bool,
 }
 
 /// [`Services`] that are set up when somebody asks for a repository: reading the machine's
@@ -206,6 +212,9 @@ impl Services {
             holder: holder(),
             restore_drift: permissions.restore_drift,
             allow_older: permissions.allow_older,
+            retire: permissions.retire,
+            clear_folder: permissions.clear_folder,
+            confirmed: permissions.confirmed,
             dags_prefix: target.dags_prefix()?,
         };
         Ok(Environment::new(

@@ -239,6 +239,27 @@ impl DagFolder {
     }
 }
 
+/// A DAG file that BigFlow or Forebay has built, with what its first comments say.
+#[derive(Debug, Clone)]
+pub struct BuiltDagFile {
+    /// The file. What decides it is all of its bytes.
+    pub file: DagFile,
+    /// The project's version that it was built from.
+    pub version: Version,
+    /// The image as it names it: `REPOSITORY:TAG` or `REPOSITORY@DIGEST`.
+    pub image: String,
+}
+
+/// Reads one DAG file by the comments that it begins with.
+pub fn read_dag_file(name: &str, bytes: Vec<u8>) -> Result<BuiltDagFile, ReadFolderError> {
+    let (file, version, image) = read_file(Path::new(name), bytes)?;
+    Ok(BuiltDagFile {
+        file,
+        version,
+        image,
+    })
+}
+
 /// A file with the version and the image that it names.
 fn read_file(path: &Path, bytes: Vec<u8>) -> Result<(DagFile, Version, String), ReadFolderError> {
     let text = String::from_utf8_lossy(&bytes);

@@ -8,6 +8,7 @@ mod answer;
 mod bigflow_format;
 mod check;
 mod default_format;
+mod end;
 mod error;
 mod folder;
 mod modules;
@@ -19,8 +20,11 @@ mod workflow;
 
 pub use crate::project::{DagFormat, DagIds, JobId, WorkflowId};
 pub use check::{CheckError, check};
+pub use end::with_end_date;
 pub use error::{ImportFailure, Place, ProbeError};
-pub use folder::{DagFolder, FolderError, ReadFolderError, read_folder, write_folder};
+pub use folder::{
+    BuiltDagFile, DagFolder, FolderError, ReadFolderError, read_dag_file, read_folder, write_folder,
+};
 pub use probe::{ProbeRequest, probe};
 pub use render::{
     DagFile, DagFileName, InvalidDagFileName, RenderContext, RenderError, render, render_with_ids,

@@ -20,6 +20,7 @@
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
+use super::clear::Condemned;
 use super::head::{Direction, LiveGeneration, listing_digest};
 use super::key::LAST_GENERATION;
 use super::lease::Lease;
@@ -35,7 +36,7 @@ use crate::registry::PushReport;
 use forebay_store::ObjectDigest;
 
 /// How many objects are written at the same time.
-const PARALLEL: usize = 8;
+pub(super) const PARALLEL: usize = 8;
 
 /// How often somebody else may claim the number that we were about to take.
 const CLAIMS: usize = 20;
@@ -74,7 +75,13 @@ impl Environment {
             return Err(obstacle);
         }
         let previous = plan.live.generation().map(|live| live.reference.generation);
+        if plan.live.foreseen {
+            return Err(EnvironmentError::Foreseen);
+        }
         let Some(draft) = plan.draft else {
+            if let (false, Some(base)) = (plan.condemned.is_empty(), &plan.base) {
+                return self.clear(&plan.live, base, &plan.condemned).await;
+            }
             return Ok(Applied {
                 generation: previous.unwrap_or_default(),
                 previous,
@@ -89,7 +96,7 @@ impl Environment {
         self.retain_images(&record, &manifests).await?;
 
         let intent = self.intent(reference, Direction::Forward);
-        let seen = plan.live.seen.as_ref().map(|seen| seen.generation);
+        let seen = plan.live.seen.as_ref().and_then(|seen| seen.generation);
         let lease = Lease::take(self, seen, plan.live.generation().cloned(), intent).await?;
         let written = Written::of(base, plan.live.generation());
         let transition = Transition {
@@ -97,6 +104,7 @@ impl Environment {
             base,
             abandoned: None,
             written: Some(&written),
+            condemned: Some(&plan.condemned),
         };
         let (uploaded, deleted) = self
             .carry_out(lease, &transition, &plan.live.listing, reference)
@@ -113,8 +121,44 @@ impl Environment {
         })
     }
 
+    /// Steps 5 to 8 for a set that is live already: only others' objects go.
+    async fn clear(
+        &self,
+        live: &Live,
+        base: &GenerationRecord,
+        condemned: &Condemned,
+    ) -> Result<Applied, EnvironmentError> {
+        let Some(committed) = live.generation().cloned() else {
+            return Ok(Applied::default());
+        };
+        let reference = committed.reference;
+        let intent = self.intent(reference, Direction::Forward);
+        let seen = live.seen.as_ref().and_then(|seen| seen.generation);
+        let image = committed.image;
+        let lease = Lease::take(self, seen, Some(committed), intent).await?;
+        let transition = Transition {
+            target: Some(base),
+            base: Some(base),
+            abandoned: None,
+            written: None,
+            condemned: Some(condemned),
+        };
+        let (uploaded, deleted) = self
+            .carry_out(lease, &transition, &live.listing, reference)
+            .await?;
+        Ok(Applied {
+            generation: reference.generation,
+            previous: Some(reference.generation),
+            changed: true,
+            image: Some(image),
+            uploaded,
+            deleted,
+            ..Applied::default()
+        })
+    }
+
     /// Step 2. What an earlier generation already has there is not written again.
-    async fn keep_bytes(
+    pub(super) async fn keep_bytes(
         &self,
         draft: &Draft,
         base: Option<&GenerationRecord>,
@@ -169,7 +213,7 @@ impl Environment {
     }
 
     /// Step 3. A number that a dead deploy has left its record at is passed over.
-    async fn claim_number(
+    pub(super) async fn claim_number(
         &self,
         live: &Live,
         draft: &Draft,
@@ -219,7 +263,7 @@ impl Environment {
         Ok(numbers.max().unwrap_or_default())
     }
 
-    fn record(
+    pub(super) fn record(
         &self,
         draft: &Draft,
         number: u64,
@@ -373,7 +417,7 @@ impl Environment {
     }
 
     /// A DAG file's bytes: from this machine, else from the bucket; verified.
-    async fn dag_bytes(&self, dag: &RecordedDag) -> Result<Bytes, EnvironmentError> {
+    pub(super) async fn dag_bytes(&self, dag: &RecordedDag) -> Result<Bytes, EnvironmentError> {
         if let Some(bytes) = self.local.get(dag.object).await? {
             return Ok(bytes);
         }
@@ -393,7 +437,7 @@ impl Environment {
 
 /// What HEAD is to say. The reference is the one by which the record was found:
 /// written anew it would lack what a newer program has added to it.
-fn live_generation(
+pub(super) fn live_generation(
     target: &GenerationRecord,
     reference: RecordReference,
     listing: &Listing,
@@ -404,6 +448,7 @@ fn live_generation(
         state: target.state(),
         dirty: target.is_dirty(),
         listing: listing_digest(listing),
+        draining: target.is_draining(),
         written: storage_generations(target, listing),
     }
 }

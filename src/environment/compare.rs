@@ -1,9 +1,12 @@
 //! The heart of a plan, without any request: a record, a listing and a wish in, a draft out.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use super::clear::Condemned;
+use super::drain::Draining;
 use super::drift::{by_key, drift};
 use super::owners::Owners;
 use super::plan::{Desired, DesiredDags, DesiredImage, Draft, ImageSource, PlanSummary};
@@ -29,13 +32,15 @@ pub(super) fn compare(
     base: Option<&GenerationRecord>,
     live: &Live,
     desired: Desired,
+    draining: Draining,
+    condemned: &Condemned,
     repository: &Repository,
     options: &Options,
 ) -> Result<Compared, EnvironmentError> {
     let image = desired.image();
     let tag: Tag = desired.version.image_tag().parse()?;
     let of_base = |workflow: &WorkflowId| {
-        let mut dags = base.into_iter().flat_map(|base| &base.dags);
+        let mut dags = base.into_iter().flat_map(GenerationRecord::lasting);
         dags.find(|(_, dag)| dag.workflow == *workflow)
     };
     let mut dags = BTreeMap::new();
@@ -62,6 +67,7 @@ pub(super) fn compare(
                         .then(|| tag.to_string()),
                     object,
                     start: wanted.start,
+                    ends: None,
                     checksums: Checksums::of(&wanted.bytes),
                 };
                 (key, dag)
@@ -93,6 +99,12 @@ pub(super) fn compare(
             dags.insert(key.clone(), dag);
         }
     }
+    for (key, (dag, file)) in draining {
+        if let Entry::Vacant(free) = dags.entry(key) {
+            bytes.insert(dag.object, file);
+            free.insert(dag);
+        }
+    }
     // An image that the registry has lost is pushed, and tagged, as a new one.
     let lost = live.image_is_present(&image) == Some(false);
     let retained = retained_images(base, &image, &dags, lost);
@@ -114,7 +126,7 @@ pub(super) fn compare(
         dags,
         bytes,
     };
-    let (summary, obstacles) = summarise(base, live, &draft, options);
+    let (summary, obstacles) = summarise(base, live, &draft, condemned, options);
     let same = base.is_some_and(|base| base.image == image && base.dags == draft.dags);
     // What was deployed with changes that no commit had, and is committed now, is
     // recorded as that commit: the same files under a new number.
@@ -172,6 +184,7 @@ pub(super) fn summarise(
     base: Option<&GenerationRecord>,
     live: &Live,
     draft: &Draft,
+    condemned: &Condemned,
     options: &Options,
 ) -> (PlanSummary, Vec<EnvironmentError>) {
     let mut obstacles = Vec::new();
@@ -197,7 +210,10 @@ pub(super) fn summarise(
     let foreign: Vec<String> = draft
         .dags
         .keys()
-        .filter(|key| !may_own(key) || (!ours(key) && objects.contains_key(key.as_str())))
+        .filter(|key| {
+            !may_own(key)
+                || (!ours(key) && !condemned.has_key(key) && objects.contains_key(key.as_str()))
+        })
         .map(ObjectKey::to_string)
         .collect();
     if !foreign.is_empty() {
@@ -208,7 +224,7 @@ pub(super) fn summarise(
     }
     let before: BTreeMap<_, _> = base
         .into_iter()
-        .flat_map(|base| &base.dags)
+        .flat_map(GenerationRecord::lasting)
         .map(|(key, dag)| (&dag.workflow, (key, dag)))
         .collect();
     let mut summary = PlanSummary {
@@ -217,31 +233,44 @@ pub(super) fn summarise(
                 let keys = base.dags.keys();
                 keys.filter(|key| objects.contains_key(key.as_str()))
                     .count()
-            }),
+            })
+            - condemned.keys().count(),
         new_image: (base.map(|base| base.image) != Some(draft.image)).then_some(draft.image),
         ..PlanSummary::default()
     };
     let mut wanted = BTreeSet::new();
     for (key, dag) in &draft.dags {
-        wanted.insert(&dag.workflow);
+        let is_new_end = base.is_none_or(|base| base.dags.get(key) != Some(dag));
         let list = match before.get(&dag.workflow) {
-            None => &mut summary.added,
-            Some(known) if *known == (key, dag) => &mut summary.reused,
-            Some(_) => &mut summary.changed,
+            _ if dag.ends.is_some() => is_new_end.then_some(&mut summary.draining),
+            None => Some(&mut summary.added),
+            Some(known) if *known == (key, dag) => Some(&mut summary.reused),
+            Some(_) => Some(&mut summary.changed),
         };
-        list.push(dag.workflow.clone());
+        list.into_iter()
+            .for_each(|list| list.push(dag.workflow.clone()));
+        if dag.ends.is_none() {
+            wanted.insert(&dag.workflow);
+        }
         let object = objects.get(key.as_str());
         if !object.is_some_and(|object| dag.checksums.matches(object)) {
             summary.uploads += 1;
             summary.upload_bytes += dag.checksums.size;
         }
     }
-    let retired = before.keys().filter(|workflow| !wanted.contains(*workflow));
-    summary.retired = retired.map(|workflow| (*workflow).clone()).collect();
+    let leaving = base.into_iter().flat_map(|base| &base.dags);
+    let leaving = leaving.filter(|(key, _)| !draft.dags.contains_key(*key));
+    let retired: BTreeSet<_> = leaving
+        .map(|(_, dag)| &dag.workflow)
+        .filter(|workflow| !wanted.contains(workflow))
+        .collect();
+    summary.retired = retired.into_iter().cloned().collect();
     let leaving = base.into_iter().flat_map(|base| base.dags.keys());
     summary.deletes = leaving
+        .chain(condemned.keys())
         .filter(|key| !draft.dags.contains_key(*key) && objects.contains_key(key.as_str()))
         .count();
+    summary.cleared = condemned.keys().map(ObjectKey::to_string).collect();
     summary.restored = drifted;
     (summary, obstacles)
 }

@@ -46,6 +46,23 @@ pub enum EnvironmentError {
         /// Whose they are, where that is known.
         owners: Owners,
     },
+    /// DAG files of this project's that nobody has recorded: BigFlow's.
+    #[error("{} of this project that Forebay did not deploy {} in dags/, and would run beside the new ones", count(files.len()), if files.len() == 1 { "is" } else { "are" })]
+    OldFiles {
+        /// Which, in words, sorted by key.
+        files: Vec<String>,
+    },
+    /// Objects of others would be deleted, and nobody has agreed to it.
+    #[error("{} of others would be deleted", count(keys.len()))]
+    Unconfirmed {
+        /// Which, sorted.
+        keys: Vec<String>,
+        /// Whose they are, where that is known.
+        owners: Owners,
+    },
+    /// A plan that was made on what an adoption would record: it can only be looked at.
+    #[error("this was planned before BigFlow's files were adopted")]
+    Foreseen,
     /// The live commit contains ours.
     #[error("generation {generation} is of commit {live}, which is newer than {ours}")]
     OlderCommit {
@@ -178,6 +195,13 @@ pub enum EnvironmentError {
     /// A worker thread ended without an answer.
     #[error("a background task failed")]
     Task(#[source] tokio::task::JoinError),
+}
+
+fn count(files: usize) -> String {
+    match files {
+        1 => "1 file".to_owned(),
+        files => format!("{files} files"),
+    }
 }
 
 fn held(holder: &str, generation: u64, remaining: Duration) -> String {

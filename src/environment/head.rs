@@ -54,6 +54,9 @@ pub struct LiveGeneration {
     pub state: ObjectDigest,
     /// The digest of the whole listing of `dags/` by which it was verified: see [`listing_digest`].
     pub listing: ObjectDigest,
+    /// Whether files are there that the next deploy deletes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// Whether the recorded commit does not have all that is live.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dirty: bool,

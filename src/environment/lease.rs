@@ -171,7 +171,7 @@ impl Environment {
         }
     }
 
-    async fn write_head(
+    pub(super) async fn write_head(
         &self,
         live: Option<LiveGeneration>,
         applying: Option<Intent>,

@@ -7,8 +7,11 @@
 //! [`Environment::plan`] and [`Environment::apply`]; a rollback ends in the
 //! same `apply`. The order of writes is stated there.
 
+mod adopt;
 mod apply;
+mod clear;
 mod compare;
+mod drain;
 mod drift;
 mod error;
 mod head;
@@ -32,7 +35,9 @@ mod written;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use adopt::{OldFile, OldFiles};
 pub use apply::Applied;
+pub use drain::Retire;
 pub use drift::{DriftKind, Drifted, drift};
 pub use error::EnvironmentError;
 pub use head::{Direction, Head, Intent, LiveGeneration, listing_digest};
@@ -67,6 +72,12 @@ pub struct Options {
     pub restore_drift: bool,
     /// Whether an older commit may replace a newer one.
     pub allow_older: bool,
+    /// What becomes of files that are no longer wanted.
+    pub retire: Retire,
+    /// Whether everything else in the folder of DAG files goes.
+    pub clear_folder: bool,
+    /// Whether somebody has agreed to delete what belongs to others.
+    pub confirmed: bool,
     /// Where the DAG files lie.
     pub dags_prefix: DagsPrefix,
 }
@@ -82,6 +93,9 @@ impl Options {
             holder: holder.into(),
             restore_drift: false,
             allow_older: false,
+            retire: Retire::default(),
+            clear_folder: false,
+            confirmed: false,
             dags_prefix: DagsPrefix::default(),
         }
     }

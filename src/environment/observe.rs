@@ -1,5 +1,6 @@
 //! What an environment is at: one round trip deep when nothing has changed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::TryFutureExt as _;
@@ -18,7 +19,8 @@ use forebay_store::ObjectDigest;
 #[derive(Debug, Clone)]
 pub(super) struct SeenHead {
     pub(super) head: Head,
-    pub(super) generation: StorageGeneration,
+    /// Absent only where HEAD was [foreseen](Live::foreseen).
+    pub(super) generation: Option<StorageGeneration>,
     pub(super) updated: Timestamp,
     pub(super) server_time: Timestamp,
 }
@@ -32,6 +34,10 @@ pub struct Live {
     pub(super) record: Option<Arc<GenerationRecord>>,
     /// Whether an image is in the registry, where that was asked.
     pub(super) image: Option<(Sha256Digest, bool)>,
+    /// Files of BigFlow's that were adopted although nothing can bring them back.
+    pub(super) lost: BTreeSet<String>,
+    /// Whether this is only what would be.
+    pub(super) foreseen: bool,
 }
 
 impl Live {
@@ -53,6 +59,11 @@ impl Live {
     /// The objects in the environment's folder of DAG files.
     pub fn listing(&self) -> &Listing {
         &self.listing
+    }
+
+    /// Whether this is only what would be: see [`Environment::foresee_adoption`].
+    pub fn is_foreseen(&self) -> bool {
+        self.foreseen
     }
 
     /// Whether an image is known to be in the registry, or not to be.
@@ -102,6 +113,8 @@ impl Environment {
             seen,
             listing,
             record,
+            lost: BTreeSet::new(),
+            foreseen: false,
         })
     }
 
@@ -137,7 +150,7 @@ impl Environment {
         };
         Ok(Some(SeenHead {
             head: Head::parse(&read.bytes, &self.key, key.as_str())?,
-            generation: read.object.generation,
+            generation: Some(read.object.generation),
             updated: read.object.updated,
             server_time: read.server_time,
         }))

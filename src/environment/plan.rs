@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::clear::Condemned;
 use super::compare::{Compared, compare};
 use super::drift::Drifted;
 use super::head::listing_digest;
@@ -65,8 +66,11 @@ pub struct PlanSummary {
     pub changed: Vec<WorkflowId>,
     /// Workflows whose file stays.
     pub reused: Vec<WorkflowId>,
-    /// Workflows that are no longer wanted.
+    /// Workflows that are no longer wanted, and whose files are deleted.
     pub retired: Vec<WorkflowId>,
+    /// Workflows of which a file that leaves gets an end first, whether or not another one
+    /// takes its place. They may be in a second list.
+    pub draining: Vec<WorkflowId>,
     /// How many objects in `dags/` are not ours and stay untouched.
     pub foreign: usize,
     /// Objects of ours that somebody changed and that are written anew.
@@ -79,6 +83,8 @@ pub struct PlanSummary {
     pub upload_bytes: u64,
     /// How many files are deleted from `dags/`.
     pub deletes: usize,
+    /// Objects of others that go because somebody said so, sorted by key.
+    pub cleared: Vec<String>,
 }
 
 /// What a deploy or a rollback would do.
@@ -87,6 +93,8 @@ pub struct Plan {
     pub(super) base: Option<Arc<GenerationRecord>>,
     /// Absent if everything is as it is to be.
     pub(super) draft: Option<Draft>,
+    /// What goes although it is not ours.
+    pub(super) condemned: Condemned,
     /// For people.
     pub summary: PlanSummary,
     pub(super) obstacles: Vec<EnvironmentError>,
@@ -95,7 +103,18 @@ pub struct Plan {
 impl Plan {
     /// Whether nothing is to be done.
     pub fn is_unchanged(&self) -> bool {
-        self.draft.is_none()
+        self.draft.is_none() && self.condemned.is_empty()
+    }
+
+    /// Adds a reason why it may not be applied.
+    pub fn bar(&mut self, obstacle: EnvironmentError) {
+        self.obstacles.push(obstacle);
+    }
+
+    /// Somebody has agreed to delete what belongs to others.
+    pub fn confirm(&mut self) {
+        self.obstacles
+            .retain(|obstacle| !matches!(obstacle, EnvironmentError::Unconfirmed { .. }));
     }
 
     /// Why [`Environment::apply`] will refuse it: drift, keys of others, an older commit.
@@ -165,7 +184,7 @@ impl Draft {
 
     /// See [`GenerationRecord::state`].
     pub(super) fn state(&self) -> ObjectDigest {
-        let dags = self.dags.values();
+        let dags = self.dags.values().filter(|dag| dag.ends.is_none());
         state_digest(
             &self.image,
             dags.map(|dag| (&dag.workflow, &dag.identity, &dag.image)),
@@ -234,17 +253,21 @@ impl Environment {
         {
             live.image = Some((image, self.has_image(&image).await?));
         }
-        if let Some(summary) = unchanged_by_head(&live, &desired) {
+        let clears = self.options.clear_folder || !live.lost.is_empty();
+        if let Some(summary) = unchanged_by_head(&live, &desired).filter(|_| !clears) {
             return Ok(Plan {
                 live,
                 base: None,
                 draft: None,
                 summary,
+                condemned: Condemned::default(),
                 obstacles: Vec::new(),
             });
         }
         let base = self.live_record(&live).await?;
         self.widen(&mut live.listing, &[base.as_deref()]).await?;
+        let draining = self.draining(base.as_deref(), &desired).await?;
+        let condemned = self.condemned(base.as_deref(), &live);
         let Compared {
             draft,
             summary,
@@ -253,6 +276,8 @@ impl Environment {
             base.as_deref(),
             &live,
             desired,
+            draining,
+            &condemned,
             self.registry.repository(),
             &self.options,
         )?;
@@ -262,8 +287,10 @@ impl Environment {
             obstacles.extend(older(base, draft.git.as_ref(), is_ancestor));
             obstacles.extend(rolled_away(base, draft));
         }
+        obstacles.extend(self.unconfirmed(&condemned, &live).await?);
         Ok(Plan {
             obstacles: self.unless_lost_all(&live, obstacles).await?,
+            condemned,
             live,
             base,
             draft,
@@ -306,8 +333,8 @@ impl Environment {
             return result;
         };
         let now = self.read_head().await?;
-        let seen = live.seen.as_ref().map(|seen| seen.generation);
-        if now.as_ref().map(|now| now.generation) == seen {
+        let seen = live.seen.as_ref().and_then(|seen| seen.generation);
+        if now.as_ref().and_then(|now| now.generation) == seen {
             return match result {
                 Err(error) => Err(self.naming_owners(error).await),
                 result => result,
@@ -367,6 +394,7 @@ fn unchanged_by_head(live: &Live, desired: &Desired) -> Option<PlanSummary> {
     // A commit that has all that is live takes the place of one that had not.
     let is_committed = generation.dirty && desired.git.as_ref().is_some_and(|git| !git.dirty);
     let unchanged = generation.state == state
+        && !generation.draining
         && !is_committed
         && generation.listing == listing_digest(&live.listing)
         && live.image_is_present(&image) == Some(true);

@@ -82,6 +82,8 @@ pub enum Action {
     DeployDags,
     /// An earlier set again.
     Rollback,
+    /// What BigFlow had deployed was recorded; nothing changed.
+    Adopt,
 }
 
 /// The commit that was deployed.
@@ -136,6 +138,10 @@ pub struct RecordedDag {
     /// When it lets its workflow start; absent in records of programs that did not note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<WorkflowStart>,
+    /// The `end_date` that it was given when it was no longer wanted: the next deploy
+    /// deletes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Timestamp>,
     /// By which a listing tells whether the bucket still has these bytes.
     #[serde(flatten)]
     pub checksums: Checksums,
@@ -278,20 +284,21 @@ impl GenerationRecord {
 
     /// When the live workflows start, as far as it was recorded.
     pub fn starts(&self) -> LiveStarts {
-        let starts = self.dags.values();
-        let starts = starts.filter_map(|dag| Some((dag.workflow.clone(), dag.start?)));
+        let starts = self
+            .lasting()
+            .filter_map(|(_, dag)| Some((dag.workflow.clone(), dag.start?)));
         LiveStarts {
             workflows: starts.collect(),
         }
     }
 
-    /// The digest of what is live, whatever the version, the clock and the file names are.
+    /// The digest of what is live, whatever the version, the clock and the file names are,
+    /// and which files only come to their end.
     pub fn state(&self) -> ObjectDigest {
         state_digest(
             &self.image,
-            self.dags
-                .values()
-                .map(|dag| (&dag.workflow, &dag.identity, &dag.image)),
+            self.lasting()
+                .map(|(_, dag)| (&dag.workflow, &dag.identity, &dag.image)),
         )
     }
 }

@@ -131,12 +131,14 @@ impl Environment {
                 base: base.as_deref(),
                 abandoned: None,
                 written: Some(&written),
+                condemned: None,
             },
             Direction::Back => Transition {
                 target: base.as_deref(),
                 base: base.as_deref(),
                 abandoned: Some(&next),
                 written: None,
+                condemned: None,
             },
         };
         let direction = match (wanted, intent.direction) {
@@ -162,7 +164,7 @@ impl Environment {
         let steps = transition.steps(&live.listing, self.options.restore_drift);
         self.unless_lost(live, steps).await?;
         let taken = self.intent(intent.reference, direction);
-        let seen = live.seen.as_ref().map(|seen| seen.generation);
+        let seen = live.seen.as_ref().and_then(|seen| seen.generation);
         let lease = Lease::take(self, seen, live.generation().cloned(), taken).await?;
         self.carry_out(lease, &transition, &live.listing, intent.reference)
             .await?;

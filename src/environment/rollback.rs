@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::clear::Condemned;
 use super::compare::summarise;
 use super::drift::by_key;
 use super::plan::{Draft, ImageSource, Plan};
@@ -65,12 +66,19 @@ impl Environment {
         }
         let draft = draft(&found, &passed, proof.untagged);
         let base_record = base.as_deref();
-        let (summary, obstacles) = summarise(base_record, &live, &draft, &self.options);
+        let (summary, obstacles) = summarise(
+            base_record,
+            &live,
+            &draft,
+            &Condemned::default(),
+            &self.options,
+        );
         let same =
-            base_record.is_some_and(|base| base.image == found.image && base.dags == found.dags);
+            base_record.is_some_and(|base| base.image == found.image && base.dags == draft.dags);
         let unchanged = same && summary.restored.is_empty();
         Ok(Plan {
             obstacles: self.unless_lost_all(&live, obstacles).await?,
+            condemned: Condemned::default(),
             live,
             base,
             draft: (!unchanged).then_some(draft),
@@ -202,6 +210,13 @@ fn draft(
     rolled_away.retain(|passed| *passed != state);
     let lost: BTreeSet<_> = untagged.iter().map(|m| m.descriptor.digest).collect();
     let images = target.images.iter();
+    // What was coming to its end then is over.
+    let dags: BTreeMap<_, _> = target
+        .lasting()
+        .map(|(key, dag)| (key.clone(), dag.clone()))
+        .collect();
+    let mut needed: BTreeSet<_> = dags.values().map(|dag| dag.image).collect();
+    needed.insert(target.image);
     Draft {
         action: Action::Rollback,
         rollback_of: Some(target.generation),
@@ -214,11 +229,11 @@ fn draft(
             .filter_map(|image| Some((image.digest, image.contents?)))
             .collect(),
         retained: images
-            .filter(|image| !lost.contains(&image.digest))
+            .filter(|image| needed.contains(&image.digest) && !lost.contains(&image.digest))
             .cloned()
             .collect(),
         source: ImageSource::Proven(untagged),
-        dags: target.dags.clone(),
+        dags,
         bytes: BTreeMap::new(),
     }
 }

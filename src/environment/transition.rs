@@ -2,6 +2,7 @@
 //! Pure: two records and a listing in, the steps that are left out.
 
 use super::EnvironmentError;
+use super::clear::Condemned;
 use super::drift::{DriftKind, Drifted, by_key};
 use super::owners::Owners;
 use super::record::{GenerationRecord, RecordedDag};
@@ -20,6 +21,8 @@ pub(super) struct Transition<'a> {
     pub(super) abandoned: Option<&'a GenerationRecord>,
     /// At which storage generations the files of `base` are ours; without it, at any.
     pub(super) written: Option<&'a Written<'a>>,
+    /// What goes although it is not ours.
+    pub(super) condemned: Option<&'a Condemned>,
 }
 
 /// What is left to be done, each step with the precondition that nobody else was faster.
@@ -65,6 +68,11 @@ impl<'a> Transition<'a> {
             .written
             .is_none_or(|written| written.is_ours(key, object));
         (untouched && is_at(self.base, key, object)) || is_at(self.abandoned, key, object)
+    }
+
+    fn is_condemned(&self, key: &ObjectKey, object: &StoredObject) -> bool {
+        self.condemned
+            .is_some_and(|condemned| condemned.has(key, object))
     }
 
     fn drifted(&self, key: &ObjectKey, object: &StoredObject) -> Drifted {
@@ -119,6 +127,7 @@ impl<'a> Transition<'a> {
                 None => steps.create.push(upload),
                 Some(object) if dag.checksums.matches(object) => {}
                 Some(object) if self.is_ours(key, object) => steps.replace.push(upload),
+                Some(object) if self.is_condemned(key, object) => steps.replace.push(upload),
                 Some(_) if !names(self.base, key) => foreign.push(key.to_string()),
                 Some(_) if restore_drift => steps.replace.push(upload),
                 Some(object) => drifted.push(self.drifted(key, object)),
@@ -136,6 +145,13 @@ impl<'a> Transition<'a> {
                     steps.delete.push((key.clone(), object.generation));
                 }
                 Some(object) => drifted.push(self.drifted(key, object)),
+            }
+        }
+        for key in self.condemned.into_iter().flat_map(Condemned::keys) {
+            let object = objects.get(key.as_str()).copied();
+            let object = object.filter(|object| self.is_condemned(key, object));
+            if let Some(object) = object.filter(|_| !names(self.target, key)) {
+                steps.delete.push((key.clone(), object.generation));
             }
         }
         if !foreign.is_empty() {
@@ -166,6 +182,11 @@ impl<'a> Transition<'a> {
             let object = objects.get(key.as_str());
             object.is_some_and(|object| self.is_ours(key, object))
         });
+        let condemned = self.condemned.into_iter().flat_map(Condemned::keys);
+        let left = left.chain(condemned.filter(|key| {
+            let object = objects.get(key.as_str());
+            object.is_some_and(|object| self.is_condemned(key, object))
+        }));
         let mut keys: Vec<String> = wrong.chain(left).map(ObjectKey::to_string).collect();
         if keys.is_empty() {
             return Ok(());

@@ -1,7 +1,7 @@
 //! An environment could not be changed, or not be read.
 
 use super::remote::{bucket_exit, bucket_next, registry_exit, registry_next};
-use crate::cli::describe::DriftDocument;
+use crate::cli::describe::{DriftDocument, describe_keys};
 use crate::environment::{Drifted, EnvironmentError};
 use crate::ui::{CommandError, Exit};
 
@@ -30,6 +30,14 @@ impl From<EnvironmentError> for CommandError {
             EnvironmentError::ForeignKeys { .. } => failure.next(
                 "rename the workflows, or give this environment a folder of its own with dags_prefix, as in dags/NAME/; nothing was changed",
             ),
+            EnvironmentError::OldFiles { files } => reasons(failure, files).next(
+                "--adopt records them as a generation, which can be rolled back to, and replaces them; --no-adopt leaves them running beside the new ones",
+            ),
+            EnvironmentError::Unconfirmed { keys, owners } => {
+                reasons(failure, &describe_keys(keys, owners)).next(
+                    "agree with --yes, or deploy without --clear-dags-folder: they stay as they are",
+                )
+            }
             EnvironmentError::OlderCommit { .. } => failure.next(
                 "deploy a commit that contains the live one, or insist with --allow-older",
             ),
@@ -78,11 +86,25 @@ fn drifted(failure: CommandError, objects: &[Drifted]) -> CommandError {
     })
 }
 
+/// The first of many reasons, and how many more there are.
+fn reasons(failure: CommandError, reasons: &[String]) -> CommandError {
+    const SHOWN: usize = 20;
+    let shown = reasons.iter().take(SHOWN);
+    let failure = shown.fold(failure, |failure, reason| failure.why(reason));
+    match reasons.len().saturating_sub(SHOWN) {
+        0 => failure,
+        more => failure.why(format!("and {more} more")),
+    }
+}
+
 fn environment_exit(error: &EnvironmentError) -> Exit {
     match error {
         EnvironmentError::Held { .. } | EnvironmentError::Lost { .. } => Exit::Conflict,
         EnvironmentError::Drift { .. }
         | EnvironmentError::ForeignKeys { .. }
+        | EnvironmentError::OldFiles { .. }
+        | EnvironmentError::Unconfirmed { .. }
+        | EnvironmentError::Foreseen
         | EnvironmentError::OlderCommit { .. }
         | EnvironmentError::StalePlan { .. }
         | EnvironmentError::RolledAway { .. }
