@@ -12,7 +12,6 @@
 #![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -131,6 +130,7 @@ fn image(
             tree,
         },
         project: &project,
+        recompress: false,
         bytecode: bytecode.map(|fingerprint| Bytecode {
             version: (3, 11),
             fingerprint,
@@ -257,27 +257,18 @@ fn compare() {
         100.0 * new as f64 / all as f64
     );
 
-    // The same files for the peers.
+    // The same files for the peers, and with compiled modules for a start.
     let root = work.path().join("root");
-    std::fs::create_dir(&root).unwrap();
-    let image = image(
-        &store,
-        Step::Wheels,
-        &whole,
-        Path::new(&wheels),
-        &tree,
-        None,
-        &[],
-    );
-    for blob in image.to_push(&store, None).blobs.iter() {
-        if blob.descriptor().media_type.as_str().ends_with("gzip") {
-            let mut bytes = Vec::new();
-            blob.open().unwrap().read_to_end(&mut bytes).unwrap();
-            let mut archive =
-                tar::Archive::new(flate2::read::MultiGzDecoder::new(bytes.as_slice()));
-            archive.unpack(&root).unwrap();
-        }
-    }
+    let unpacked = |root: &Path, compiler: Option<Fingerprint>| {
+        std::fs::create_dir(root).unwrap();
+        let folder = Path::new(&wheels);
+        let image = image(&store, Step::Wheels, &whole, folder, &tree, compiler, &[]);
+        unpack(&image, &store, root);
+    };
+    unpacked(&root, None);
+    let compiled = work.path().join("compiled");
+    unpacked(&compiled, compiler(&store, true));
+    starts(&root, &compiled, Path::new(&wheels), work.path());
     let layout = work.path().join("layout");
     let (root, layout) = (root.display(), layout.display());
     for (name, command) in [
@@ -326,6 +317,65 @@ fn compare() {
         );
     }
     projects();
+}
+
+fn unpack(image: &BuiltImage, store: &Arc<Store>, root: &Path) {
+    for blob in &image.to_push(store, None).blobs {
+        if blob.descriptor().media_type.as_str().ends_with("gzip") {
+            let layer = flate2::read::MultiGzDecoder::new(blob.open().unwrap());
+            tar::Archive::new(layer).unpack(root).unwrap();
+        }
+    }
+}
+
+/// What a pod's process pays before its work: the best of five starts.
+fn starts(plain: &Path, compiled: &Path, wheels: &Path, work: &Path) {
+    const IMPORTS: &str = "import apache_beam, pandas, google.cloud.bigquery, bigflow";
+    let python = "python3.11";
+    let site = |root: &Path| root.join("usr/local/lib/python3.11/site-packages");
+    let pip = work.join("pip");
+    let files = std::fs::read_dir(wheels)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let installed = Command::new(python)
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--no-index",
+            "--disable-pip-version-check",
+            "--root-user-action=ignore",
+            "--target",
+        ])
+        .arg(&pip)
+        .args(files)
+        .status();
+    assert!(installed.unwrap().success());
+    for (name, site) in [
+        ("installed by pip", pip),
+        ("forebay, with .pyc", site(compiled)),
+        ("forebay, without", site(plain)),
+    ] {
+        let run = || {
+            let (before, _) = usage(true);
+            let output = Command::new(python)
+                .args(["-X", "importtime", "-c", IMPORTS])
+                .env("PYTHONPATH", &site)
+                .env("PYTHONDONTWRITEBYTECODE", "1")
+                .output()
+                .unwrap();
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            usage(true).0 - before
+        };
+        let best = (0..5).map(|_| run()).fold(f64::INFINITY, f64::min);
+        println!("{best:>8.2} CPU s: `{IMPORTS}`, {name}");
+    }
 }
 
 fn projects() {

@@ -8,7 +8,6 @@ use crate::image::{
     declared_dockerfile, plan_project, read_dockerfile, with_declared_requirements,
 };
 use crate::progress::Event;
-use crate::project::ImageSettings;
 
 impl Build<'_> {
     /// What the image is made by: the settings if they describe one, else the Dockerfile.
@@ -90,9 +89,12 @@ impl Build<'_> {
         self.workspace.project().directory.join("pyproject.toml")
     }
 
-    /// Whether the settings describe the image already.
-    pub fn is_declared(&self) -> bool {
-        self.workspace.project().settings.image != ImageSettings::default()
+    /// Whether pyproject.toml has the section already.
+    pub fn has_image_section(&self) -> bool {
+        let text = std::fs::read_to_string(self.settings_file()).unwrap_or_default();
+        let table: toml::Table = text.parse().unwrap_or_default();
+        let forebay = table.get("tool").and_then(|tool| tool.get("forebay"));
+        forebay.is_some_and(|forebay| forebay.get("image").is_some())
     }
 }
 

@@ -1,7 +1,7 @@
 //! From a Dockerfile, requirements and sources to an image.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use forebay_store::Store;
@@ -10,11 +10,11 @@ use super::{Build, BuildError, LockFile};
 use crate::image::{
     BaseImage, BaseName, BaseRequest, BuildContext, BuiltImage, Bytecode, Dockerfile,
     ImageContents, ImageError, ImagePlan, ImageRequest, ProjectSource, base_of, build,
-    plan_project,
+    plan_project, project_wheel,
 };
 use crate::oci::{ImageReference, Repository};
 use crate::progress::{Event, Progress};
-use crate::project::{ProjectSpec, TestFramework, Version};
+use crate::project::{CompressionSetting, ProjectSpec, TestFramework, Version};
 use crate::python::PythonError;
 use crate::registry::{ImageToPush, Registry, RegistryError, write_archive};
 use crate::wheels::{Platform, ResolveRequest, WheelSet, resolve};
@@ -88,6 +88,7 @@ impl Build<'_> {
                 tree: self.workspace.tree()?,
             },
             project: &source,
+            recompress: project.settings.image.compression == CompressionSetting::Gzip,
             bytecode: fingerprint.map(|fingerprint| Bytecode {
                 version,
                 fingerprint,
@@ -98,6 +99,31 @@ impl Build<'_> {
         };
         let progress = self.workspace.progress().as_ref();
         Ok(work(&request, self.workspace.store(), progress)?)
+    }
+
+    /// Writes the project's wheel into `dist/` in place of earlier ones, and gives its path. No
+    /// Python is started, and no test is run.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn package(&self) -> Result<PathBuf, BuildError> {
+        let project = self.workspace.project();
+        let repository = project.spec.docker_repository.as_deref();
+        let repository = repository.or(self.target.declared_repository());
+        let source = project_source(&project.spec, &self.version, repository);
+        let context = BuildContext {
+            directory: &project.directory,
+            tree: self.workspace.tree()?,
+        };
+        let (name, bytes) = project_wheel(&source, &context)?;
+        let directory = project.directory.join("dist");
+        let path = directory.join(&name);
+        let stem = format!("{}-", name.split('-').next().unwrap_or_default());
+        write_package(&directory, &stem, &name, &bytes).map_err(|source| ImageError::Io {
+            action: format!("cannot write {}", path.display()),
+            source,
+        })?;
+        Ok(path)
     }
 
     /// The image with the sources of all its blobs.
@@ -307,6 +333,25 @@ impl Build<'_> {
             }
         }
     }
+}
+
+/// The new wheel first, then earlier ones go: BigFlow's Dockerfiles install `dist/*.whl`.
+fn write_package(directory: &Path, stem: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    std::io::Write::write_all(&mut file, bytes)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    file.as_file().set_permissions(mode)?;
+    file.persist(directory.join(name))?;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let other = entry.file_name();
+        let other = other.to_string_lossy();
+        if other != name && other.starts_with(stem) && other.ends_with(".whl") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn project_source<'a>(

@@ -35,7 +35,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
     let (target, services) = LazyServices::of_build(&workspace, &arguments.build)?;
     let open = services.opener();
     let build = Build::new(&workspace, &target, &open)?;
-    if build.is_declared() {
+    if build.has_image_section() {
         return Err(CommandError::new(
             Exit::Usage,
             "pyproject.toml has a section [tool.forebay.image] already",

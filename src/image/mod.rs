@@ -31,6 +31,7 @@ mod pip_command;
 mod plan;
 mod project;
 mod project_layer;
+mod recompress;
 mod run;
 mod splice;
 mod tar;
@@ -56,6 +57,7 @@ pub use plan::{
     base_of, plan,
 };
 pub use project::ProjectSource;
+pub use project_layer::project_wheel;
 
 use crate::python::PythonError;
 use crate::registry::RegistryError;

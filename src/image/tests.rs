@@ -586,6 +586,7 @@ fn build_on(
         wheels,
         context,
         project: &source(&parts),
+        recompress: false,
         bytecode: None,
         labels: &BTreeMap::new(),
         created: None,
@@ -1033,4 +1034,27 @@ fn settings_stand_for_the_scaffolds_dockerfile() {
     );
     let container = planned("FROM a\nRUN make\n");
     assert!(declaration_of(&container, &base).is_err());
+}
+
+#[test]
+fn a_layer_that_is_compressed_anew_has_the_same_inside() {
+    let (_directory, store) = new_store();
+    let wheel = WheelBuilder::new("some").file("some/__init__.py", b"y = 2\n");
+    let set = lock(&store, &[&wheel]);
+    let layers = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap();
+    let spliced = layers.into_iter().next().unwrap();
+    let anew = recompress::recompress(spliced.clone(), &store).unwrap();
+    assert_eq!(
+        anew,
+        recompress::recompress(spliced.clone(), &store).unwrap()
+    );
+    assert_eq!(anew, recompress::recompress(anew.clone(), &store).unwrap());
+    assert_ne!(anew.descriptor.digest, spliced.descriptor.digest);
+    assert_eq!(anew.diff_id, spliced.diff_id);
+    let bytes = bytes_of(&store, &anew);
+    // One member holds it all.
+    let mut tar = Vec::new();
+    let mut decoder = flate2::read::GzDecoder::new(bytes.as_slice());
+    decoder.read_to_end(&mut tar).unwrap();
+    assert_eq!(Sha256Digest::of(&tar), spliced.diff_id);
 }

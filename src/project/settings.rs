@@ -74,12 +74,26 @@ pub enum BytecodeSetting {
     Off,
 }
 
+/// How the layers of wheels are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CompressionSetting {
+    /// Not at all: they are spliced from the streams that the wheels have.
+    #[default]
+    Splice,
+    /// Each anew as one gzip stream: 3 % smaller, for several times the work, and for readers that
+    /// stop at the end of the first member.
+    Gzip,
+}
+
 /// `[tool.forebay.image]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImageSettings {
     /// Whether the image gets `.pyc` files.
     pub bytecode: BytecodeSetting,
+    /// How the layers of wheels are compressed.
+    pub compression: CompressionSetting,
     /// FROM. With it this section describes the image, and the Dockerfile is not read.
     pub base: Option<String>,
     /// Requirement files to install; otherwise the project's own.
@@ -111,10 +125,11 @@ pub struct ImageSettings {
 impl ImageSettings {
     /// Whether there is anything here that a Dockerfile would say.
     pub fn declares_anything(&self) -> bool {
-        let bytecode = self.bytecode;
+        let (bytecode, compression) = (self.bytecode, self.compression);
         *self
             != Self {
                 bytecode,
+                compression,
                 ..Self::default()
             }
     }
