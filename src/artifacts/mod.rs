@@ -5,6 +5,7 @@ mod bytecode;
 mod cache;
 mod containers;
 mod dags;
+mod declared;
 mod error;
 mod image;
 mod lock;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::arguments::{BuildArguments, DagArguments};
 use super::caching::Caching;
+use super::check::{First, check};
 use super::context::Context;
 use super::services::LazyServices;
 use crate::artifacts::{Build, BuildError, ImageNaming};
@@ -26,6 +27,10 @@ struct ExportArguments {
     /// Write no such file; this is the default
     #[arg(long)]
     no_export_image_tar: bool,
+
+    /// Build a second time, in a new store that knows nothing, and name the first thing that differs
+    #[arg(long)]
+    check: bool,
 }
 
 /// What is not taken from before.
@@ -81,6 +86,20 @@ impl Wanted<'_> {
                 export.export_image_tar && !export.no_export_image_tar
             }
             Self::Dags(_) => false,
+        }
+    }
+
+    fn checks(&self) -> bool {
+        match self {
+            Self::Everything(_, export) | Self::Image(export) => export.check,
+            Self::Dags(_) => false,
+        }
+    }
+
+    fn dags(&self) -> Option<&DagArguments> {
+        match self {
+            Self::Everything(dags, _) | Self::Dags(dags) => Some(dags),
+            Self::Image(_) => None,
         }
     }
 }
@@ -150,18 +169,30 @@ fn run(
             if wanted.exports() {
                 image_tar = Some(build.export_image(&image).await?);
             }
-            Some(*image.digest())
+            Some(image)
         } else {
             None
         };
-        let (Wanted::Everything(arguments, _) | Wanted::Dags(arguments)) = wanted else {
-            return Ok((image, image_tar, Vec::new()));
+        let digest = image.as_ref().map(|image| *image.digest());
+        let files = match wanted.dags() {
+            None => Vec::new(),
+            Some(dags) => {
+                let options = dags.options();
+                let by_digest = options.image_naming(&workspace) == ImageNaming::Digest;
+                let named = digest.as_ref().filter(|_| by_digest);
+                build.dag_files(&options, named).await?
+            }
         };
-        let options = arguments.options();
-        let named = image
-            .as_ref()
-            .filter(|_| options.image_naming(&workspace) == ImageNaming::Digest);
-        Ok((image, image_tar, build.dag_files(&options, named).await?))
+        if wanted.checks() {
+            let first = First {
+                workspace: &workspace,
+                build: &build,
+                image: image.as_ref(),
+                files: &files,
+            };
+            check(context, arguments, wanted.dags(), &first).await?;
+        }
+        Ok((digest, image_tar, files))
     }))?;
     build.keep(match wanted {
         Wanted::Everything(..) => "everything",

@@ -15,7 +15,9 @@ use super::context::BuildContext;
 use super::layer::{Layer, LayerSource, StoredLayer};
 use super::plan::{ContainerSettings, ImagePlan, PlannedLine, Step};
 use super::project::ProjectSource;
-use super::{ImageError, config, copy_layer, credentials, project_layer, shelf, wheel_layers};
+use super::{
+    ImageError, config, copy_layer, credentials, project_layer, recompress, shelf, wheel_layers,
+};
 use crate::oci::{BlobSource, BytesBlob, Descriptor, MediaType, Repository};
 use crate::progress::{Event, Phase, Progress, Unit};
 use crate::registry::{FetchedManifest, ImageToPush, Registry};
@@ -43,6 +45,8 @@ pub struct ImageRequest<'a> {
     pub context: BuildContext<'a>,
     /// The project.
     pub project: &'a ProjectSource<'a>,
+    /// Whether layers are compressed anew instead of spliced.
+    pub recompress: bool,
     /// Which compiler's `.pyc` files the image has, if it has any.
     pub bytecode: Option<Bytecode<'a>>,
     /// Labels beside the Dockerfile's. They become content: nothing that
@@ -160,13 +164,15 @@ fn layers_of(
                 layers.push(copy_layer::build(files, text, context, store)?);
             }
             Step::Wheels => {
-                layers.extend(wheel_layers::build(
-                    request.wheels,
-                    scheme,
-                    request.bytecode.as_ref(),
-                    store,
-                    progress,
-                )?);
+                let bytecode = request.bytecode.as_ref();
+                let spliced =
+                    wheel_layers::build(request.wheels, scheme, bytecode, store, progress)?;
+                for layer in spliced {
+                    layers.push(match request.recompress {
+                        true => recompress::recompress(layer, store)?,
+                        false => layer,
+                    });
+                }
             }
             Step::Project => layers.push(project_layer::build(
                 request.project,
