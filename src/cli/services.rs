@@ -7,6 +7,7 @@ use super::arguments::{
     AuthMethodArgument, AuthenticationArguments, BuildArguments, ConfigArguments,
     EnvironmentArguments, RepositoryArguments,
 };
+use super::caching::CacheArguments;
 use super::context::Context;
 use crate::artifacts::{Build, BuildError, Target, Workspace};
 use crate::bucket;
@@ -76,16 +77,23 @@ impl<'a> LazyServices<'a> {
     pub(super) fn opener(
         &self,
     ) -> impl Fn(&Repository) -> Result<Arc<dyn Registry>, RegistryError> + Sync {
-        |repository| {
-            let services = match self.opened.get() {
-                Some(services) => services,
-                None => {
-                    let services = self.open(repository)?;
-                    self.opened.get_or_init(|| services)
-                }
-            };
-            services.registry(repository, Access::Pull)
-        }
+        |repository| self.registry(repository, Access::Pull)
+    }
+
+    /// A repository.
+    pub(super) fn registry(
+        &self,
+        repository: &Repository,
+        access: Access,
+    ) -> Result<Arc<dyn Registry>, RegistryError> {
+        let services = match self.opened.get() {
+            Some(services) => services,
+            None => {
+                let services = self.open(repository)?;
+                self.opened.get_or_init(|| services)
+            }
+        };
+        services.registry(repository, access)
     }
 
     fn open(&self, repository: &Repository) -> Result<Services, RegistryError> {
@@ -120,6 +128,7 @@ pub(super) fn project_python(
             config: config.clone(),
             repository: RepositoryArguments::default(),
             authentication: authentication.clone(),
+            cache: CacheArguments::default(),
         };
         let (target, services) = LazyServices::of_build(workspace, &arguments)?;
         let open = services.opener();
@@ -133,7 +142,7 @@ pub(super) fn project_python(
     })
 }
 
-fn http_options(authentication: &AuthenticationArguments) -> HttpOptions {
+pub(super) fn http_options(authentication: &AuthenticationArguments) -> HttpOptions {
     HttpOptions {
         extra_certificates: authentication.ca_file.clone(),
         ..HttpOptions::default()
@@ -275,7 +284,7 @@ fn open_options(access: Access, plain_http_hosts: &[String]) -> OpenOptions {
     }
 }
 
-fn auth_method(
+pub(super) fn auth_method(
     target: &Target,
     arguments: &AuthenticationArguments,
 ) -> Result<AuthMethod, CommandError> {
@@ -342,7 +351,7 @@ fn lease() -> Result<Duration, CommandError> {
 }
 
 /// Who we are to colleagues: `USER@HOST`.
-fn holder() -> String {
+pub(super) fn holder() -> String {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = variable("USER")
         .or_else(|| variable("LOGNAME"))

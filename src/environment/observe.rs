@@ -12,7 +12,7 @@ use super::head::{Head, LiveGeneration};
 use super::record::{GenerationRecord, RecordReference, RecordedDag};
 use super::{Environment, EnvironmentError};
 use crate::bucket::{Listing, StorageGeneration};
-use crate::oci::Sha256Digest;
+use crate::oci::{ImageManifest, Sha256Digest};
 use crate::registry::ManifestName;
 use forebay_store::ObjectDigest;
 
@@ -133,6 +133,24 @@ impl Environment {
                 },
             }),
         }
+    }
+
+    /// The digest of the image that a tag or a digest names, if its configuration is the one
+    /// by whose digest container engines call it.
+    ///
+    /// # Errors
+    /// See [`EnvironmentError`].
+    pub async fn find_image_with_id(
+        &self,
+        name: &ManifestName,
+        id: &Sha256Digest,
+    ) -> Result<Option<Sha256Digest>, EnvironmentError> {
+        let Some(manifest) = self.registry.manifest(name).await? else {
+            return Ok(None);
+        };
+        let parsed: Option<ImageManifest> = serde_json::from_slice(&manifest.bytes).ok();
+        let is_it = parsed.is_some_and(|parsed| parsed.config.digest == *id);
+        Ok(is_it.then_some(manifest.descriptor.digest))
     }
 
     /// Reads the live record, if this machine did not have it.
@@ -264,7 +282,7 @@ impl Environment {
         objects.extend(record.objects());
         let location = self.bucket.location();
         self.local
-            .remember(&self.key, location, reference, objects)
+            .remember(&self.key, location, reference, objects, &record.images)
             .await
     }
 }

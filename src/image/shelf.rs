@@ -9,8 +9,8 @@ use forebay_store::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::built::{BaseLayers, to_push};
-use super::layer::LayerSource;
+use super::built::{Elsewhere, RemoteLayers, to_push};
+use super::layer::{Layer, LayerSource};
 use super::{BuiltImage, ImageError};
 use crate::oci::{BytesBlob, Descriptor, MediaType, Repository};
 use crate::registry::{FetchedManifest, ImageToPush, Registry};
@@ -35,14 +35,16 @@ fn key(digest: &Sha256Digest) -> Result<RecipeKey, StoreError> {
     Ok(Recipe::new("image-by-digest", 1, &digest.to_string())?.key())
 }
 
-/// Takes note of an image. Writes nothing if that was done before.
+/// Takes note of an image. Writes nothing if that was done before, nor of an image with layers
+/// that another machine has made: this one could not bring them back.
 pub(super) fn shelve(
     store: &Store,
     image: &BuiltImage,
     base: Option<&Repository>,
 ) -> Result<(), ImageError> {
+    let is_remote = |layer: &Layer| layer.source == LayerSource::Published;
     let key = key(image.digest())?;
-    if store.realisation(&key)?.is_some() {
+    if image.layers().iter().any(is_remote) || store.realisation(&key)?.is_some() {
         return Ok(());
     }
     let base_layers = image.base().layers.iter();
@@ -143,10 +145,10 @@ impl Shelved {
             bytes: manifest,
         };
         let config = BytesBlob::new(MediaType::new(MediaType::OCI_CONFIG), config);
-        let base = BaseLayers {
-            repository: base.as_ref().map(|base| base.repository().clone()),
-            registry: base,
+        let elsewhere = Elsewhere {
+            base: RemoteLayers::of(base),
+            ..Elsewhere::default()
         };
-        Ok(to_push(manifest, config, &self.layers, store, &base))
+        Ok(to_push(manifest, config, &self.layers, store, &elsewhere))
     }
 }
