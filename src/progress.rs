@@ -10,6 +10,8 @@ pub enum Phase {
     Probe,
     /// Resolving and downloading the wheels of the requirements.
     Wheels,
+    /// Running lines of the Dockerfile in a container engine.
+    Engine,
     /// Making layers, configuration and manifest.
     Image,
     /// Sending blobs and manifests to the registry.

@@ -118,7 +118,8 @@ pub(super) struct RepositoryArguments {
 /// Where the DAG files go.
 #[derive(Debug, Clone, Args)]
 pub(super) struct BucketArguments {
-    /// The bucket, instead of the environment's dags_bucket: NAME, gs://NAME or file://FOLDER
+    /// The bucket, instead of the environment's dags_bucket: NAME, gs://NAME, s3://NAME,
+    /// az://CONTAINER or file://FOLDER
     #[arg(short = 'b', long, value_name = "BUCKET")]
     pub(super) dags_bucket: Option<String>,
 

@@ -15,7 +15,9 @@ mod services;
 mod unknown;
 
 mod build;
+mod build_package;
 mod build_requirements;
+mod check;
 mod config;
 mod deploy;
 mod gc;
@@ -23,12 +25,14 @@ mod history;
 mod image;
 mod interrupt;
 mod logs;
+mod migrate;
 mod plan;
 mod project_version;
 mod release;
 mod resume;
 mod rollback;
 mod run;
+mod saved_image;
 mod start_project;
 mod status;
 mod store;
@@ -69,6 +73,8 @@ enum Command {
     BuildDags(build::WithDags),
     /// Build the image
     BuildImage(build::ImageAlone),
+    /// Build the project's wheel into dist/, the same bytes from the same sources; runs no tests
+    BuildPackage(arguments::BuildArguments),
     /// Build what is not built, then make it live: image, DAG files, record
     Deploy(deploy::Everything),
     /// Deploy the DAG files alone; they run the image that was built from the same sources
@@ -156,6 +162,7 @@ fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
         Command::Build(arguments) => build::everything(&context, &arguments),
         Command::BuildDags(arguments) => build::dags(&context, &arguments),
         Command::BuildImage(arguments) => build::image(&context, &arguments),
+        Command::BuildPackage(arguments) => build_package::run(&context, &arguments),
         Command::Deploy(arguments) => deploy::everything(&context, &arguments),
         Command::DeployDags(arguments) => deploy::dags(&context, &arguments),
         Command::DeployImage(arguments) => deploy::image(&context, &arguments),

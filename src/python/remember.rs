@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use forebay_store::{Batch, Realisation, Recipe, Store, StoreError};
+use forebay_store::{Batch, ObjectDigest, Realisation, Recipe, Store, StoreError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -43,17 +43,19 @@ fn read<Document: DeserializeOwned>(
     Ok(serde_json::from_slice(&bytes).ok())
 }
 
-/// Adds a document to what `batch` will commit, in place of an earlier one.
+/// Adds a document to what `batch` will commit, in place of an earlier one. Gives the
+/// object that it is, which a root may keep.
 pub(crate) fn remember(
     batch: &mut Batch<'_>,
     recipe: &Recipe,
     document: &impl Serialize,
-) -> Result<(), StoreError> {
+) -> Result<Option<ObjectDigest>, StoreError> {
     // A document of ours always has a JSON form; without one, nothing is remembered.
     let Ok(bytes) = serde_json::to_vec(document) else {
-        return Ok(());
+        return Ok(None);
     };
     let digest = batch.put(&bytes)?.digest;
     let outputs = BTreeMap::from([(OUTPUT.to_owned(), digest)]);
-    batch.realise(&recipe.key(), &Realisation { outputs })
+    batch.realise(&recipe.key(), &Realisation { outputs })?;
+    Ok(Some(digest))
 }

@@ -70,7 +70,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let root = std::path::absolute(root).map_err(StoreError::io("open", root))?;
         let layout = Layout::new(root);
-        let (index, lock) = open_index(&layout)?;
+        let (index, lock) = open_index(&layout, &file_system)?;
         staging::reclaim(&layout.staging())?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -94,6 +94,13 @@ impl Store {
     /// The directory that the store is.
     pub fn root(&self) -> &Path {
         self.inner.layout.root()
+    }
+
+    /// A directory for what can be made anew from the store's objects at any time, such as
+    /// wheels that are laid out for an interpreter. It is the callers' to make and to clear:
+    /// nothing in it is an object, and no collection looks there.
+    pub fn scratch(&self) -> PathBuf {
+        self.inner.layout.scratch()
     }
 
     /// Begins a batch. Nothing is written until something is put.
@@ -414,23 +421,23 @@ impl Inner {
 
     /// Held while files have names, but no rows yet.
     pub(crate) fn publishing(&self) -> Result<File, StoreError> {
-        let gate = lock_file(&self.layout.publish_gate(), File::lock_shared)?;
-        let lock = lock_file(&self.layout.publish_lock(), File::lock_shared)?;
+        let gate = durable::lock_file(&self.layout.publish_gate(), File::lock_shared)?;
+        let lock = durable::lock_file(&self.layout.publish_lock(), File::lock_shared)?;
         drop(gate);
         Ok(lock)
     }
 
     /// Held while files without rows are told from those of unfinished batches: there are none.
     pub(crate) fn nobody_publishes(&self) -> Result<File, StoreError> {
-        let gate = lock_file(&self.layout.publish_gate(), File::lock)?;
-        let lock = lock_file(&self.layout.publish_lock(), File::lock)?;
+        let gate = durable::lock_file(&self.layout.publish_gate(), File::lock)?;
+        let lock = durable::lock_file(&self.layout.publish_lock(), File::lock)?;
         drop(gate);
         Ok(lock)
     }
 
     /// Held by the one who collects, or makes the index anew.
     pub(crate) fn collecting(&self) -> Result<File, StoreError> {
-        lock_file(&self.layout.collect_lock(), File::lock)
+        durable::lock_file(&self.layout.collect_lock(), File::lock)
     }
 
     /// A new file in the store's file system, which vanishes unless it is published.
@@ -446,21 +453,24 @@ impl Inner {
 }
 
 /// Opens the index and the lock that keeps it in place; first makes both if need be.
-fn open_index(layout: &Layout) -> Result<(Index, File), StoreError> {
+fn open_index(
+    layout: &Layout,
+    file_system: &Arc<dyn FileSystem>,
+) -> Result<(Index, File), StoreError> {
     let lock_path = layout.lock();
     let deadline = Instant::now() + OPEN_TIMEOUT;
     loop {
         let lock = open_lock(layout, &lock_path)?;
         lock.lock_shared()
             .map_err(StoreError::io("lock", &lock_path))?;
-        if let Some(index) = Index::open(&layout.index())? {
+        if let Some(index) = Index::open(layout, file_system)? {
             return Ok((index, lock));
         }
         lock.unlock()
             .map_err(StoreError::io("unlock", &lock_path))?;
         // Another process may be about to do the same; whoever comes second finds it done.
         match lock.try_lock() {
-            Ok(()) if Index::open(&layout.index())?.is_none() => create_index(layout)?,
+            Ok(()) if Index::open(layout, file_system)?.is_none() => create_index(layout)?,
             Ok(()) => {}
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(5));
@@ -475,21 +485,6 @@ fn open_index(layout: &Layout) -> Result<(Index, File), StoreError> {
             }
         }
     }
-}
-
-/// Opens the file and locks it; the lock goes with the returned handle.
-fn lock_file(
-    path: &Path,
-    lock: impl FnOnce(&File) -> std::io::Result<()>,
-) -> Result<File, StoreError> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(StoreError::io("open", path))?;
-    lock(&file).map_err(StoreError::io("lock", path))?;
-    Ok(file)
 }
 
 fn open_lock(layout: &Layout, lock_path: &Path) -> Result<File, StoreError> {
