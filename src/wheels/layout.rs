@@ -53,6 +53,7 @@ pub fn lay_out(set: &WheelSet, store: &Store) -> Result<PathBuf, WheelError> {
         .tempdir_in(&area)
         .map_err(cannot_make())?;
     let root = building.path().join(ROOT);
+    set.bring(store)?;
     let plans = set
         .wheels
         .iter()

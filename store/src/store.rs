@@ -1,8 +1,9 @@
 //! Opening a store, and asking it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use crate::layout::Layout;
 use crate::object::{Located, ObjectFile, ObjectInfo, ObjectReader};
 use crate::rebuild::{self, Survey};
 use crate::scan::{self, Tree};
+use crate::source::Source;
 use crate::staging::{self, Staging};
 use crate::{
     ArchiveReport, Artifact, Batch, Explanation, ListedObject, ObjectDigest, Realisation,
@@ -30,6 +32,10 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Where to look for what is not here.
+    source: OnceLock<Arc<dyn Source>>,
+    /// What another machine would ask for too.
+    shared: Mutex<BTreeSet<RecipeKey>>,
 }
 
 /// What readers keep alive.
@@ -74,7 +80,15 @@ impl Store {
                 staging: Mutex::new(None),
                 _lock: lock,
             }),
+            source: OnceLock::new(),
+            shared: Mutex::default(),
         })
+    }
+
+    /// From now on, what this handle does not find here is looked for there. The first
+    /// source stays.
+    pub fn set_source(&self, source: Arc<dyn Source>) {
+        let _ = self.source.set(source);
     }
 
     /// The directory that the store is.
@@ -97,15 +111,45 @@ impl Store {
         Ok(Batch::new(self))
     }
 
-    /// The names and size of an object; none if it is not in the store.
+    /// The names and size of an object; none if it is neither in the store nor promised by
+    /// its source.
     ///
     /// # Errors
     /// From the index or the file system.
     pub fn info(&self, digest: &ObjectDigest) -> Result<Option<ObjectInfo>, StoreError> {
+        match self.local_info(digest)? {
+            None => Ok(self.source.get().and_then(|source| source.info(digest))),
+            found => Ok(found),
+        }
+    }
+
+    /// [`Store::info`] of what is in the store itself.
+    ///
+    /// # Errors
+    /// From the index or the file system.
+    pub fn local_info(&self, digest: &ObjectDigest) -> Result<Option<ObjectInfo>, StoreError> {
         match self.inner.locate(digest)? {
             Some(located) if self.inner.is_present(&located)? => Ok(Some(located.info)),
             _ => Ok(None),
         }
+    }
+
+    /// Has the source bring objects that are not here, at the same time. What it cannot
+    /// bring fails when it is read.
+    ///
+    /// # Errors
+    /// From the index or the file system.
+    pub fn bring(&self, digests: &[ObjectDigest]) -> Result<(), StoreError> {
+        let Some(source) = self.source.get() else {
+            return Ok(());
+        };
+        let mut absent = Vec::new();
+        for digest in digests {
+            if self.local_info(digest)?.is_none() {
+                absent.push(*digest);
+            }
+        }
+        source.bring(self, &absent)
     }
 
     /// The names and size of the object with that SHA-256; none if it is not in the store.
@@ -144,26 +188,82 @@ impl Store {
     /// # Errors
     /// As [`Store::read`]; damage is not found.
     pub fn file(&self, digest: &ObjectDigest) -> Result<ObjectFile, StoreError> {
+        let absent = match self.local_file(digest) {
+            Err(error @ (StoreError::NotFound { .. } | StoreError::Lost { .. })) => error,
+            found => return found,
+        };
+        match self.source.get() {
+            Some(source) => source.bring(self, &[*digest])?,
+            None => return Err(absent),
+        }
+        self.local_file(digest)
+    }
+
+    fn local_file(&self, digest: &ObjectDigest) -> Result<ObjectFile, StoreError> {
         match self.inner.locate(digest)? {
             Some(located) => self.inner.open_object(located),
             None => Err(self.inner.not_found(digest)),
         }
     }
 
-    /// What following a recipe gave: only if every output is in the store.
+    /// What following a recipe gave: only if every output is in the store, or promised by
+    /// its source.
     ///
     /// # Errors
     /// From the index or the file system.
     pub fn realisation(&self, key: &RecipeKey) -> Result<Option<Realisation>, StoreError> {
-        let Some(realisation) = self.inner.index.realisation(key)? else {
-            return Ok(None);
-        };
+        self.share(key);
+        if let Some(known) = self.inner.index.realisation(key)?
+            && self.are_all(&known, Self::info)?
+        {
+            return Ok(Some(known));
+        }
+        let elsewhere = self
+            .source
+            .get()
+            .and_then(|source| source.realisation(self, key));
+        match elsewhere {
+            Some(known) if self.are_all(&known, Self::info)? => Ok(Some(known)),
+            _ => Ok(None),
+        }
+    }
+
+    /// What following a recipe gave, by this store alone: for recipes that no other machine
+    /// could follow to the same end.
+    ///
+    /// # Errors
+    /// From the index or the file system.
+    pub fn local_realisation(&self, key: &RecipeKey) -> Result<Option<Realisation>, StoreError> {
+        match self.inner.index.realisation(key)? {
+            Some(known) if self.are_all(&known, Self::local_info)? => Ok(Some(known)),
+            _ => Ok(None),
+        }
+    }
+
+    fn are_all(
+        &self,
+        realisation: &Realisation,
+        info: impl Fn(&Self, &ObjectDigest) -> Result<Option<ObjectInfo>, StoreError>,
+    ) -> Result<bool, StoreError> {
         for digest in realisation.outputs.values() {
-            if self.info(digest)?.is_none() {
-                return Ok(None);
+            if info(self, digest)?.is_none() {
+                return Ok(false);
             }
         }
-        Ok(Some(realisation))
+        Ok(true)
+    }
+
+    /// Counts a recipe among those that other machines would ask for too.
+    pub fn share(&self, key: &RecipeKey) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.insert(*key);
+    }
+
+    /// The recipes that [`Store::realisation`] was asked for through this handle, and those of
+    /// [`Store::share`]: what another machine would ask for if it did the same.
+    pub fn shared(&self) -> Vec<RecipeKey> {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.iter().copied().collect()
     }
 
     /// Every root, sorted by name.
