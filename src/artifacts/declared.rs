@@ -61,12 +61,11 @@ impl Build<'_> {
             directory: &self.workspace.project().directory,
             tree: self.workspace.tree()?,
         };
-        let requirements = &self.workspace.project().spec.requirements_file;
         let again = plan_project(
             &parsed(&text)?,
             &self.image_inputs().await?.base,
             &context,
-            requirements,
+            &self.plan_options(),
         )?;
         let again = with_declared_requirements(again, &settings);
         match difference(&plan, &again) {

@@ -4,20 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use forebay_store::Store;
-
 use super::{Build, BuildError, LockFile};
 use crate::image::{
     BaseImage, BaseName, BaseRequest, BuildContext, BuiltImage, Bytecode, Dockerfile,
-    ImageContents, ImageError, ImagePlan, ImageRequest, ProjectSource, base_of, build,
+    ImageContents, ImageError, ImagePlan, ImageRequest, PlanOptions, ProjectSource, base_of, build,
     plan_project, project_wheel,
 };
 use crate::oci::{ImageReference, Repository};
-use crate::progress::{Event, Progress};
+use crate::progress::Event;
 use crate::project::{CompressionSetting, ProjectSpec, TestFramework, Version};
 use crate::python::PythonError;
 use crate::registry::{ImageToPush, Registry, RegistryError, write_archive};
-use crate::wheels::{Platform, ResolveRequest, WheelSet, resolve};
+use crate::wheels::{Platform, ResolveRequest, WheelSet, lock_inputs, resolve};
 
 /// What Composer's pods run on. A fixed choice, so that every machine builds the same image.
 const PLATFORM: Platform = Platform::LinuxAmd64;
@@ -25,7 +23,7 @@ const PLATFORM: Platform = Platform::LinuxAmd64;
 /// What has to be known before layers are made.
 pub(super) struct ImageInputs {
     pub(super) base: BaseImage,
-    plan: ImagePlan,
+    pub(super) plan: ImagePlan,
 }
 
 impl Build<'_> {
@@ -37,13 +35,36 @@ impl Build<'_> {
         Ok(&self.image_inputs().await?.plan)
     }
 
+    /// What the image stands on.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn image_base(&self) -> Result<&BaseImage, BuildError> {
+        Ok(&self.image_inputs().await?.base)
+    }
+
+    /// The base that the environment's settings put in the place of FROM's.
+    pub fn replaced_base(&self) -> Option<&str> {
+        self.target.settings.base.as_deref()
+    }
+
     /// Builds the image, or finds that it is built.
     ///
     /// # Errors
     /// See [`BuildError`].
     pub async fn image(&self) -> Result<BuiltImage, BuildError> {
-        self.with_request(|request, store, progress| build(request, store, progress))
-            .await
+        let inputs = self.image_inputs().await?;
+        self.with_request(inputs, async |request| {
+            let containers = self.containers(inputs, request).await?;
+            let request = ImageRequest {
+                container_layers: &containers.layers,
+                published: containers.published.as_ref(),
+                ..*request
+            };
+            let progress = self.workspace.progress().as_ref();
+            Ok(build(&request, self.workspace.store(), progress)?)
+        })
+        .await
     }
 
     /// What is in the image. Builds nothing.
@@ -51,15 +72,17 @@ impl Build<'_> {
     /// # Errors
     /// See [`BuildError`].
     pub async fn contents(&self) -> Result<ImageContents, BuildError> {
-        self.with_request(|request, _, _| ImageContents::of(request))
+        let inputs = self.image_inputs().await?;
+        self.with_request(inputs, async |request| Ok(ImageContents::of(request)?))
             .await
     }
 
-    async fn with_request<T>(
+    /// Gathers all that the image is made of, but for what runs in containers.
+    pub(super) async fn with_request<T>(
         &self,
-        work: impl FnOnce(&ImageRequest<'_>, &Store, &dyn Progress) -> Result<T, ImageError>,
+        inputs: &ImageInputs,
+        work: impl AsyncFnOnce(&ImageRequest<'_>) -> Result<T, BuildError>,
     ) -> Result<T, BuildError> {
-        let inputs = self.image_inputs().await?;
         let wheels = self.wheels().await?;
         let project = self.workspace.project();
         let labels = BTreeMap::from([(
@@ -82,6 +105,8 @@ impl Build<'_> {
         let request = ImageRequest {
             plan: &inputs.plan,
             base: &inputs.base,
+            container_layers: &[],
+            published: None,
             wheels: &wheels,
             context: BuildContext {
                 directory: &project.directory,
@@ -97,8 +122,7 @@ impl Build<'_> {
             labels: &labels,
             created: source_date_epoch()?,
         };
-        let progress = self.workspace.progress().as_ref();
-        Ok(work(&request, self.workspace.store(), progress)?)
+        work(&request).await
     }
 
     /// Writes the project's wheel into `dist/` in place of earlier ones, and gives its path. No
@@ -135,11 +159,18 @@ impl Build<'_> {
             Some(repository) => Some(self.open_for_reading(repository)?),
             None => None,
         };
-        Ok(image.to_push(self.workspace.store(), base))
+        let published = match image.published() {
+            Some(repository) => Some(self.open_for_reading(repository)?),
+            None => None,
+        };
+        Ok(image.to_push(self.workspace.store(), base, published))
     }
 
     /// A layout's relative folder is seen from the project.
-    fn open_for_reading(&self, repository: &Repository) -> Result<Arc<dyn Registry>, BuildError> {
+    pub(super) fn open_for_reading(
+        &self,
+        repository: &Repository,
+    ) -> Result<Arc<dyn Registry>, BuildError> {
         let directory = &self.workspace.project().directory;
         Ok((self.open)(&repository.clone().relative_to(directory))?)
     }
@@ -167,31 +198,67 @@ impl Build<'_> {
         Ok(path)
     }
 
-    /// The wheels of the image's requirements.
+    /// The wheels of the image's requirements: those that are locked; requirements that are
+    /// not locked yet, or not in this form, are resolved and locked.
     ///
     /// # Errors
     /// See [`BuildError`].
     pub(super) async fn wheels(&self) -> Result<WheelSet, BuildError> {
+        self.resolve_wheels(false).await
+    }
+
+    async fn resolve_wheels(&self, refresh: bool) -> Result<WheelSet, BuildError> {
         let inputs = self.image_inputs().await?;
         let directory = &self.workspace.project().directory;
-        let files: Vec<PathBuf> = inputs
-            .plan
-            .requirement_files
-            .iter()
-            .map(|file| directory.join(file))
-            .collect();
+        let paths = |files: &[String]| -> Vec<PathBuf> {
+            files.iter().map(|file| directory.join(file)).collect()
+        };
+        let (files, constraints) = (
+            paths(&inputs.plan.requirement_files),
+            paths(&inputs.plan.constraint_files),
+        );
         let interpreter = self.workspace.interpreter()?;
         let version = interpreter.version;
+        let target = inputs.base.target();
         let request = ResolveRequest {
             requirements: &files,
+            constraints: &constraints,
             lines: &inputs.plan.requirement_lines,
-            target: &inputs.base.target(),
+            target: &target,
             executable: &interpreter.executable,
             version: (version.major, version.minor, version.micro),
             platform: &interpreter.platform,
+            locked: None,
+            refresh,
         };
-        let progress = self.workspace.progress().as_ref();
-        Ok(resolve(&request, self.workspace.store(), progress)?)
+        let (store, progress) = (self.workspace.store(), self.workspace.progress().as_ref());
+        let Some(digest) = lock_inputs(&request)? else {
+            return Ok(resolve(&request, store, progress)?.set);
+        };
+        let mut lock = LockFile::read(directory)?;
+        let locked = lock
+            .requirements(&digest, &target)
+            .filter(|_| !refresh)
+            .map(<[_]>::to_vec);
+        if let Some(locked) = locked {
+            let request = ResolveRequest {
+                locked: Some(&locked),
+                ..request
+            };
+            return Ok(resolve(&request, store, progress)?.set);
+        }
+        let resolution = resolve(&request, store, progress)?;
+        lock.pin_requirements(&digest, &target, resolution.distributions);
+        self.write_lock(&lock, "the requirements");
+        Ok(resolution.set)
+    }
+
+    /// Resolves the requirements again and locks what they come to; gives the number of wheels.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn lock_requirements(&self) -> Result<usize, BuildError> {
+        Ok(self.resolve_wheels(true).await?.wheels.len())
     }
 
     pub(super) async fn image_inputs(&self) -> Result<&ImageInputs, BuildError> {
@@ -204,12 +271,20 @@ impl Build<'_> {
                     directory,
                     tree: self.workspace.tree()?,
                 };
-                let requirements = &self.workspace.project().spec.requirements_file;
-                let plan = plan_project(&dockerfile, &base, &context, requirements)?;
+                let plan = plan_project(&dockerfile, &base, &context, &self.plan_options())?;
                 let plan = self.declared_plan(plan, &context)?;
                 Ok(ImageInputs { base, plan })
             })
             .await
+    }
+
+    pub(super) fn plan_options(&self) -> PlanOptions<'_> {
+        let project = self.workspace.project();
+        PlanOptions {
+            project_requirements: &project.spec.requirements_file,
+            hoists_packages: project.settings.engine.hoist_packages,
+            replaced_base: self.target.settings.base.as_deref(),
+        }
     }
 
     /// The Dockerfile's base, or what the environment's settings put in its place.
@@ -312,7 +387,7 @@ impl Build<'_> {
     pub(super) fn write_lock(&self, lock: &LockFile, name: &str) {
         let report = match lock.write() {
             Ok(()) => format!("pinned {name} in {}; commit that file", LockFile::NAME),
-            Err(error) => format!("{error}: {name} is not pinned, and may change"),
+            Err(error) => format!("{error}: what {name} means is not pinned, and may change"),
         };
         self.workspace.progress().report(Event::Warning(report));
     }

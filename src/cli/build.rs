@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{BuildArguments, DagArguments};
+use super::caching::Caching;
 use super::check::{First, check};
 use super::context::Context;
 use super::services::LazyServices;
@@ -32,6 +33,14 @@ struct ExportArguments {
     check: bool,
 }
 
+/// What is not taken from before.
+#[derive(Debug, Clone, Copy, Args)]
+struct RebuildArguments {
+    /// Run the Dockerfile's lines that need a container again, though nothing that they are given has changed: for newer system packages
+    #[arg(long)]
+    rebuild: bool,
+}
+
 /// Flags of `build`.
 #[derive(Debug, Args)]
 pub(super) struct All {
@@ -39,6 +48,8 @@ pub(super) struct All {
     with_dags: WithDags,
     #[command(flatten)]
     export: ExportArguments,
+    #[command(flatten)]
+    rebuild: RebuildArguments,
 }
 
 /// Flags of `build-dags`.
@@ -57,6 +68,8 @@ pub(super) struct ImageAlone {
     build: BuildArguments,
     #[command(flatten)]
     export: ExportArguments,
+    #[command(flatten)]
+    rebuild: RebuildArguments,
 }
 
 /// What is wanted.
@@ -107,27 +120,43 @@ struct Document {
 
 pub(super) fn everything(context: &Context, arguments: &All) -> Result<Exit, CommandError> {
     let WithDags { build, dags } = &arguments.with_dags;
-    run(context, build, &Wanted::Everything(dags, arguments.export))
+    let wanted = Wanted::Everything(dags, arguments.export);
+    run(context, build, &wanted, arguments.rebuild)
 }
 
 pub(super) fn dags(context: &Context, arguments: &WithDags) -> Result<Exit, CommandError> {
-    run(context, &arguments.build, &Wanted::Dags(&arguments.dags))
+    let wanted = Wanted::Dags(&arguments.dags);
+    run(
+        context,
+        &arguments.build,
+        &wanted,
+        RebuildArguments { rebuild: false },
+    )
 }
 
 pub(super) fn image(context: &Context, arguments: &ImageAlone) -> Result<Exit, CommandError> {
-    run(context, &arguments.build, &Wanted::Image(arguments.export))
+    let wanted = Wanted::Image(arguments.export);
+    run(context, &arguments.build, &wanted, arguments.rebuild)
 }
 
 fn run(
     context: &Context,
     arguments: &BuildArguments,
     wanted: &Wanted<'_>,
+    RebuildArguments { rebuild }: RebuildArguments,
 ) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
     let (target, services) = LazyServices::of_build(&workspace, arguments)?;
+    let caching = Caching::new(
+        &workspace,
+        &target,
+        &arguments.cache,
+        &arguments.authentication,
+    )?;
     let open = services.opener();
-    let build = Build::new(&workspace, &target, &open)?;
-    let (image, image_tar, files) = context.block_on(async {
+    let build = Build::new(&workspace, &target, &open)?.rebuilding(rebuild);
+    caching.expect(&build)?;
+    let (image, image_tar, files) = context.block_on(caching.retry(async || {
         let needs_image = match wanted {
             Wanted::Everything(..) | Wanted::Image(_) => true,
             Wanted::Dags(arguments) => {
@@ -164,7 +193,7 @@ fn run(
             check(context, arguments, wanted.dags(), &first).await?;
         }
         Ok((digest, image_tar, files))
-    })?;
+    }))?;
     build.keep(match wanted {
         Wanted::Everything(..) => "everything",
         Wanted::Dags(_) => "dags",
@@ -174,6 +203,7 @@ fn run(
         let folder = workspace.project().directory.join(".dags");
         write_folder(&folder, &files, &build.image_by_tag()?).map_err(BuildError::from)?;
     }
+    caching.finish();
     let document = Document {
         environment: target.environment.to_string(),
         version: build.version().to_string(),

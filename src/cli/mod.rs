@@ -3,6 +3,8 @@
 mod adoption;
 mod arguments;
 mod ask;
+mod cache;
+mod caching;
 mod context;
 mod deployment;
 mod describe;
@@ -30,6 +32,7 @@ mod release;
 mod resume;
 mod rollback;
 mod run;
+mod saved_image;
 mod start_project;
 mod status;
 mod store;
@@ -93,6 +96,9 @@ enum Command {
     /// Work on the image
     #[command(subcommand)]
     Image(image::Command),
+    /// Share what is built with other machines, through a bucket
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// Delete from this machine's store what nobody needs
     Gc(gc::Arguments),
     /// Look into this machine's store
@@ -167,6 +173,7 @@ fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
         Command::Resume(arguments) => resume::run(&context, &arguments, Direction::Forward),
         Command::Abort(arguments) => resume::run(&context, &arguments, Direction::Back),
         Command::Image(command) => image::run(&context, &command),
+        Command::Cache(command) => cache::run(&context, &command),
         Command::Gc(arguments) => gc::run(&context, &arguments),
         Command::Store(command) => store::run(&context, &command),
         Command::Run(arguments) => run::run(&context, &arguments),
