@@ -54,6 +54,7 @@ fn documents_and_records_match_their_schemas() {
     validate("image-plan", &print(&["image", "plan"]));
     validate("image-lock", &print(&["image", "lock"]));
     validate("resume", &print(&["resume"]));
+    validate("doctor", &print(&["doctor"]));
     let version = machine.forebay_json(directory, ["project-version"]);
     validate("project-version", &version.to_string());
     validate("deploy", &print(&["deploy"]));
