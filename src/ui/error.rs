@@ -114,6 +114,11 @@ impl CommandError {
         parts.map(String::as_str).collect::<Vec<_>>().join(": ")
     }
 
+    /// What happened, in one sentence.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
     /// The exit status.
     pub fn exit(&self) -> Exit {
         self.exit
