@@ -164,6 +164,12 @@ pub enum BuildError {
         /// Why.
         source: ParseReferenceError,
     },
+    /// `$FOREBAY_ENGINE` names no engine.
+    #[error("FOREBAY_ENGINE: {problem}")]
+    Engine {
+        /// What is wrong.
+        problem: String,
+    },
     /// The Python version in the settings is none.
     #[error("the python {text:?} in [tool.forebay.environments] is no version")]
     PythonVersion {

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::arguments::{DeployArguments, DeployedDagArguments, ReplacingArguments};
 use super::ask::{self, can_ask};
+use super::caching::Caching;
 use super::context::Context;
 use super::deployment::{Part, Preparation, Prepared, prepare};
 use super::describe::describe_keys;
@@ -120,8 +123,10 @@ fn run(
     planned: Option<&SavedPlan>,
 ) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
-    let outcome = context.block_on(async {
+    let caching = Arc::new(Caching::default());
+    let outcome = context.block_on(caching.retry(async || {
         let preparation = Preparation {
+            caching: Arc::clone(&caching),
             // What another has left unfinished was not planned.
             settle: planned.is_none(),
             starts: planned.map(SavedPlan::starts).unwrap_or_default(),
@@ -147,7 +152,9 @@ fn run(
             keep_newest_generations(workspace.store(), key).map_err(BuildError::from)?;
         }
         Ok(Outcome::new(&target, &applied, &summary).adopted(adoption.as_ref()))
-    })?;
+    }))?;
+    // What is live is not kept waiting for the cache.
+    caching.finish();
     context.printer.result(&outcome, || outcome.text(""))?;
     Ok(Exit::Done)
 }

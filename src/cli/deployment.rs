@@ -4,9 +4,11 @@
 use std::cell::OnceCell;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use super::adoption::{Adoption, Decision, adopt};
 use super::arguments::{DagArguments, DeployArguments, DeployedDagArguments, ReplacingArguments};
+use super::caching::Caching;
 use super::saved_image::EarlierBuild;
 use super::services::{Opened, Permissions};
 use crate::artifacts::{Build, BuildError, ImageNaming, Target, Workspace, keep_build};
@@ -81,6 +83,8 @@ pub(super) struct Preparation {
     pub(super) replacing: ReplacingArguments,
     /// Whether somebody is there to answer questions.
     pub(super) can_ask: bool,
+    /// Where others have built.
+    pub(super) caching: Arc<Caching>,
 }
 
 /// Builds and compares.
@@ -102,6 +106,9 @@ pub(super) async fn prepare(
         services,
         environment,
     } = Opened::new(workspace, &arguments.environment, permissions)?;
+    let authentication = &arguments.environment.authentication;
+    let caching = Arc::clone(&preparation.caching);
+    caching.open(workspace, &target, &arguments.cache, authentication)?;
     let place = Place {
         environment,
         preparation,
@@ -125,6 +132,7 @@ pub(super) async fn prepare(
         }
         Part::Everything(_) | Part::Dags(_) | Part::Image => {
             let build = build.insert(Build::new(workspace, &target, &open)?);
+            caching.expect(build)?;
             let found = place.desired_of_build(build, workspace, part).await?;
             build.keep(part.name())?;
             found

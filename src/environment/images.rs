@@ -47,7 +47,21 @@ impl Environment {
                 _ if self.has_image(&draft.image).await? => Ok((None, Vec::new())),
                 _ => Err(self.image_missing(&draft.image)),
             },
-            ImageSource::Proven(manifests) => Ok((None, manifests.clone())),
+            ImageSource::Proven { untagged, lost } => {
+                let mut manifests = untagged.clone();
+                let mut report = None;
+                for image in lost {
+                    let registry = self.registry.as_ref();
+                    let progress = self.progress.as_ref();
+                    let pushed = push(registry, image, &[], None, progress).await?;
+                    // Only one of them is the environment's own.
+                    if image.manifest.descriptor.digest == draft.image {
+                        report = Some(pushed);
+                    }
+                    manifests.push(image.manifest.clone());
+                }
+                Ok((report, manifests))
+            }
         }
     }
 

@@ -8,8 +8,10 @@ use forebay_store::{ObjectDigest, Realisation, Recipe, RecipeKey, RootName, Stor
 
 use super::{EnvironmentError, EnvironmentKey, RecordReference, RecordedImage};
 use crate::bucket::BucketLocation;
+use crate::image::Shelved;
 use crate::oci::{Repository, Sha256Digest};
 use crate::python::{recall, remember};
+use crate::registry::{ImageToPush, Registry};
 
 const RECORD: &str = "record";
 
@@ -49,6 +51,39 @@ impl Local {
         .await
     }
 
+    /// An image that was built here, if all of its own parts are still here.
+    pub(super) async fn shelved(
+        &self,
+        digest: Sha256Digest,
+    ) -> Result<Option<Shelved>, EnvironmentError> {
+        self.run(move |store| Shelved::find(store, &digest)).await
+    }
+
+    /// The image with the sources of its blobs.
+    pub(super) async fn to_push(
+        &self,
+        shelved: Shelved,
+        base: Option<Arc<dyn Registry>>,
+    ) -> Result<ImageToPush, EnvironmentError> {
+        // Small reads, and the base's layers are to be read on this runtime.
+        Ok(shelved.to_push(&self.store, base)?)
+    }
+
+    /// What a collection must leave of images that were built here.
+    pub(super) async fn image_objects(
+        &self,
+        images: Vec<Sha256Digest>,
+    ) -> Result<Vec<ObjectDigest>, EnvironmentError> {
+        self.run(move |store| {
+            let mut objects = Vec::new();
+            for image in &images {
+                objects.extend(Shelved::objects(store, image)?);
+            }
+            Ok(objects)
+        })
+        .await
+    }
+
     /// Keeps bytes, durably.
     pub(super) async fn put(&self, objects: Vec<Bytes>) -> Result<(), EnvironmentError> {
         if objects.is_empty() {
@@ -73,7 +108,7 @@ impl Local {
         let environment = environment.clone();
         let bucket = bucket.clone();
         self.run(move |store| {
-            let seen = store.realisation(&last_seen_key(&environment, &bucket)?)?;
+            let seen = store.local_realisation(&last_seen_key(&environment, &bucket)?)?;
             Ok(seen.and_then(|seen| seen.outputs.get(RECORD).copied()))
         })
         .await
@@ -104,13 +139,13 @@ impl Local {
         let images = images.to_vec();
         let RecordReference { generation, record } = *reference;
         self.run(move |store| {
-            if store.info(&record)?.is_none() {
+            if store.local_info(&record)?.is_none() {
                 return Ok(());
             }
             // Only what is here can be protected; the bucket has the rest.
             let mut kept = Vec::new();
             for object in objects {
-                if store.info(&object)?.is_some() {
+                if store.local_info(&object)?.is_some() {
                     kept.push(object);
                 }
             }

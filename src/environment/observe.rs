@@ -253,7 +253,9 @@ impl Environment {
         reference: &RecordReference,
         record: &GenerationRecord,
     ) -> Result<(), EnvironmentError> {
-        let objects = record.dags.values().map(|dag| dag.object).collect();
+        let images = record.images.iter().map(|image| image.digest).collect();
+        let mut objects = self.local.image_objects(images).await?;
+        objects.extend(record.objects());
         let location = self.bucket.location();
         self.local
             .remember(&self.key, location, reference, objects, &record.images)

@@ -9,12 +9,28 @@ use serde::de::DeserializeOwned;
 /// The only output of such a recipe.
 const OUTPUT: &str = "document";
 
-/// The document that was remembered for `recipe`; one that is not understood counts as none.
+/// The document that was remembered for `recipe` on this machine; one that is not understood
+/// counts as none.
 pub(crate) fn recall<Document: DeserializeOwned>(
     store: &Store,
     recipe: &Recipe,
 ) -> Result<Option<Document>, StoreError> {
-    let Some(realisation) = store.realisation(&recipe.key())? else {
+    read(store, store.local_realisation(&recipe.key())?)
+}
+
+/// The document that was remembered for `recipe`, here or on another machine.
+pub(crate) fn recall_from_anywhere<Document: DeserializeOwned>(
+    store: &Store,
+    recipe: &Recipe,
+) -> Result<Option<Document>, StoreError> {
+    read(store, store.realisation(&recipe.key())?)
+}
+
+fn read<Document: DeserializeOwned>(
+    store: &Store,
+    realisation: Option<Realisation>,
+) -> Result<Option<Document>, StoreError> {
+    let Some(realisation) = realisation else {
         return Ok(None);
     };
     let Some(digest) = realisation.outputs.get(OUTPUT) else {

@@ -37,6 +37,11 @@ impl Machine {
         self
     }
 
+    /// The Python that it uses.
+    pub(crate) fn python(&self) -> Option<&Path> {
+        self.python.as_deref()
+    }
+
     /// Sets a variable for all commands.
     pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));

@@ -44,7 +44,7 @@ impl From<BuildError> for CommandError {
                 "write HOST/NAME in lower case, for example europe-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE",
             ),
             BuildError::Bucket { .. } => {
-                failure.next("write the bucket's name, gs://NAME, or file://FOLDER")
+                failure.next("write the bucket's name, gs://NAME, s3://NAME, az://CONTAINER, or file://FOLDER")
             }
             BuildError::DagsPrefix { .. } => failure.next("for example dags_prefix = \"dags/team/\""),
             BuildError::Placeholder { placeholder, .. } => {
@@ -81,6 +81,7 @@ impl From<BuildError> for CommandError {
             BuildError::Lock(_) => failure.next(
                 "mend forebay.lock, or delete it: the next build asks the registry again and writes a new one",
             ),
+            BuildError::Engine { .. } => failure.next("name one of them, or unset FOREBAY_ENGINE"),
             BuildError::Registry(error) => base_registry_next(failure, error),
             BuildError::Probe(error) => {
                 failure.next(error.next_step().unwrap_or_else(|| MEND_WORKFLOW.to_owned()))
