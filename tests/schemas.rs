@@ -57,6 +57,7 @@ fn documents_and_records_match_their_schemas() {
     validate("image-migrate", &print(&["image", "migrate"]));
     validate("build-package", &print(&["build-package"]));
     validate("resume", &print(&["resume"]));
+    validate("doctor", &print(&["doctor"]));
     let version = machine.forebay_json(directory, ["project-version"]);
     validate("project-version", &version.to_string());
     validate("deploy", &print(&["deploy"]));

@@ -21,6 +21,7 @@ mod check;
 mod config;
 mod deploy;
 mod diff;
+mod doctor;
 mod gc;
 mod gc_environment;
 mod history;
@@ -126,6 +127,8 @@ enum Command {
     Release(release::Arguments),
     /// Print the resolved properties of an environment
     Config(config::Arguments),
+    /// Look at everything that a deploy relies on: Python, logins, rights, names, unfinished deploys
+    Doctor(doctor::Arguments),
 }
 
 /// Runs the program.
@@ -192,5 +195,6 @@ fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
         Command::ProjectVersion(arguments) => project_version::run(&context, &arguments),
         Command::Release(arguments) => release::run(&context, &arguments),
         Command::Config(arguments) => config::run(&context, &arguments),
+        Command::Doctor(arguments) => doctor::run(&context, &arguments),
     }
 }
