@@ -109,7 +109,7 @@ fn the_tutorial_can_be_followed_in_an_empty_folder() {
     for line in [
         "dev: generation 1 is live",
         "dev: generation 2 is live",
-        "the water stands high at 2024-01-31 00:00:00",
+        "the water falls at 2024-01-31 00:00:00",
     ] {
         assert!(printed.contains(line), "{line}: {printed}");
     }
