@@ -21,7 +21,6 @@ use forebay::image::{
     BaseImage, BuildContext, BuiltImage, Bytecode, ContainerSettings, ImagePlan, ImageRequest,
     ProjectSource, Step, build,
 };
-use forebay::oci::BlobSource;
 use forebay::progress::Silent;
 use forebay::python::{Fingerprint, find_compiler};
 use forebay::wheels::{LockedWheel, Platform, WheelSet};
