@@ -18,6 +18,8 @@ pub enum Phase {
     Push,
     /// Writing DAG files and records to the bucket.
     Upload,
+    /// Taking from, and bringing to, a shared cache.
+    Cache,
     /// Listing the bucket again to prove what is live.
     Verify,
 }

@@ -16,6 +16,7 @@ use serde_json::Value;
 #[path = "support/docker_registry.rs"]
 mod docker_registry;
 #[path = "support/emulator.rs"]
+#[allow(dead_code)]
 mod emulator;
 #[path = "support/forebay.rs"]
 #[allow(dead_code)]

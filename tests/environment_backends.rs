@@ -1,9 +1,13 @@
 //! The way there and back over buckets and registries that are not ours: a
-//! directory and an OCI layout, an emulator of Google Cloud Storage.
+//! directory and an OCI layout, emulators of Google Cloud Storage, S3 and Azure.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+#[path = "support/clouds.rs"]
+#[allow(dead_code)]
+mod clouds;
 #[path = "support/emulator.rs"]
+#[allow(dead_code)]
 mod emulator;
 #[path = "support/fake_bucket.rs"]
 #[allow(dead_code)]
@@ -141,6 +145,26 @@ async fn an_emulator_of_google_cloud_storage() {
     emulator.create_bucket("composer").await;
     let endpoint = Endpoint::emulator(&emulator.address).unwrap();
     let bucket = GcsBucket::new("composer", endpoint, open::http(), None);
+    let scratch = tempfile::tempdir().unwrap();
+    there_and_back(Place::new(bucket, scratch.path())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emulator_of_s3() {
+    let Some(emulator) = emulator::Emulator::start_s3().await else {
+        return;
+    };
+    let bucket = clouds::s3_bucket(&emulator, "composer").await;
+    let scratch = tempfile::tempdir().unwrap();
+    there_and_back(Place::new(bucket, scratch.path())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emulator_of_azure() {
+    let Some(emulator) = emulator::Emulator::start_azure().await else {
+        return;
+    };
+    let bucket = clouds::azure_container(&emulator, "composer").await;
     let scratch = tempfile::tempdir().unwrap();
     there_and_back(Place::new(bucket, scratch.path())).await;
 }

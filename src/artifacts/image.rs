@@ -1,18 +1,18 @@
 //! From a Dockerfile, requirements and sources to an image.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Build, BuildError, LockFile};
 use crate::image::{
     BaseImage, BaseName, BasePython, BaseRequest, BuildContext, BuiltImage, Bytecode, Dockerfile,
     ImageContents, ImageError, ImagePlan, ImageRequest, PlanOptions, ProjectSource, base_of, build,
-    plan_project, read_dockerfile,
+    plan_project, project_wheel,
 };
 use crate::oci::{ImageReference, Repository};
 use crate::progress::Event;
-use crate::project::{ProjectSpec, TestFramework, Version};
+use crate::project::{CompressionSetting, ProjectSpec, TestFramework, Version};
 use crate::python::PythonError;
 use crate::registry::{ImageToPush, Registry, RegistryError, write_archive};
 use crate::wheels::{Platform, ResolveRequest, WheelSet, lock_inputs, resolve};
@@ -113,6 +113,7 @@ impl Build<'_> {
                 tree: self.workspace.tree()?,
             },
             project: &source,
+            recompress: project.settings.image.compression == CompressionSetting::Gzip,
             bytecode: fingerprint.map(|fingerprint| Bytecode {
                 version,
                 fingerprint,
@@ -122,6 +123,31 @@ impl Build<'_> {
             created: source_date_epoch()?,
         };
         work(&request).await
+    }
+
+    /// Writes the project's wheel into `dist/` in place of earlier ones, and gives its path. No
+    /// Python is started, and no test is run.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn package(&self) -> Result<PathBuf, BuildError> {
+        let project = self.workspace.project();
+        let repository = project.spec.docker_repository.as_deref();
+        let repository = repository.or(self.target.declared_repository());
+        let source = project_source(&project.spec, &self.version, repository);
+        let context = BuildContext {
+            directory: &project.directory,
+            tree: self.workspace.tree()?,
+        };
+        let (name, bytes) = project_wheel(&source, &context)?;
+        let directory = project.directory.join("dist");
+        let path = directory.join(&name);
+        let stem = format!("{}-", name.split('-').next().unwrap_or_default());
+        write_package(&directory, &stem, &name, &bytes).map_err(|source| ImageError::Io {
+            action: format!("cannot write {}", path.display()),
+            source,
+        })?;
+        Ok(path)
     }
 
     /// The image with the sources of all its blobs.
@@ -239,21 +265,26 @@ impl Build<'_> {
         self.inputs
             .get_or_try_init(|| async {
                 let directory = &self.workspace.project().directory;
-                let dockerfile = read_dockerfile(&self.dockerfile())?;
+                let dockerfile = self.read_dockerfile()?;
                 let base = self.base(&dockerfile).await?;
                 let context = BuildContext {
                     directory,
                     tree: self.workspace.tree()?,
                 };
-                let options = PlanOptions {
-                    project_requirements: &self.workspace.project().spec.requirements_file,
-                    hoists_packages: self.workspace.project().settings.engine.hoist_packages,
-                    replaced_base: self.target.settings.base.as_deref(),
-                };
-                let plan = plan_project(&dockerfile, &base, &context, &options)?;
+                let plan = plan_project(&dockerfile, &base, &context, &self.plan_options())?;
+                let plan = self.declared_plan(plan, &context)?;
                 Ok(ImageInputs { base, plan })
             })
             .await
+    }
+
+    pub(super) fn plan_options(&self) -> PlanOptions<'_> {
+        let project = self.workspace.project();
+        PlanOptions {
+            project_requirements: &project.spec.requirements_file,
+            hoists_packages: project.settings.engine.hoist_packages,
+            replaced_base: self.target.settings.base.as_deref(),
+        }
     }
 
     /// The Dockerfile's base, or what the environment's settings put in its place.
@@ -276,7 +307,7 @@ impl Build<'_> {
         }
     }
 
-    fn dockerfile(&self) -> PathBuf {
+    pub(super) fn dockerfile(&self) -> PathBuf {
         self.workspace.project().directory.join("Dockerfile")
     }
 
@@ -381,7 +412,7 @@ impl Build<'_> {
     /// # Errors
     /// See [`BuildError`].
     pub async fn lock_base(&self) -> Result<Option<(ImageReference, BaseImage)>, BuildError> {
-        let dockerfile = read_dockerfile(&self.dockerfile())?;
+        let dockerfile = self.read_dockerfile()?;
         match self.base_name(&dockerfile)? {
             BaseName::Scratch => Ok(None),
             BaseName::Image(reference) => {
@@ -392,6 +423,25 @@ impl Build<'_> {
             }
         }
     }
+}
+
+/// The new wheel first, then earlier ones go: BigFlow's Dockerfiles install `dist/*.whl`.
+fn write_package(directory: &Path, stem: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    std::io::Write::write_all(&mut file, bytes)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    file.as_file().set_permissions(mode)?;
+    file.persist(directory.join(name))?;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let other = entry.file_name();
+        let other = other.to_string_lossy();
+        if other != name && other.starts_with(stem) && other.ends_with(".whl") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn project_source<'a>(

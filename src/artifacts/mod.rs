@@ -2,13 +2,16 @@
 //! configuration, wheels, image and DAG files.
 
 mod bytecode;
+mod cache;
 mod containers;
 mod dags;
+mod declared;
 mod error;
 mod image;
 mod lock;
 mod placeholder;
 mod roots;
+mod saved;
 mod target;
 mod workspace;
 
@@ -22,6 +25,7 @@ pub use error::BuildError;
 pub use lock::{LockError, LockFile, LockedCompiler};
 pub use placeholder::{NotReplaced, Placeholder};
 pub use roots::{keep_build, keep_newest_generations};
+pub use saved::SavedBuild;
 pub use target::{Target, TargetOptions};
 pub use workspace::{Workspace, WorkspaceOptions};
 

@@ -24,6 +24,15 @@ impl ObjectKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The media type of what we store under such a key.
+    pub(super) fn content_type(&self) -> &'static str {
+        match self.0.rsplit_once('.') {
+            Some((_, "json")) => "application/json",
+            Some((_, "py")) => "text/x-python",
+            _ => "application/octet-stream",
+        }
+    }
 }
 
 impl FromStr for ObjectKey {

@@ -12,13 +12,24 @@ pub struct ParseBucketError {
     reason: &'static str,
 }
 
-/// `gs://NAME`, a bare name (which means the same), or `file://PATH`.
+/// `gs://NAME`, a bare name (which means the same), `s3://NAME`, `az://CONTAINER`, or
+/// `file://PATH`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum BucketLocation {
     /// A bucket of Google Cloud Storage.
     GoogleCloudStorage {
         /// The bucket's name: 3 to 222 characters of `a-z 0-9 - _ .`.
         name: String,
+    },
+    /// A bucket of S3, or of a service that speaks its protocol.
+    S3 {
+        /// The bucket's name: 3 to 63 characters of `a-z 0-9 - .`.
+        name: String,
+    },
+    /// A container of Azure Blob Storage; the account is in `AZURE_STORAGE_ACCOUNT`.
+    Azure {
+        /// The container's name: 3 to 63 characters of `a-z 0-9 -`.
+        container: String,
     },
     /// A directory on this machine.
     Directory {
@@ -54,24 +65,33 @@ impl FromStr for BucketLocation {
             }
             return Ok(Self::Directory { path: path.into() });
         }
-        let name = text.strip_prefix("gs://").unwrap_or(text);
+        let (scheme, name) = text.split_once("://").unwrap_or(("gs", text));
         let name = name.strip_suffix('/').unwrap_or(name);
-        if name.contains("://") {
-            return Err(invalid("only gs:// and file:// are known"));
-        }
-        let allowed =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
         if name.contains('/') {
             return Err(invalid("name the bucket alone, without a folder in it"));
         }
-        if !(3..=222).contains(&name.len()) || !name.bytes().all(allowed) {
-            return Err(invalid(
+        let made_of = |others: &[u8], longest| {
+            (3..=longest).contains(&name.len())
+                && name.bytes().all(|byte| {
+                    byte.is_ascii_lowercase() || byte.is_ascii_digit() || others.contains(&byte)
+                })
+        };
+        let name = name.to_owned();
+        match scheme {
+            "gs" if made_of(b"-_.", 222) => Ok(Self::GoogleCloudStorage { name }),
+            "gs" => Err(invalid(
                 "a bucket's name has 3 to 222 lower-case letters, digits, and - _ .",
-            ));
+            )),
+            "s3" if made_of(b"-.", 63) => Ok(Self::S3 { name }),
+            "s3" => Err(invalid(
+                "a bucket's name has 3 to 63 lower-case letters, digits, and - .",
+            )),
+            "az" if made_of(b"-", 63) => Ok(Self::Azure { container: name }),
+            "az" => Err(invalid(
+                "a container's name has 3 to 63 lower-case letters, digits, and -",
+            )),
+            _ => Err(invalid("only gs://, s3://, az:// and file:// are known")),
         }
-        Ok(Self::GoogleCloudStorage {
-            name: name.to_owned(),
-        })
     }
 }
 
@@ -79,6 +99,8 @@ impl fmt::Display for BucketLocation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::GoogleCloudStorage { name } => write!(formatter, "gs://{name}"),
+            Self::S3 { name } => write!(formatter, "s3://{name}"),
+            Self::Azure { container } => write!(formatter, "az://{container}"),
             Self::Directory { path } => write!(formatter, "file://{}", path.display()),
         }
     }
@@ -107,7 +129,21 @@ mod tests {
                 path: "./local/composer".into()
             }
         );
-        for text in ["", "ab", "Upper", "gs://a/b", "ftp://host", "file://"] {
+        for text in ["s3://my.bucket", "az://my-container"] {
+            let location: BucketLocation = format!("{text}/").parse().unwrap();
+            assert_eq!(location.to_string(), text);
+        }
+        for text in [
+            "",
+            "ab",
+            "Upper",
+            "gs://a/b",
+            "ftp://host",
+            "file://",
+            "s3://a_b",
+            "az://a.b",
+            "az://account/container",
+        ] {
             assert!(text.parse::<BucketLocation>().is_err(), "{text}");
         }
     }

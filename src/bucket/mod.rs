@@ -3,6 +3,8 @@
 
 mod checksums;
 mod directory;
+mod entity_tag;
+mod exchange;
 mod gcs;
 mod key;
 mod location;
@@ -10,6 +12,7 @@ mod nonce;
 
 pub use checksums::Checksums;
 pub use directory::DirectoryBucket;
+pub use entity_tag::EntityTagBucket;
 pub use gcs::{Endpoint, GcsBucket};
 pub use key::{InvalidKey, ObjectKey};
 pub use location::{BucketLocation, ParseBucketError};
@@ -24,7 +27,8 @@ use jiff::Timestamp;
 use crate::credentials::TokenSource;
 use crate::http::HttpClient;
 
-/// A number that changes with every write of a key (Google Cloud Storage, "generation").
+/// A number that changes with every write of a key (Google Cloud Storage,
+/// "generation"); on other services a digest of what tells its writes apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StorageGeneration(pub u64);
 
@@ -46,9 +50,10 @@ pub struct StoredObject {
     pub size: u64,
     /// Which write this is.
     pub generation: StorageGeneration,
-    /// The CRC32C of its bytes; only objects under a customer's own encryption key have none.
+    /// The CRC32C of its bytes. S3 and Azure give none, nor has an object on Google's
+    /// service that is under a customer's own encryption key.
     pub crc32c: Option<u32>,
-    /// The MD5 of its bytes; composed objects have none.
+    /// The MD5 of its bytes. What was composed of parts has none.
     pub md5: Option<[u8; 16]>,
     /// When it was written, by the server's clock.
     pub updated: Timestamp,
@@ -118,11 +123,13 @@ pub trait Bucket: Send + Sync {
     ) -> Result<(), BucketError>;
 }
 
-/// Opens a bucket; makes no request. `tokens` may be absent for a directory or
-/// an emulator; without them a real bucket is asked anonymously.
+/// Opens a bucket; makes no request. `tokens` are for Google: they may be absent for
+/// an emulator; without them a real bucket is asked anonymously. S3 and Azure take
+/// their credentials where their own tools take them: `AWS_*`, `AZURE_*`, the machine's role.
 ///
 /// # Errors
-/// `STORAGE_EMULATOR_HOST` must be an address if it is set.
+/// `STORAGE_EMULATOR_HOST` must be an address if it is set, and the variables of S3
+/// and Azure must not contradict each other.
 pub fn open(
     location: &BucketLocation,
     http: &HttpClient,
@@ -134,7 +141,22 @@ pub fn open(
             let endpoint = Endpoint::from_environment()?;
             Arc::new(GcsBucket::new(name, endpoint, http.clone(), tokens))
         }
+        BucketLocation::S3 { name } => {
+            let variables: Vec<_> = process_variables();
+            Arc::new(EntityTagBucket::s3(name, &variables, http.clone())?)
+        }
+        BucketLocation::Azure { container } => {
+            let variables: Vec<_> = process_variables();
+            Arc::new(EntityTagBucket::azure(container, &variables, http.clone())?)
+        }
     })
+}
+
+/// Those whose names and values are texts.
+fn process_variables() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// Why a bucket could not be read or written.
@@ -207,6 +229,30 @@ pub enum BucketError {
         /// The operating system's error.
         #[source]
         source: std::io::Error,
+    },
+    /// The variables that describe S3 or Azure are of no use.
+    #[error("cannot set up access to {bucket}")]
+    Setup {
+        /// The bucket.
+        bucket: String,
+        /// What is missing or wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Nobody here has credentials of S3 or Azure.
+    #[error("no credentials could be had for {bucket}")]
+    NoCredential {
+        /// The bucket.
+        bucket: String,
+        /// Who was asked, and what he said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A bucket that does not say what its objects are: nothing could be verified in it.
+    #[error("the bucket {bucket} keeps no MD5 of its objects")]
+    NoChecksums {
+        /// The bucket.
+        bucket: String,
     },
     /// No credential could be had.
     #[error(transparent)]

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::arguments::BuildArguments;
 use super::context::Context;
 use super::failure::pushing;
+use super::migrate;
 use super::services::LazyServices;
 use crate::artifacts::{Build, BuildError};
 use crate::image::LineClass;
@@ -22,6 +23,8 @@ pub(super) enum Command {
     /// The base with what the Dockerfile's lines in containers make of it
     #[command(subcommand)]
     Base(BaseCommand),
+    /// Print the section of pyproject.toml that says what the Dockerfile says
+    Migrate(migrate::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -98,6 +101,7 @@ pub(super) fn run(context: &Context, command: &Command) -> Result<Exit, CommandE
     let arguments = match command {
         Command::Plan(arguments) | Command::Lock(arguments) => arguments,
         Command::Base(BaseCommand::Push(push)) => &push.build,
+        Command::Migrate(arguments) => return migrate::run(context, arguments),
     };
     let workspace = context.workspace()?;
     let (target, services) = LazyServices::of_build(&workspace, arguments)?;
@@ -105,7 +109,7 @@ pub(super) fn run(context: &Context, command: &Command) -> Result<Exit, CommandE
     let build = Build::new(&workspace, &target, &open)?;
     match command {
         Command::Plan(_) => plan(context, &build),
-        Command::Lock(_) => lock(context, &build),
+        Command::Lock(_) | Command::Migrate(_) => lock(context, &build),
         Command::Base(BaseCommand::Push(push)) => {
             let repository = match &push.to {
                 Some(text) => text.parse().map_err(|source| BuildError::Repository {

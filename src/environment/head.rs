@@ -168,7 +168,8 @@ impl Intent {
 }
 
 /// The BLAKE3 of a listing: for each object its key ended by a zero byte, size
-/// and CRC32C as little-endian numbers of 8 and 4 bytes (0 if there is none).
+/// and CRC32C as little-endian numbers of 8 and 4 bytes (0 if there is none), and
+/// without a CRC32C the MD5, if there is one.
 pub fn listing_digest(listing: &Listing) -> ObjectDigest {
     let mut bytes = Vec::new();
     for object in &listing.objects {
@@ -176,6 +177,9 @@ pub fn listing_digest(listing: &Listing) -> ObjectDigest {
         bytes.push(0);
         bytes.extend_from_slice(&object.size.to_le_bytes());
         bytes.extend_from_slice(&object.crc32c.unwrap_or_default().to_le_bytes());
+        if let (None, Some(md5)) = (object.crc32c, object.md5) {
+            bytes.extend_from_slice(&md5);
+        }
     }
     ObjectDigest::of(&bytes)
 }

@@ -301,7 +301,7 @@ fn environment_of(config: &Map<String, Value>) -> BTreeMap<String, String> {
 }
 
 /// Docker's layer types as the OCI types of the same bytes.
-fn with_oci_type(descriptor: Descriptor) -> Descriptor {
+pub(super) fn with_oci_type(descriptor: Descriptor) -> Descriptor {
     let media_type = match descriptor.media_type.as_str() {
         MediaType::DOCKER_LAYER_GZIP => MediaType::new(MediaType::OCI_LAYER_GZIP),
         "application/vnd.docker.image.rootfs.diff.tar" => {

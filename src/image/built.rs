@@ -15,7 +15,9 @@ use super::context::BuildContext;
 use super::layer::{Layer, LayerSource, StoredLayer};
 use super::plan::{ContainerSettings, ImagePlan, PlannedLine, Step};
 use super::project::ProjectSource;
-use super::{ImageError, config, copy_layer, credentials, project_layer, wheel_layers};
+use super::{
+    ImageError, config, copy_layer, credentials, project_layer, recompress, shelf, wheel_layers,
+};
 use crate::oci::{BlobSource, BytesBlob, Descriptor, MediaType, Repository};
 use crate::progress::{Event, Phase, Progress, Unit};
 use crate::registry::{FetchedManifest, ImageToPush, Registry};
@@ -43,6 +45,8 @@ pub struct ImageRequest<'a> {
     pub context: BuildContext<'a>,
     /// The project.
     pub project: &'a ProjectSource<'a>,
+    /// Whether layers are compressed anew instead of spliced.
+    pub recompress: bool,
     /// Which compiler's `.pyc` files the image has, if it has any.
     pub bytecode: Option<Bytecode<'a>>,
     /// Labels beside the Dockerfile's. They become content: nothing that
@@ -104,6 +108,7 @@ pub fn build(
     credentials::warn(request, progress)?;
     let layers = layers_of(request, &request.plan.steps, store, progress)?;
     let image = assemble(request, layers, store)?;
+    shelf::shelve(store, &image, request.base.repository.as_ref())?;
     progress.report(Event::Finished {
         phase: Phase::Image,
         summary: match image.base.layers.len() {
@@ -159,13 +164,15 @@ fn layers_of(
                 layers.push(copy_layer::build(files, text, context, store)?);
             }
             Step::Wheels => {
-                layers.extend(wheel_layers::build(
-                    request.wheels,
-                    scheme,
-                    request.bytecode.as_ref(),
-                    store,
-                    progress,
-                )?);
+                let bytecode = request.bytecode.as_ref();
+                let spliced =
+                    wheel_layers::build(request.wheels, scheme, bytecode, store, progress)?;
+                for layer in spliced {
+                    layers.push(match request.recompress {
+                        true => recompress::recompress(layer, store)?,
+                        false => layer,
+                    });
+                }
             }
             Step::Project => layers.push(project_layer::build(
                 request.project,
@@ -353,34 +360,80 @@ impl BuiltImage {
         base: Option<Arc<dyn Registry>>,
         published: Option<Arc<dyn Registry>>,
     ) -> ImageToPush {
-        let runtime = Handle::try_current().ok();
-        let base_layers = self.base.layers.iter().map(|descriptor| {
-            Arc::new(BaseLayer {
-                descriptor: descriptor.clone(),
+        let base_layers = self.base.layers.iter();
+        let base_layers = base_layers.map(|descriptor| (descriptor.clone(), LayerSource::Base));
+        let own_layers = self.layers.iter();
+        let own_layers = own_layers.map(|layer| (layer.descriptor.clone(), layer.source));
+        let layers: Vec<_> = base_layers.chain(own_layers).collect();
+        let elsewhere = Elsewhere {
+            base: RemoteLayers {
                 repository: self.base.repository.clone(),
-                registry: base.clone(),
-                runtime: runtime.clone(),
-            }) as Arc<dyn BlobSource>
-        });
-        let own_layers = self.layers.iter().map(|layer| match layer.source {
-            LayerSource::Published => Arc::new(BaseLayer {
-                descriptor: layer.descriptor.clone(),
-                repository: published.as_ref().map(|r| r.repository().clone()),
-                registry: published.clone(),
-                runtime: runtime.clone(),
-            }) as Arc<dyn BlobSource>,
-            source => Arc::new(StoredLayer {
-                store: Arc::clone(store),
-                descriptor: layer.descriptor.clone(),
-                source,
-            }),
-        });
-        let config = Arc::new(self.config.clone()) as Arc<dyn BlobSource>;
-        ImageToPush {
-            manifest: self.manifest.clone(),
-            blobs: base_layers.chain(own_layers).chain([config]).collect(),
-            mount_candidates: Vec::new(),
+                registry: base,
+            },
+            published: RemoteLayers::of(published),
+        };
+        let (manifest, config) = (self.manifest.clone(), self.config.clone());
+        to_push(manifest, config, &layers, store, &elsewhere)
+    }
+}
+
+/// Layers that are in a repository and not in the store.
+#[derive(Default)]
+pub(super) struct RemoteLayers {
+    repository: Option<Repository>,
+    registry: Option<Arc<dyn Registry>>,
+}
+
+impl RemoteLayers {
+    /// Those of an opened repository.
+    pub(super) fn of(registry: Option<Arc<dyn Registry>>) -> Self {
+        Self {
+            repository: registry.as_ref().map(|it| it.repository().clone()),
+            registry,
         }
+    }
+}
+
+/// Where the layers are that the store has not.
+#[derive(Default)]
+pub(super) struct Elsewhere {
+    /// The base's.
+    pub(super) base: RemoteLayers,
+    /// Those of lines that another machine has run.
+    pub(super) published: RemoteLayers,
+}
+
+/// An image with the sources of all its blobs.
+pub(super) fn to_push(
+    manifest: FetchedManifest,
+    config: BytesBlob,
+    layers: &[(Descriptor, LayerSource)],
+    store: &Arc<Store>,
+    elsewhere: &Elsewhere,
+) -> ImageToPush {
+    let runtime = Handle::try_current().ok();
+    let remote = |descriptor: &Descriptor, layers: &RemoteLayers| {
+        Arc::new(BaseLayer {
+            descriptor: descriptor.clone(),
+            repository: layers.repository.clone(),
+            registry: layers.registry.clone(),
+            runtime: runtime.clone(),
+        }) as Arc<dyn BlobSource>
+    };
+    let layers = layers.iter().map(|(descriptor, source)| match source {
+        LayerSource::Base => remote(descriptor, &elsewhere.base),
+        LayerSource::Published => remote(descriptor, &elsewhere.published),
+        LayerSource::Object(_) | LayerSource::Spliced(_) => Arc::new(StoredLayer {
+            store: Arc::clone(store),
+            descriptor: descriptor.clone(),
+            source: *source,
+        }),
+    });
+    let config: Arc<dyn BlobSource> = Arc::new(config);
+    ImageToPush {
+        manifest,
+        blobs: layers.chain([config]).collect(),
+        mount_candidates: Vec::new(),
     }
 }
 

@@ -15,11 +15,13 @@ mod base;
 mod base_python;
 mod built;
 mod bytecode;
+mod compare;
 mod config;
 mod contents;
 mod context;
 mod copy_layer;
 mod credentials;
+mod declared;
 mod dockerfile;
 mod engine;
 mod file_layer;
@@ -32,7 +34,10 @@ mod pip_command;
 mod plan;
 mod project;
 mod project_layer;
+mod recompress;
 mod run;
+pub mod saved;
+mod shelf;
 mod splice;
 mod tar;
 #[cfg(test)]
@@ -43,8 +48,12 @@ pub use base::{BaseImage, BaseRequest};
 pub use base_python::BasePython;
 pub use built::{BuiltImage, ImageRequest, build, build_below};
 pub use bytecode::Bytecode;
+pub use compare::{Stored, first_difference};
 pub use contents::{ContentsBase, ImageContents};
 pub use context::BuildContext;
+pub use declared::{
+    declaration_of, declaration_text, declared_dockerfile, with_declared_requirements,
+};
 pub use dockerfile::{Dockerfile, DockerfileError, Heredoc, Instruction};
 pub use engine::{
     ContainerRequest, Engine, EngineProgram, engine_layers, known_layers, make_layers, step_key,
@@ -56,6 +65,8 @@ pub use plan::{
     PlanContext, PlannedLine, Step, base_of, plan,
 };
 pub use project::ProjectSource;
+pub use project_layer::project_wheel;
+pub use shelf::Shelved;
 
 use crate::python::PythonError;
 use crate::registry::RegistryError;
@@ -110,6 +121,16 @@ pub enum ImageError {
     Project {
         /// What is wrong, and what to do instead.
         problem: String,
+    },
+    /// A link of the project's folder that leads to no file of it.
+    #[error("{path} is a link to {target}, {}", if *is_absolute { "an absolute path, which another machine does not have" } else { "where the project's folder has no file" })]
+    Link {
+        /// The link.
+        path: String,
+        /// What it says.
+        target: String,
+        /// Whether that begins with a slash.
+        is_absolute: bool,
     },
     /// A file that is not (or no longer) in the project's folder.
     #[error("the project's folder has no file {path}")]

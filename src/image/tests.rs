@@ -819,6 +819,7 @@ fn build_on(
         wheels,
         context,
         project: &source(&parts),
+        recompress: false,
         bytecode: None,
         labels: &BTreeMap::new(),
         created: None,
@@ -1191,4 +1192,102 @@ fn what_only_setuptools_knows_is_refused() {
     let error = project_layer::build(&source(&parts), &context, &scheme(), None, &store, &Silent)
         .unwrap_err();
     assert!(error.to_string().contains("ext_modules"), "{error}");
+}
+
+#[test]
+fn links_that_lead_nowhere_are_named() {
+    let project = tempfile::tempdir().unwrap();
+    write_project(project.path());
+    let (_directory, store) = new_store();
+    for (target, problem) in [
+        ("/etc/passwd", "an absolute path"),
+        ("../outside.sql", "has no file"),
+        ("gone.sql", "has no file"),
+    ] {
+        let link = project.path().join("resources/link.sql");
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        let base = BaseImage::scratch(3, 11, Platform::LinuxAmd64);
+        let refused =
+            build_on(&base, &WheelSet::default(), project.path(), &store, &Silent).unwrap_err();
+        let refused = refused.to_string();
+        assert!(
+            refused.contains("resources/link.sql")
+                && refused.contains(target)
+                && refused.contains(problem),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn the_first_difference_of_two_builds_is_named() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_project(one.path());
+    write_project(two.path());
+    let ((_first, first), (_second, second)) = (new_store(), new_store());
+    let built = build_image(one.path(), &first);
+    let same = build_image(two.path(), &second);
+    assert_eq!(
+        first_difference((&built, &first), (&same, &second)).unwrap(),
+        None
+    );
+    write(two.path(), "hello_world/jobs/work.py", "x = 9\n");
+    let other = build_image(two.path(), &second);
+    let difference = first_difference((&built, &first), (&other, &second)).unwrap();
+    let difference = difference.unwrap();
+    assert!(
+        difference.contains("bf-project.tar") && difference.contains("pip install hello-world"),
+        "{difference}"
+    );
+}
+
+#[test]
+fn settings_stand_for_the_scaffolds_dockerfile() {
+    let plan = planned(SCAFFOLD);
+    let base = base_of(&Dockerfile::parse(SCAFFOLD).unwrap()).unwrap();
+    let settings = declaration_of(&plan, &base).unwrap();
+    let text = declaration_text(&settings);
+    insta::assert_snapshot!(text, @r#"
+    [tool.forebay.image]
+    base = "docker.io/library/python:3.7.9-slim-buster"
+    requirements = ["resources/requirements.txt"]
+    workdir = "/app"
+    "#);
+    let written: toml::Table = text.parse().unwrap();
+    let read: crate::project::ImageSettings = written["tool"]["forebay"]["image"]
+        .clone()
+        .try_into()
+        .unwrap();
+    assert_eq!(read, settings);
+    let again = planned(&declared_dockerfile(&read).unwrap().unwrap());
+    assert_eq!(
+        with_declared_requirements(again, &read).requirement_files,
+        plan.requirement_files
+    );
+    let container = planned("FROM a\nRUN make\n");
+    assert!(declaration_of(&container, &base).is_err());
+}
+
+#[test]
+fn a_layer_that_is_compressed_anew_has_the_same_inside() {
+    let (_directory, store) = new_store();
+    let wheel = WheelBuilder::new("some").file("some/__init__.py", b"y = 2\n");
+    let set = lock(&store, &[&wheel]);
+    let layers = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap();
+    let spliced = layers.into_iter().next().unwrap();
+    let anew = recompress::recompress(spliced.clone(), &store).unwrap();
+    assert_eq!(
+        anew,
+        recompress::recompress(spliced.clone(), &store).unwrap()
+    );
+    assert_eq!(anew, recompress::recompress(anew.clone(), &store).unwrap());
+    assert_ne!(anew.descriptor.digest, spliced.descriptor.digest);
+    assert_eq!(anew.diff_id, spliced.diff_id);
+    let bytes = bytes_of(&store, &anew);
+    // One member holds it all.
+    let mut tar = Vec::new();
+    let mut decoder = flate2::read::GzDecoder::new(bytes.as_slice());
+    decoder.read_to_end(&mut tar).unwrap();
+    assert_eq!(Sha256Digest::of(&tar), spliced.diff_id);
 }

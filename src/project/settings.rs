@@ -80,12 +80,60 @@ impl std::str::FromStr for EngineChoice {
 pub struct Settings {
     /// `[tool.forebay.dags]`.
     pub dags: DagSettings,
+    /// `cache`, or `[tool.forebay.cache]`.
+    pub cache: CacheSettings,
     /// `[tool.forebay.engine]`.
     pub engine: EngineSettings,
     /// `[tool.forebay.image]`.
     pub image: ImageSettings,
     /// `[tool.forebay.environments.NAME]`.
     pub environments: BTreeMap<EnvironmentName, EnvironmentSettings>,
+}
+
+/// Caches that are shared with others: `cache = "URL"`, `cache = ["URL", …]`, or
+/// `[tool.forebay.cache]` with `urls` and `trusted_keys`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(from = "WrittenCache")]
+pub struct CacheSettings {
+    /// Where they are, in the order in which they are asked.
+    pub urls: Vec<String>,
+    /// Whose entries count: `DOMAIN:BASE64`.
+    pub trusted_keys: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenCache {
+    One(String),
+    Several(Vec<String>),
+    Table(CacheTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+struct CacheTable {
+    urls: Vec<String>,
+    trusted_keys: Vec<String>,
+}
+
+impl From<WrittenCache> for CacheSettings {
+    fn from(written: WrittenCache) -> Self {
+        match written {
+            WrittenCache::One(url) => Self {
+                urls: vec![url],
+                ..Self::default()
+            },
+            WrittenCache::Several(urls) => Self {
+                urls,
+                ..Self::default()
+            },
+            WrittenCache::Table(table) => Self {
+                urls: table.urls,
+                trusted_keys: table.trusted_keys,
+            },
+        }
+    }
 }
 
 /// `[tool.forebay.dags]`.
@@ -134,12 +182,75 @@ pub enum BytecodeSetting {
     Off,
 }
 
+/// How the layers of wheels are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CompressionSetting {
+    /// Not at all: they are spliced from the streams that the wheels have.
+    #[default]
+    Splice,
+    /// Each anew as one gzip stream: 3 % smaller, for several times the work, and for readers that
+    /// stop at the end of the first member.
+    Gzip,
+}
+
 /// `[tool.forebay.image]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImageSettings {
     /// Whether the image gets `.pyc` files.
     pub bytecode: BytecodeSetting,
+    /// How the layers of wheels are compressed.
+    pub compression: CompressionSetting,
+    /// FROM. With it this section describes the image, and the Dockerfile is not read.
+    pub base: Option<String>,
+    /// Requirement files to install; otherwise the project's own.
+    pub requirements: Option<Vec<String>>,
+    /// Further requirements, as `pip install` takes them.
+    pub packages: Vec<String>,
+    /// ENV.
+    pub env: BTreeMap<String, String>,
+    /// LABEL.
+    pub labels: BTreeMap<String, String>,
+    /// WORKDIR.
+    pub workdir: Option<String>,
+    /// COPY.
+    pub copy: Vec<CopySetting>,
+    /// USER.
+    pub user: Option<String>,
+    /// EXPOSE.
+    pub ports: Vec<String>,
+    /// VOLUME.
+    pub volumes: Vec<String>,
+    /// ENTRYPOINT.
+    pub entrypoint: Option<Vec<String>>,
+    /// CMD.
+    pub command: Option<Vec<String>>,
+    /// STOPSIGNAL.
+    pub stop_signal: Option<String>,
+}
+
+impl ImageSettings {
+    /// Whether there is anything here that a Dockerfile would say.
+    pub fn declares_anything(&self) -> bool {
+        let (bytecode, compression) = (self.bytecode, self.compression);
+        *self
+            != Self {
+                bytecode,
+                compression,
+                ..Self::default()
+            }
+    }
+}
+
+/// A file or folder of the project that the image gets.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopySetting {
+    /// Relative to the project's folder.
+    pub from: String,
+    /// In the image; a relative path is below `workdir`.
+    pub to: String,
 }
 
 /// `[tool.forebay.environments.NAME]`: only what cannot stand in `deployment_config.py`.
@@ -177,6 +288,21 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("`base`, `python`"), "{error}");
+    }
+
+    #[test]
+    fn a_cache_is_one_address_or_several_or_a_table() {
+        for text in [
+            "cache = 'gs://team'",
+            "cache = ['gs://team']",
+            "[cache]\nurls = ['gs://team']",
+        ] {
+            let settings: Settings = toml::from_str(text).unwrap();
+            assert_eq!(settings.cache.urls, ["gs://team"], "{text}");
+        }
+        let settings: Settings = toml::from_str("[cache]\ntrusted_keys = ['main:x']").unwrap();
+        assert_eq!(settings.cache.trusted_keys, ["main:x"]);
+        assert!(toml::from_str::<Settings>("[cache]\nurl = 'gs://team'").is_err());
     }
 
     #[test]

@@ -162,6 +162,7 @@ fn key(phase: Phase) -> &'static str {
         Phase::Image => "image",
         Phase::Push => "push",
         Phase::Upload => "upload",
+        Phase::Cache => "cache",
         Phase::Verify => "verify",
     }
 }
@@ -175,6 +176,7 @@ fn name(phase: Phase) -> &'static str {
         Phase::Image => "Image",
         Phase::Push => "Push",
         Phase::Upload => "DAGs",
+        Phase::Cache => "Cache",
         Phase::Verify => "Verify",
     }
 }

@@ -121,6 +121,15 @@ impl WheelSet {
         })
     }
 
+    /// Has the store's source bring those wheels that are not here, all at the same time.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn bring(&self, store: &Store) -> Result<(), WheelError> {
+        let objects: Vec<ObjectDigest> = self.wheels.iter().map(|wheel| wheel.object).collect();
+        Ok(store.bring(&objects)?)
+    }
+
     /// Names the set by what is in it.
     pub fn digest(&self) -> ObjectDigest {
         let names: String = self

@@ -3,7 +3,6 @@
 //! listings; both are what ownership rests on.
 
 mod endpoint;
-mod send;
 mod wire;
 
 use std::fmt;
@@ -11,13 +10,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::LAST_MODIFIED;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LAST_MODIFIED};
 use http::{Method, StatusCode};
 use url::Url;
 
 pub use self::endpoint::Endpoint;
-use self::send::Call;
 use self::wire::{ListPage, OBJECT_FIELDS, ObjectResource};
+use super::checksums::{encode_crc32c, encode_md5};
+use super::exchange::{self, Call, OBJECT_LIMIT, PAGE_LIMIT, Service};
 use super::{
     Bucket, BucketError, BucketLocation, Checksums, Listing, ObjectKey, ReadObject,
     StorageGeneration, StoredObject, WriteCondition, nonce,
@@ -38,10 +38,6 @@ pub struct GcsBucket {
 }
 
 impl GcsBucket {
-    /// The most bytes of one page of a listing, 1,000 objects with keys of 1 KiB and all else.
-    const PAGE_LIMIT: usize = 16 << 20;
-    /// The most bytes of an object that we read: DAG files and records are far smaller.
-    const OBJECT_LIMIT: usize = 64 << 20;
     /// How often a body that does not have its promised checksum is read again.
     const READ_AGAIN: u32 = 2;
 
@@ -68,7 +64,7 @@ impl GcsBucket {
     }
 
     fn object_url(&self, key: &ObjectKey) -> Url {
-        let key = wire::encode_key(key.as_str());
+        let key = exchange::escape(key.as_str(), b"");
         self.endpoint
             .url(&format!("/storage/v1/b/{}/o/{key}", self.name))
     }
@@ -101,8 +97,9 @@ impl GcsBucket {
         let call = Call {
             method: Method::GET,
             url,
+            headers: HeaderMap::new(),
             body: None,
-            limit: Self::PAGE_LIMIT,
+            limit: PAGE_LIMIT,
             permission: "storage.objects.get",
             what: format!("reading the metadata of {key}"),
         };
@@ -149,12 +146,12 @@ impl GcsBucket {
             .append_pair("uploadType", "multipart")
             .append_pair("ifGenerationMatch", &generation.to_string())
             .append_pair("fields", OBJECT_FIELDS);
-        let content_type = content_type(key);
+        let content_type = key.content_type();
         let resource = serde_json::json!({
             "name": key.as_str(),
             "contentType": content_type,
-            "crc32c": wire::encode_crc32c(checksums),
-            "md5Hash": wire::encode_md5(checksums),
+            "crc32c": encode_crc32c(checksums),
+            "md5Hash": encode_md5(checksums),
             "metadata": { wire::NONCE: nonce },
         });
         let head = format!(
@@ -163,31 +160,70 @@ impl GcsBucket {
         );
         let tail = format!("\r\n--{nonce}--\r\n");
         let body = [head.as_bytes(), bytes, tail.as_bytes()].concat();
+        let content_type = HeaderValue::try_from(format!("multipart/related; boundary={nonce}"));
+        let content_type = content_type.map(|value| (CONTENT_TYPE, value));
         Call {
             method: Method::POST,
             url,
-            body: Some((
-                format!("multipart/related; boundary={nonce}"),
-                Bytes::from(body),
-            )),
-            limit: Self::PAGE_LIMIT,
+            headers: content_type.into_iter().collect(),
+            body: Some(Bytes::from(body)),
+            limit: PAGE_LIMIT,
             permission: "storage.objects.create",
             what: format!("writing {key}"),
         }
     }
 }
 
-fn content_type(key: &ObjectKey) -> &'static str {
-    match key.as_str().rsplit_once('.') {
-        Some((_, "json")) => "application/json",
-        Some((_, "py")) => "text/x-python",
-        _ => "application/octet-stream",
-    }
-}
-
 impl fmt::Display for GcsBucket {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.location.fmt(formatter)
+    }
+}
+
+#[async_trait]
+impl Service for GcsBucket {
+    fn location(&self) -> &BucketLocation {
+        &self.location
+    }
+
+    fn http(&self) -> &HttpClient {
+        &self.http
+    }
+
+    async fn authorize(&self, call: &Call) -> Result<reqwest::RequestBuilder, BucketError> {
+        let mut request = self.http.request(call.method.clone(), call.url.clone());
+        if let Some(tokens) = &self.tokens
+            && let Some(token) = tokens.token().await?
+        {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.reveal()));
+        }
+        if let Some(bytes) = &call.body {
+            request = request.body(bytes.clone());
+        }
+        Ok(request.headers(call.headers.clone()))
+    }
+
+    async fn renew(&self) -> bool {
+        match &self.tokens {
+            Some(tokens) => {
+                tokens.invalidate().await;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn identity(&self) -> String {
+        let identity = self.tokens.as_ref().map(|tokens| tokens.describe());
+        identity.unwrap_or_else(|| "nobody (no credentials)".to_owned())
+    }
+
+    fn words(&self, body: &[u8]) -> Option<String> {
+        wire::message(body)
+    }
+
+    fn denied_permission(&self, body: &[u8]) -> Option<&'static str> {
+        wire::denied_permission(body)
     }
 }
 
@@ -212,8 +248,9 @@ impl Bucket for GcsBucket {
             let call = Call {
                 method: Method::GET,
                 url,
+                headers: HeaderMap::new(),
                 body: None,
-                limit: Self::PAGE_LIMIT,
+                limit: PAGE_LIMIT,
                 permission: "storage.objects.list",
                 what: format!("listing {prefix}"),
             };
@@ -249,8 +286,9 @@ impl Bucket for GcsBucket {
         let call = Call {
             method: Method::GET,
             url,
+            headers: HeaderMap::new(),
             body: None,
-            limit: Self::OBJECT_LIMIT,
+            limit: OBJECT_LIMIT,
             permission: "storage.objects.get",
             what: format!("reading {key}"),
         };
@@ -336,8 +374,9 @@ impl Bucket for GcsBucket {
         let call = Call {
             method: Method::DELETE,
             url,
+            headers: HeaderMap::new(),
             body: None,
-            limit: Self::PAGE_LIMIT,
+            limit: PAGE_LIMIT,
             permission: "storage.objects.delete",
             what: format!("deleting {key}"),
         };

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use http::header::{DATE, HeaderMap};
+use http::header::HeaderMap;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::super::{Checksums, StorageGeneration, StoredObject};
+use super::super::checksums::{decode_crc32c, decode_md5};
+use super::super::exchange::parse_http_date;
+use super::super::{StorageGeneration, StoredObject};
 
 /// The members of an object that we ask for.
 pub(super) const OBJECT_FIELDS: &str = "name,size,md5Hash,crc32c,generation,updated,metadata";
@@ -42,14 +42,14 @@ pub(super) struct ListPage {
 
 /// The body of an error answer.
 #[derive(Debug, Deserialize)]
-pub(super) struct ErrorBody {
-    pub(super) error: ErrorDetail,
+struct ErrorBody {
+    error: ErrorDetail,
 }
 
 /// The part of an error answer that is for people.
 #[derive(Debug, Deserialize)]
-pub(super) struct ErrorDetail {
-    pub(super) message: String,
+struct ErrorDetail {
+    message: String,
 }
 
 impl ObjectResource {
@@ -68,35 +68,6 @@ impl ObjectResource {
             updated: self.updated,
         })
     }
-}
-
-/// A text that is not a checksum in base64.
-pub(super) struct NotAChecksum;
-
-fn decode<const N: usize>(text: &str) -> Result<[u8; N], NotAChecksum> {
-    BASE64
-        .decode(text)
-        .ok()
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or(NotAChecksum)
-}
-
-fn decode_crc32c(text: &str) -> Result<u32, NotAChecksum> {
-    decode(text).map(u32::from_be_bytes)
-}
-
-fn decode_md5(text: &str) -> Result<[u8; 16], NotAChecksum> {
-    decode(text)
-}
-
-/// CRC32C as the API writes it: base64 of the four bytes, the highest first.
-pub(super) fn encode_crc32c(checksums: &Checksums) -> String {
-    BASE64.encode(checksums.crc32c.to_be_bytes())
-}
-
-/// MD5 as the API writes it.
-pub(super) fn encode_md5(checksums: &Checksums) -> String {
-    BASE64.encode(checksums.md5)
 }
 
 /// What the headers of a media download say of the object. `updated` has whole
@@ -127,26 +98,25 @@ pub(super) fn object_of_headers(key: &str, headers: &HeaderMap, size: u64) -> Op
     })
 }
 
-/// The server's clock, from the `Date` header.
-pub(super) fn server_time(headers: &HeaderMap) -> Option<Timestamp> {
-    parse_http_date(headers.get(DATE)?.to_str().ok()?)
-}
-
-fn parse_http_date(text: &str) -> Option<Timestamp> {
-    Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
-}
-
-/// A key as one segment of a path: everything but unreserved characters is escaped, `/` too.
-pub(super) fn encode_key(key: &str) -> String {
-    let mut encoded = String::with_capacity(key.len() + 8);
-    for byte in key.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
+/// The server's own words.
+pub(super) fn message(body: &[u8]) -> Option<String> {
+    match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(body) => Some(body.error.message),
+        Err(_) => Some(std::str::from_utf8(body).ok()?.to_owned()),
     }
-    encoded
+}
+
+/// The permission that a 403 names: replacing an object needs `delete` beside `create`.
+pub(super) fn denied_permission(body: &[u8]) -> Option<&'static str> {
+    let text = message(body)?;
+    [
+        "storage.objects.delete",
+        "storage.objects.create",
+        "storage.objects.list",
+        "storage.objects.get",
+    ]
+    .into_iter()
+    .find(|permission| text.contains(permission))
 }
 
 #[cfg(test)]
@@ -154,26 +124,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksums_are_written_as_google_documents_them() {
-        // From the documentation of the service: base64 of the big-endian CRC32C.
-        let checksums = Checksums::of(b"hello");
-        assert_eq!(encode_crc32c(&checksums), "mnG7TA==");
-        assert_eq!(encode_md5(&checksums), "XUFAKrxLKna5cZ2REBfFkg==");
-        assert_eq!(decode_crc32c("mnG7TA==").ok(), Some(checksums.crc32c));
-        assert!(decode_crc32c("mnG7TAA=").is_err());
-        assert!(decode_md5("no").is_err());
-    }
-
-    #[test]
-    fn a_key_is_one_segment() {
-        assert_eq!(encode_key("dags/a b%+é.py"), "dags%2Fa%20b%25%2B%C3%A9.py");
-    }
-
-    #[test]
-    fn http_dates_are_read() {
-        let time = parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        assert_eq!(time.to_string(), "1994-11-06T08:49:37Z");
-        assert_eq!(parse_http_date("yesterday"), None);
+    fn the_words_of_an_error_are_its_message() {
+        let body = br#"{"error":{"code":400,"message":"no such"}}"#;
+        assert_eq!(message(body).as_deref(), Some("no such"));
+        assert_eq!(message(b"in short").as_deref(), Some("in short"));
     }
 
     #[test]

@@ -50,6 +50,9 @@ pub(super) fn image_next(failure: CommandError, error: &ImageError) -> CommandEr
         ImageError::Base { .. } => {
             failure.next("mend FROM, or take a base of Debian's with a CPython in it")
         }
+        ImageError::Link { .. } => failure.next(
+            "put the file itself there, or make the link relative to a file of the project",
+        ),
         ImageError::NotInContext { .. } => {
             failure.next("add the file, or mend the line that names it (.dockerignore may hide it)")
         }

@@ -79,7 +79,10 @@ fn is_googles(host: &str) -> bool {
 
 pub(super) fn bucket_exit(error: &BucketError) -> Exit {
     match error {
-        BucketError::Denied { .. } | BucketError::Credential(_) => Exit::Denied,
+        BucketError::Denied { .. }
+        | BucketError::Credential(_)
+        | BucketError::NoCredential { .. } => Exit::Denied,
+        BucketError::Setup { .. } | BucketError::NoChecksums { .. } => Exit::Usage,
         BucketError::ConditionFailed { .. } => Exit::Conflict,
         _ => Exit::Failed,
     }
@@ -92,6 +95,22 @@ pub(super) fn bucket_next(failure: CommandError, error: &BucketError) -> Command
         }
         BucketError::NoBucket { .. } => failure.next(
             "mend dags_bucket in deployment_config.py: the Composer environment's page names its bucket",
+        ),
+        BucketError::Setup { bucket, .. } | BucketError::NoCredential { bucket, .. } => {
+            failure.next(match bucket.starts_with("az:") {
+                true => {
+                    "set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN, or AZURE_CLIENT_ID with its tenant and secret"
+                }
+                false => {
+                    "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION: `aws configure export-credentials --format env` prints those of a profile"
+                }
+            })
+        }
+        BucketError::NoChecksums { .. } => failure.next(
+            "use a bucket whose default encryption is SSE-S3: under a key of KMS S3 keeps no MD5",
+        ),
+        BucketError::Denied { bucket, .. } if !bucket.starts_with("gs:") => failure.next(
+            "give these credentials that permission on the bucket, or use others; a request that is signed with a wrong key, region or clock is refused, too",
         ),
         BucketError::Denied { .. } => failure.next(
             "give this identity roles/storage.objectAdmin on the bucket, or log in as another",

@@ -39,6 +39,11 @@ pub enum LineClass {
 }
 
 impl LineClass {
+    /// Whether no container is needed.
+    pub fn is_native(self) -> bool {
+        matches!(self, Self::Native | Self::NoOp)
+    }
+
     /// The word that people and scripts see.
     pub fn as_str(self) -> &'static str {
         match self {
