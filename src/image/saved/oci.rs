@@ -172,9 +172,8 @@ fn parse_index(bytes: &[u8]) -> Result<Vec<Listed>, SavedImageError> {
 
 fn choose(listed: Vec<Listed>) -> Result<Descriptor, SavedImageError> {
     // What builders add about an image stands beside it, for no platform at all.
-    let is_image = |entry: &Listed| {
-        (entry.platform.as_ref()).is_none_or(|platform| platform.os != "unknown")
-    };
+    let is_image =
+        |entry: &Listed| (entry.platform.as_ref()).is_none_or(|platform| platform.os != "unknown");
     let fits = |entry: &Listed| {
         (entry.platform.as_ref())
             .is_some_and(|platform| platform.os == "linux" && platform.architecture == "amd64")
