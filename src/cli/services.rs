@@ -7,6 +7,7 @@ use super::arguments::{
     AuthMethodArgument, AuthenticationArguments, BuildArguments, EnvironmentArguments,
     RepositoryArguments,
 };
+use super::interrupt;
 use crate::artifacts::{Target, Workspace};
 use crate::bucket;
 use crate::clock::SystemClock;
@@ -215,6 +216,7 @@ impl Services {
             retire: permissions.retire,
             clear_folder: permissions.clear_folder,
             confirmed: permissions.confirmed,
+            interruption: interrupt::interruption(),
             dags_prefix: target.dags_prefix()?,
         };
         Ok(Environment::new(
