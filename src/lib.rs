@@ -10,6 +10,7 @@ pub mod cli;
 pub mod ui;
 
 pub mod artifacts;
+pub mod develop;
 pub mod environment;
 
 pub mod dags;

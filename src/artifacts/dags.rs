@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::path::PathBuf;
 
 use jiff::Zoned;
 
@@ -12,6 +13,8 @@ use crate::dags::{
 };
 use crate::oci::{Sha256Digest, Tag};
 use crate::progress::Event;
+use crate::project::WorkflowId;
+use crate::python::Interpreter;
 use crate::wheels::lay_out;
 
 /// How DAG files name their image.
@@ -126,6 +129,18 @@ impl Build<'_> {
         Ok(format!("{}:{tag}", self.target.repository_text()?))
     }
 
+    /// The ids of the workflows that are wanted.
+    ///
+    /// # Errors
+    /// See [`BuildError`]; no workflow at all is an error too.
+    pub async fn workflow_ids(&self, options: &DagOptions) -> Result<Vec<WorkflowId>, BuildError> {
+        let workflows = self.workflows(options).await?;
+        Ok(workflows
+            .into_iter()
+            .map(|(workflow, _)| workflow.id)
+            .collect())
+    }
+
     /// The workflows that are wanted, each with its start time.
     async fn workflows(
         &self,
@@ -159,11 +174,7 @@ impl Build<'_> {
 
     async fn probe(&self, start_time: StartTime) -> Result<Vec<Workflow>, BuildError> {
         let interpreter = self.workspace.interpreter()?;
-        // A Python without BigFlow imports it, and all else, from the image's own wheels.
-        let import_paths = match interpreter.bigflow {
-            Some(_) => Vec::new(),
-            None => vec![lay_out(&self.wheels().await?, self.workspace.store())?],
-        };
+        let import_paths = self.import_paths(&interpreter).await?;
         let project = self.workspace.project();
         let request = ProbeRequest {
             directory: &project.directory,
@@ -176,6 +187,22 @@ impl Build<'_> {
         };
         let progress = self.workspace.progress().as_ref();
         Ok(probe(&request, self.workspace.store(), progress)?)
+    }
+}
+
+impl Build<'_> {
+    /// A Python without BigFlow imports it, and all else, from the image's own wheels.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn import_paths(
+        &self,
+        interpreter: &Interpreter,
+    ) -> Result<Vec<PathBuf>, BuildError> {
+        Ok(match interpreter.bigflow {
+            Some(_) => Vec::new(),
+            None => vec![lay_out(&self.wheels().await?, self.workspace.store())?],
+        })
     }
 }
 

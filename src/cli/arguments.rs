@@ -10,6 +10,7 @@ use crate::artifacts::{DagOptions, ImageNaming, TargetOptions};
 use crate::dags::LiveStarts;
 use crate::environment::Retire;
 use crate::project::DagFormat;
+use crate::ui::{LogFormat, Printer, Verbosity, show_details};
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
@@ -33,8 +34,60 @@ pub(super) struct GlobalArguments {
     pub(super) json: bool,
 
     /// Print no progress
-    #[arg(short, long, global = true, help_heading = "Everywhere")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        help_heading = "Everywhere"
+    )]
     pub(super) quiet: bool,
+
+    /// Print every request and every process that is started [default: if $BIGFLOW_VERBOSE is set]
+    #[arg(short, long, global = true, help_heading = "Everywhere")]
+    pub(super) verbose: bool,
+
+    /// How progress, warnings and errors are written to standard error
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "text",
+        env = "FOREBAY_LOG_FORMAT",
+        help_heading = "Everywhere"
+    )]
+    pub(super) log_format: LogFormatArgument,
+}
+
+/// How events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormatArgument {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl GlobalArguments {
+    /// How the program talks.
+    pub(super) fn printer(&self) -> Printer {
+        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let verbosity = match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) if is_set("BIGFLOW_VERBOSE") => Verbosity::Verbose,
+            (false, false) => Verbosity::Usual,
+        };
+        let format = match self.log_format {
+            LogFormatArgument::Text => LogFormat::Text,
+            LogFormatArgument::Json => LogFormat::Json,
+        };
+        if verbosity == Verbosity::Verbose {
+            show_details(format);
+        }
+        Printer::new(self.json, verbosity, format)
+    }
 }
 
 /// Which environment.
@@ -50,7 +103,7 @@ pub(super) struct ConfigArguments {
 }
 
 /// Where the image goes.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct RepositoryArguments {
     /// The image repository, instead of the environment's docker_repository: HOST/NAME or oci:FOLDER
     #[arg(short = 'r', long, value_name = "REPOSITORY")]
@@ -184,23 +237,28 @@ pub(super) struct AuthenticationArguments {
     pub(super) vault_secret: Option<String>,
 
     /// Log in to Vault with this AppRole; its secret id is in $VAULT_SECRET_ID or --vault-secret-id-file [default: $VAULT_ROLE_ID]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", help_heading = "Login")]
     pub(super) vault_role_id: Option<String>,
 
     /// The AppRole's secret id [default: $VAULT_SECRET_ID_FILE]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = "Login")]
     pub(super) vault_secret_id_file: Option<PathBuf>,
 
     /// Log in to Vault with the JSON web token of a CI service [default: $VAULT_JWT_FILE]
-    #[arg(long, value_name = "PATH", conflicts_with = "vault_role_id")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        conflicts_with = "vault_role_id",
+        help_heading = "Login"
+    )]
     pub(super) vault_jwt_file: Option<PathBuf>,
 
     /// The role of --vault-jwt-file [default: $VAULT_ROLE, else the login method's own]
-    #[arg(long, value_name = "ROLE")]
+    #[arg(long, value_name = "ROLE", help_heading = "Login")]
     pub(super) vault_role: Option<String>,
 
     /// Where Vault's login method is mounted [default: $VAULT_AUTH_MOUNT, else approle or jwt]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = "Login")]
     pub(super) vault_auth_mount: Option<String>,
 
     /// Read the Google access token from a file
@@ -208,7 +266,7 @@ pub(super) struct AuthenticationArguments {
     pub(super) access_token_file: Option<PathBuf>,
 
     /// Also trust the certificate authorities of this PEM file, or of the files of this folder; $SSL_CERT_FILE and Docker's certs.d/HOST work too
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = "Login")]
     pub(super) ca_file: Vec<PathBuf>,
 }
 

@@ -9,7 +9,9 @@ use forebay_store::Store;
 use super::arguments::GlobalArguments;
 use super::interrupt;
 use crate::artifacts::{BuildError, Workspace, WorkspaceOptions};
+use crate::develop::import_paths_of_bigflow;
 use crate::progress::Progress;
+use crate::python::{self, Interpreter};
 use crate::ui::{CommandError, Exit, Printer, TerminalProgress};
 
 /// One run of the program.
@@ -60,6 +62,15 @@ impl Context {
     pub(super) fn store(&self) -> Result<Store, CommandError> {
         let directory = store_directory().ok_or(BuildError::NoStoreDirectory)?;
         Ok(Store::open(&directory)?)
+    }
+
+    /// A Python that can import BigFlow, for work outside of any project, and where from.
+    pub(super) fn python_with_bigflow(&self) -> Result<(Interpreter, Vec<PathBuf>), CommandError> {
+        let store = self.store()?;
+        let interpreter = python::find(self.python.as_deref(), &self.directory, &store)
+            .map_err(BuildError::from)?;
+        let paths = import_paths_of_bigflow(&interpreter, &store, self.progress.as_ref())?;
+        Ok((interpreter, paths))
     }
 
     /// The directory that the command works in.

@@ -10,19 +10,24 @@ mod failure;
 mod outcome;
 mod plan_file;
 mod services;
+mod unknown;
 
 mod build;
+mod build_requirements;
 mod config;
 mod deploy;
 mod gc;
 mod history;
 mod image;
 mod interrupt;
+mod logs;
 mod plan;
 mod project_version;
 mod release;
 mod resume;
 mod rollback;
+mod run;
+mod start_project;
 mod status;
 mod store;
 
@@ -31,7 +36,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::environment::Direction;
-use crate::ui::{CommandError, Exit, Printer};
+use crate::ui::{CommandError, Exit, LogFormat, Printer, Verbosity};
 use arguments::GlobalArguments;
 use context::Context;
 
@@ -42,6 +47,7 @@ use context::Context;
     version,
     max_term_width = 100,
     arg_required_else_help = true,
+    infer_long_args = true,
     disable_help_subcommand = true,
     after_help = "Start with `forebay plan -c ENVIRONMENT` in the folder of a BigFlow project."
 )]
@@ -87,6 +93,14 @@ enum Command {
     /// Look into this machine's store
     #[command(subcommand)]
     Store(store::Command),
+    /// Run a workflow, or one of its jobs, on this machine
+    Run(run::Arguments),
+    /// Print links to the logs of the workflows
+    Logs(logs::Arguments),
+    /// Compile requirements.in to requirements.txt, all versions pinned
+    BuildRequirements(build_requirements::Arguments),
+    /// Begin a BigFlow project
+    StartProject(start_project::Arguments),
     /// Print the project's version, as git and BigFlow's scheme give it
     #[command(visible_alias = "pv")]
     ProjectVersion(project_version::Arguments),
@@ -98,8 +112,9 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments::spell_out(std::env::args_os())) {
-        Ok(arguments) => arguments,
+    let given = arguments::spell_out(std::env::args_os());
+    let (arguments, ignored) = match unknown::parse::<Arguments>(given) {
+        Ok(parsed) => parsed,
         Err(error) if !error.use_stderr() => {
             let _ = error.print();
             return Exit::Done.into();
@@ -110,12 +125,17 @@ pub fn main() -> ExitCode {
             if std::env::args_os().any(|argument| argument == "--json") {
                 let what = error.kind().to_string();
                 let failure = CommandError::new(Exit::Usage, what).next("see `forebay --help`");
-                Printer::new(true, true).failure_as_json(&failure);
+                Printer::new(true, Verbosity::Quiet, LogFormat::Text).failure_as_json(&failure);
             }
             return Exit::Usage.into();
         }
     };
-    let printer = Printer::new(arguments.global.json, arguments.global.quiet);
+    let printer = arguments.global.printer();
+    for argument in ignored {
+        printer.warning(&format!(
+            "ignored {argument}: nobody knows it here, nor in BigFlow"
+        ));
+    }
     match run(arguments, printer) {
         Ok(exit) => exit.into(),
         Err(error) => {
@@ -143,6 +163,10 @@ fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
         Command::Image(command) => image::run(&context, &command),
         Command::Gc(arguments) => gc::run(&context, &arguments),
         Command::Store(command) => store::run(&context, &command),
+        Command::Run(arguments) => run::run(&context, &arguments),
+        Command::Logs(arguments) => logs::run(&context, &arguments),
+        Command::BuildRequirements(arguments) => build_requirements::run(&context, &arguments),
+        Command::StartProject(arguments) => start_project::run(&context, &arguments),
         Command::ProjectVersion(arguments) => project_version::run(&context, &arguments),
         Command::Release(arguments) => release::run(&context, &arguments),
         Command::Config(arguments) => config::run(&context, &arguments),

@@ -4,16 +4,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::arguments::{
-    AuthMethodArgument, AuthenticationArguments, BuildArguments, EnvironmentArguments,
-    RepositoryArguments,
+    AuthMethodArgument, AuthenticationArguments, BuildArguments, ConfigArguments,
+    EnvironmentArguments, RepositoryArguments,
 };
+use super::context::Context;
 use super::interrupt;
-use crate::artifacts::{Target, Workspace};
+use crate::artifacts::{Build, BuildError, Target, Workspace};
 use crate::bucket;
 use crate::clock::SystemClock;
 use crate::credentials::{
     AuthMethod, RegistryCredentials, Secret, TokenSource, VaultOptions, VaultSettings, token_source,
 };
+use crate::develop::ProjectPython;
 use crate::environment::{Environment, EnvironmentKey, Options, Retire};
 use crate::http::{HttpClient, HttpOptions, TlsVerification};
 use crate::oci::Repository;
@@ -102,6 +104,34 @@ impl<'a> LazyServices<'a> {
             self.repository,
         ))
     }
+}
+
+/// The project's Python, with all that its code imports.
+pub(super) fn project_python(
+    context: &Context,
+    workspace: &Workspace,
+    config: &ConfigArguments,
+    authentication: &AuthenticationArguments,
+) -> Result<ProjectPython, CommandError> {
+    let interpreter = workspace.interpreter().map_err(BuildError::from)?;
+    let import_paths = if interpreter.bigflow.is_some() {
+        Vec::new()
+    } else {
+        let arguments = BuildArguments {
+            config: config.clone(),
+            repository: RepositoryArguments::default(),
+            authentication: authentication.clone(),
+        };
+        let (target, services) = LazyServices::of_build(workspace, &arguments)?;
+        let open = services.opener();
+        let build = Build::new(workspace, &target, &open)?;
+        context.block_on(async { Ok(build.import_paths(&interpreter).await?) })?
+    };
+    Ok(ProjectPython {
+        interpreter,
+        import_paths,
+        directory: workspace.project().directory.clone(),
+    })
 }
 
 fn http_options(authentication: &AuthenticationArguments) -> HttpOptions {

@@ -39,6 +39,7 @@ pub(super) async fn ask(
     let file_name = format!("{program}{}", std::env::consts::EXE_SUFFIX);
     let executable = programs::find(directories, file_name)
         .ok_or_else(|| format!("{program} is not on the PATH"))?;
+    log::debug!("running {program}");
     let running = async {
         let mut child = Command::new(&executable)
             .arg("get")

@@ -115,6 +115,16 @@ struct Kind {
     direct: bool,
 }
 
+/// A query may hold a signature, a user name a password, and what follows `uploads/` opens a session.
+fn detail(method: &http::Method, url: &url::Url) {
+    const SESSIONS: &str = "/uploads/";
+    let (host, path) = (url.host_str().unwrap_or_default(), url.path());
+    match path.split_once(SESSIONS) {
+        Some((path, _)) => log::debug!("{method} {host}{path}{SESSIONS}…"),
+        None => log::debug!("{method} {host}{path}"),
+    }
+}
+
 impl HttpClient {
     /// How long a connection may take to open.
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -152,6 +162,7 @@ impl HttpClient {
             streaming: false,
             direct: goes_direct(&url),
         };
+        detail(&method, &url);
         // What could be set up with a proxy can be set up without.
         let client = self.client(kind).unwrap_or(&self.pools.usual);
         client.request(method, url)
@@ -171,6 +182,7 @@ impl HttpClient {
             streaming: true,
             direct: goes_direct(&url),
         };
+        detail(&method, &url);
         Ok(self.client(kind)?.request(method, url))
     }
 

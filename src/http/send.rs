@@ -88,7 +88,12 @@ impl HttpClient {
 
     /// Waits before the attempt that follows `failures` failed ones.
     pub async fn pause(&self, failures: u32, server_wish: Option<Duration>) {
-        tokio::time::sleep(self.retry().delay(failures, server_wish)).await;
+        let delay = self.retry().delay(failures, server_wish);
+        log::debug!(
+            "attempt {failures} failed; again in {} ms",
+            delay.as_millis()
+        );
+        tokio::time::sleep(delay).await;
     }
 }
 

@@ -195,6 +195,7 @@ impl Git<'_> {
 
     /// A hook that runs us leaves variables that name its own repository.
     fn command(&self) -> Command {
+        log::debug!("running git");
         let mut command = Command::new("git");
         command.current_dir(self.directory);
         for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {

@@ -53,6 +53,7 @@ pub(crate) fn run_script<Answer: DeserializeOwned>(
     let mut output = tempfile::tempfile().map_err(context("making a temporary file"))?;
     let handle = |file: &std::fs::File| file.try_clone().map(Stdio::from);
 
+    log::debug!("running {}", interpreter.display());
     let status = Command::new(interpreter)
         .arg(&script)
         .arg(&request_path)

@@ -103,6 +103,11 @@ impl CommandError {
         self
     }
 
+    /// What happened, in one sentence.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
     /// The exit status.
     pub fn exit(&self) -> Exit {
         self.exit

@@ -2,12 +2,14 @@
 //! errors on standard error.
 
 mod error;
+mod log;
 mod printer;
 mod progress;
 mod table;
 
 pub use error::{CommandError, Exit};
-pub use printer::Printer;
+pub use log::{LogFormat, show_details};
+pub use printer::{Printer, Verbosity};
 pub use progress::TerminalProgress;
 pub use table::Table;
 

@@ -4,24 +4,55 @@ use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 
-use super::{CommandError, Exit};
+use super::log::write_event;
+use super::{CommandError, Exit, LogFormat};
+
+/// How much is said beside the result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Warnings and errors alone.
+    Quiet,
+    /// What is being done.
+    #[default]
+    Usual,
+    /// Every request, and every process that is started.
+    Verbose,
+}
 
 /// Writes results to standard output and everything else to standard error.
 #[derive(Debug, Clone, Copy)]
 pub struct Printer {
     json: bool,
-    quiet: bool,
+    verbosity: Verbosity,
+    log_format: LogFormat,
 }
 
 impl Printer {
-    /// `json`: results as one JSON document; `quiet`: no progress.
-    pub fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet }
+    /// `json`: results as one JSON document.
+    pub fn new(json: bool, verbosity: Verbosity, log_format: LogFormat) -> Self {
+        Self {
+            json,
+            verbosity,
+            log_format,
+        }
     }
 
     /// Whether progress is wanted.
     pub fn shows_progress(&self) -> bool {
-        !self.quiet
+        self.verbosity != Verbosity::Quiet
+    }
+
+    /// Whether bars that redraw themselves make sense: a person looks, and nothing else is
+    /// written meanwhile.
+    pub(super) fn draws_bars(&self) -> bool {
+        self.verbosity == Verbosity::Usual
+            && self.log_format == LogFormat::Text
+            && std::io::stderr().is_terminal()
+    }
+
+    /// How events are written.
+    pub(super) fn log_format(&self) -> LogFormat {
+        self.log_format
     }
 
     /// Whether the result is to be JSON.
@@ -64,7 +95,12 @@ impl Printer {
         if self.json {
             self.failure_as_json(error);
         }
-        let _ = anstream::stderr().write_all(error.render(true).as_bytes());
+        match self.log_format {
+            LogFormat::Text => {
+                let _ = anstream::stderr().write_all(error.render(true).as_bytes());
+            }
+            LogFormat::Json => write_event("error", error.to_json()),
+        }
     }
 
     /// Prints the JSON document of a failure alone.
@@ -74,12 +110,10 @@ impl Printer {
 
     /// Prints a remark that is not a failure.
     pub fn warning(&self, text: &str) {
+        if self.log_format == LogFormat::Json {
+            return write_event("warning", serde_json::json!({ "message": text }));
+        }
         let yellow = anstyle::AnsiColor::Yellow.on_default().bold();
         let _ = writeln!(anstream::stderr(), "{yellow}warning{yellow:#}: {text}");
     }
-}
-
-/// Whether bars that redraw themselves make sense.
-pub(super) fn stderr_is_terminal() -> bool {
-    std::io::stderr().is_terminal()
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::Printer;
-use super::printer::stderr_is_terminal;
+use super::log::write_event;
+use super::{LogFormat, Printer};
 use crate::progress::{Event, Phase, Progress, Unit};
 
 /// Shows events on standard error.
@@ -22,7 +22,7 @@ pub struct TerminalProgress {
 impl TerminalProgress {
     /// Nothing is drawn unless standard error is a terminal.
     pub fn new(printer: Printer) -> Self {
-        let target = if printer.shows_progress() && stderr_is_terminal() {
+        let target = if printer.draws_bars() {
             ProgressDrawTarget::stderr()
         } else {
             ProgressDrawTarget::hidden()
@@ -87,7 +87,18 @@ impl TerminalProgress {
 
 impl Progress for TerminalProgress {
     fn report(&self, event: Event) {
-        match &event {
+        self.watch_applying(&event);
+        if self.printer.log_format() == LogFormat::Json {
+            self.write(&event);
+        } else {
+            self.show(event);
+        }
+    }
+}
+
+impl TerminalProgress {
+    fn watch_applying(&self, event: &Event) {
+        match event {
             Event::Started {
                 phase: Phase::Upload,
                 ..
@@ -98,6 +109,35 @@ impl Progress for TerminalProgress {
             } => self.applying.store(false, Ordering::SeqCst),
             _ => {}
         }
+    }
+
+    /// For programs.
+    fn write(&self, event: &Event) {
+        match event {
+            Event::Warning(text) => self.printer.warning(text),
+            _ if !self.printer.shows_progress() => {}
+            Event::Started { phase, total, unit } => write_event(
+                "started",
+                serde_json::json!({
+                    "phase": key(*phase),
+                    "total": total,
+                    "unit": match unit {
+                        Unit::Bytes => "bytes",
+                        Unit::Items => "items",
+                    },
+                }),
+            ),
+            // A line for every buffer would be more than anybody reads.
+            Event::Advanced { .. } => {}
+            Event::Finished { phase, summary } => write_event(
+                "finished",
+                serde_json::json!({ "phase": key(*phase), "summary": summary }),
+            ),
+        }
+    }
+
+    /// For people.
+    fn show(&self, event: Event) {
         match event {
             Event::Started { phase, total, unit } => self.start(phase, total, unit),
             Event::Advanced { phase, amount } => {
@@ -109,6 +149,19 @@ impl Progress for TerminalProgress {
             Event::Finished { phase, summary } => self.finish(phase, &summary),
             Event::Warning(text) => self.bars.suspend(|| self.printer.warning(&text)),
         }
+    }
+}
+
+/// A phase's name for programs.
+fn key(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Scan => "scan",
+        Phase::Probe => "probe",
+        Phase::Wheels => "wheels",
+        Phase::Image => "image",
+        Phase::Push => "push",
+        Phase::Upload => "upload",
+        Phase::Verify => "verify",
     }
 }
 

@@ -101,6 +101,7 @@ impl<'a> Pip<'a> {
     }
 
     fn command(&self, subcommand: &str) -> Command {
+        log::debug!("running pip {subcommand}");
         let mut command = if self.lent_by_uv {
             let mut command = Command::new("uv");
             command.args(["tool", "run", "--quiet", "--python"]);

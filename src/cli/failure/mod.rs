@@ -1,6 +1,7 @@
 //! Every error of the library as what, why, next step and exit status: a file a topic.
 
 mod build;
+mod develop;
 mod environment;
 mod image;
 mod project;
