@@ -1,13 +1,14 @@
-//! Time and memory of pushing one layer of 1 GB, beside skopeo, in one run against the
-//! same registry (Debian's `docker-registry`). Both read the same OCI layout, and both
-//! begin with empty caches.
+//! Processor time, time and memory of pushing one layer of 1 GB, beside skopeo, in one run
+//! against the same registry (Debian's `docker-registry`). Both read the same OCI layout,
+//! and both begin with empty caches. They take turns, so that a busy machine hinders both;
+//! what is printed are medians, and the highest peak of memory.
 //!
 //! ```text
 //! cargo bench --bench registry_push
 //! ```
 //!
 //! `FOREBAY_BENCH_MEGABYTES` sets another size. Each push is a process of its own; its
-//! peak of memory is what the kernel says (`VmHWM`).
+//! processor time and its peak of memory are what the kernel says (`stat`, `VmHWM`).
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::print_stdout)]
@@ -37,7 +38,9 @@ use forebay::progress::Silent;
 use forebay::registry::{ImageToPush, ManifestName, push};
 use large::LargeBlob;
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
+/// The kernel's unit of processor time, the same on every Linux.
+const TICKS_A_SECOND: f64 = 100.0;
 
 fn main() {
     let arguments: Vec<_> = std::env::args().collect();
@@ -51,16 +54,41 @@ fn main() {
     let directory = tempfile::tempdir().unwrap();
     let layout = directory.path().join("layout");
     runtime().block_on(write_layout(&layout, megabytes * 1_000_000));
-    println!("one layer of {megabytes} MB, the best of {ROUNDS}:");
-    for (name, command) in [
+    println!("one layer of {megabytes} MB, medians of {ROUNDS} pushes by turns:");
+    let peers = [
         ("forebay", forebay as fn(&Path, &str) -> Command),
         ("skopeo", skopeo),
-    ] {
-        let runs = (0..ROUNDS).map(|_| measured(&layout, command));
-        let (time, memory) = runs.min().unwrap();
-        let memory = memory / 1_024;
-        println!("{name:8} {:6.2} s, {memory:4} MiB", time.as_secs_f64());
+    ];
+    let mut costs = [const { Vec::new() }; 2];
+    for _ in 0..ROUNDS {
+        for ((_, command), costs) in peers.iter().zip(&mut costs) {
+            costs.push(measured(&layout, *command));
+        }
     }
+    for ((name, _), costs) in peers.iter().zip(&costs) {
+        println!(
+            "{name:8} {:5.2} CPU s, {:5.2} s, {:4} MiB",
+            median(costs.iter().map(|cost| cost.processor)),
+            median(costs.iter().map(|cost| cost.elapsed)),
+            costs.iter().map(|cost| cost.peak).max().unwrap() / 1_024,
+        );
+    }
+}
+
+/// What one push took.
+struct Cost {
+    /// Seconds of processor time, in user and in system mode.
+    processor: f64,
+    /// Seconds from start to end.
+    elapsed: f64,
+    /// The most memory, in KiB.
+    peak: u64,
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -83,26 +111,44 @@ fn skopeo(layout: &Path, target: &str) -> Command {
     command
 }
 
-/// Time and peak of memory in KiB of one push to a new registry.
-fn measured(layout: &Path, command: fn(&Path, &str) -> Command) -> (Duration, u64) {
+/// What one push to a new registry takes.
+fn measured(layout: &Path, command: fn(&Path, &str) -> Command) -> Cost {
     let server = DockerRegistry::start().expect("docker-registry is needed");
     let home = tempfile::tempdir().unwrap();
     let mut command = command(layout, &format!("{}/project", server.address()));
     let began = Instant::now();
     let mut child = command.env("HOME", home.path()).spawn().unwrap();
-    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let process = PathBuf::from(format!("/proc/{}", child.id()));
     let mut peak = 0;
-    loop {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find(|line| line.starts_with("VmHWM:"));
+    // One that has ended still tells what it has used, until somebody waits for it.
+    let mut has_ended = false;
+    while !has_ended {
+        std::thread::sleep(Duration::from_millis(2));
+        let status = std::fs::read_to_string(process.join("status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
         let number = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
         peak = peak.max(number.unwrap_or(0));
-        if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success());
-            return (began.elapsed(), peak);
-        }
-        std::thread::sleep(Duration::from_millis(2));
+        has_ended = status.lines().any(|line| line.starts_with("State:\tZ"));
     }
+    let cost = Cost {
+        processor: processor_time(&process),
+        elapsed: began.elapsed().as_secs_f64(),
+        peak,
+    };
+    assert!(child.wait().unwrap().success());
+    cost
+}
+
+/// The process's user and system time in seconds (`proc_pid_stat(5)`).
+fn processor_time(process: &Path) -> f64 {
+    let stat = std::fs::read_to_string(process.join("stat")).unwrap();
+    // The name in brackets may hold anything.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks
+        .map(|ticks| ticks.parse::<f64>().unwrap())
+        .sum::<f64>()
+        / TICKS_A_SECOND
 }
 
 async fn write_layout(layout: &Path, size: u64) {

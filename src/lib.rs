@@ -22,6 +22,8 @@ pub mod project;
 
 pub mod python;
 
+pub mod cache;
+
 pub mod bucket;
 pub mod registry;
 

@@ -10,12 +10,16 @@ pub enum Phase {
     Probe,
     /// Resolving and downloading the wheels of the requirements.
     Wheels,
+    /// Running lines of the Dockerfile in a container engine.
+    Engine,
     /// Making layers, configuration and manifest.
     Image,
     /// Sending blobs and manifests to the registry.
     Push,
     /// Writing DAG files and records to the bucket.
     Upload,
+    /// Taking from, and bringing to, a shared cache.
+    Cache,
     /// Listing the bucket again to prove what is live.
     Verify,
 }

@@ -95,6 +95,7 @@ impl Workshop {
                 packages: &["app".to_owned(), "app.inner".to_owned()],
                 interpreter: &self.interpreter,
                 import_paths: &self.import_paths,
+                wheels: None,
                 environment: environment.as_ref(),
                 start_time: start(Some(start_time)),
                 tree: Some(&tree),

@@ -28,6 +28,7 @@ fn environments_are_planned_changed_and_explained() {
     let machine = Machine::new().with_python("/usr/bin/python3");
     a_plan_shows_what_a_deploy_does_and_what_bars_it(&Scene::new(&machine));
     what_was_planned_is_deployed_or_nothing(&Scene::new(&machine));
+    an_image_that_the_registry_lost_is_pushed_again(&Scene::new(&machine));
 }
 
 impl<'a> Scene<'a> {
@@ -194,4 +195,60 @@ fn what_was_planned_is_deployed_or_nothing(scene: &Scene<'_>) {
     let finished = scene.run(&["deploy", "--plan", out]);
     assert_eq!(finished.status, 2);
     assert!(finished.stderr.contains("cannot be used as a plan"));
+}
+
+fn an_image_that_the_registry_lost_is_pushed_again(scene: &Scene<'_>) {
+    scene.json(&["deploy", "-c", "local", "--start-time", "2026-01-31"]);
+    let first = scene.json(&["status", "-c", "local"]);
+    scene.replace("hello/greeting.py", "world", "moon");
+    scene.json(&["deploy", "-c", "local", "--start-time", "2026-02-01"]);
+    let images = scene.project.path().join(".local/images");
+    std::fs::remove_dir_all(&images).unwrap();
+
+    // Who has not built it can only say so.
+    let other = Machine::new();
+    let refused = other.forebay(scene.project.path(), ["rollback", "-c", "local"]);
+    assert_eq!(refused.status, 8, "{}", refused.stderr);
+    assert!(
+        refused
+            .stderr
+            .contains("generation 1 cannot be restored: the image")
+    );
+
+    let foreseen = scene.run(&["rollback", "-c", "local", "--dry-run"]);
+    assert_eq!(foreseen.status, 0, "{}", foreseen.stderr);
+    let text = foreseen
+        .stdout
+        .lines()
+        .map(|line| match line.split_once(" left on ") {
+            Some((name, _)) => format!("{name} left TIME: RUNS\n"),
+            None => format!("{line}\n"),
+        });
+    insta::assert_snapshot!(text.collect::<String>(), @r"
+    local: it would restore generation 1: 0 added, 2 replaced, 0 deleted, 0 unchanged
+    cleanup (cleanup__v0_BROKEN__2026_01_31_00_00_00, '@hourly') was away; it left TIME: RUNS
+    greeting (greeting__v0_BROKEN__2026_01_31_00_00_00, '@daily') was away; it left TIME: RUNS
+    --from-now gives them a new start instead
+    ");
+    assert!(!images.exists());
+
+    let back = scene.json(&["rollback", "-c", "local"]);
+    assert_eq!(back["rollback_of"], 1);
+    assert_eq!(back["blobs_sent"], 15);
+    assert_eq!(back["catch_up"].as_array().unwrap().len(), 2);
+    let status = scene.json(&["status", "-c", "local"]);
+    assert_eq!(status["dags"], first["dags"]);
+    assert_eq!(status["image"], first["image"]);
+    assert!(images.exists());
+
+    // The same DAGs as if they had been deployed now.
+    scene.json(&["rollback", "-c", "local", "2"]);
+    let anew = scene.json(&["rollback", "-c", "local", "1", "--from-now"]);
+    assert_eq!(anew["added"].as_array().unwrap().len(), 0);
+    assert_eq!(anew["replaced"].as_array().unwrap().len(), 2);
+    assert_eq!(anew["catch_up"].as_array().unwrap().len(), 0);
+    let status = scene.json(&["status", "-c", "local"]);
+    let keys = status["dags"].as_object().unwrap().keys();
+    assert!(keys.clone().all(|key| !key.contains("2026_01_31")));
+    assert_eq!(keys.len(), 2);
 }

@@ -282,3 +282,128 @@ async fn a_rollback_holds_against_the_same_set_and_lets_a_new_one_pass() {
     // That ends it: what is newer is for git to say.
     assert!(world.deploy(&ci, &third).await.unwrap().changed);
 }
+
+/// A DAG file as BigFlow writes it, in what matters here.
+fn dag_text(workflow: &str, version: &str, start: &str, date: &str) -> String {
+    format!(
+        "# bigflow-workflow:  \t{workflow}\n# bigflow-startdate: \t{start}\n\ndag = DAG(\n    '{workflow}__v{version}__{}',\n    start_date=datetime.datetime({date}),\n    schedule_interval='@hourly',\n)\n",
+        start.replace(['-', 'T', ':'], "_")
+    )
+}
+
+fn of_files(wish: &Wish, date: &str) -> forebay::environment::Desired {
+    let mut desired = wish.desired();
+    let forebay::environment::DesiredDags::All(dags) = &mut desired.dags else {
+        panic!("not all")
+    };
+    for dag in dags {
+        let workflow = dag.workflow.as_str();
+        dag.bytes = dag_text(workflow, wish.version, "2026-01-02T03:00:00", date).into_bytes();
+        let name = format!("{workflow}__v{}__2026_01_02_03_00_00_dag.py", wish.version);
+        dag.file_name = name.parse().unwrap();
+    }
+    desired
+}
+
+#[tokio::test]
+async fn dags_that_come_back_catch_up_or_get_a_new_start() {
+    use forebay::environment::RollbackStart;
+
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let environment = world.environment(&machine);
+    let deploy = async |wish: &Wish, date: &str| {
+        let live = environment.observe(None).await.unwrap();
+        let desired = of_files(wish, date);
+        let plan = environment.plan(live, desired, &|_, _| None).await;
+        environment.apply(plan.unwrap()).await.unwrap()
+    };
+    // Both rules of BigFlow's: the midnight before the last, and some hours before.
+    deploy(
+        &wish("1", "one", &[("daily", "a"), ("kept", "k")]),
+        "2026, 1, 1, 0, 0",
+    )
+    .await;
+    deploy(
+        &wish("2", "two", &[("daily", "b"), ("kept", "k")]),
+        "2026, 1, 2, 1, 0",
+    )
+    .await;
+    let files = world.dags();
+
+    // Exactly: the very files, and what Airflow will make of them.
+    let back = async |start| {
+        let live = environment.observe(None).await.unwrap();
+        environment.plan_rollback_with(live, Some(1), start).await
+    };
+    let plan = back(RollbackStart::Exact).await.unwrap();
+    let returning = &plan.summary.returning;
+    assert_eq!(returning.len(), 2);
+    assert_eq!(returning[0].workflow.as_str(), "daily");
+    assert_eq!(
+        returning[0].dag_id.as_deref(),
+        Some("daily__v1__2026_01_02_03_00_00")
+    );
+    assert_eq!(returning[0].schedule.as_deref(), Some("'@hourly'"));
+    assert!(returning[0].runs.is_some_and(|runs| runs <= 1));
+
+    // With a new start: other ids, other dates, and the same workflows.
+    let at = "2026-05-06T07:00:00".parse().unwrap();
+    let plan = back(RollbackStart::At(at)).await.unwrap();
+    assert!(plan.summary.returning.is_empty());
+    let applied = environment.apply(plan).await.unwrap();
+    assert_eq!(applied.rollback_of, Some(1));
+    let text = dag_text("daily", "1", "2026-05-06T07:00:00", "2026, 5, 5, 0, 0");
+    let dags = world.dags();
+    let key = "dags/daily__v1__2026_05_06_07_00_00_dag.py";
+    assert_eq!(dags[key], text.as_bytes());
+    assert_eq!(dags.len(), 2);
+    let history = environment.history(None).await.unwrap();
+    assert_eq!(history[0].state(), history[2].state());
+
+    // The second rule; and any machine can go on from there.
+    let other = Machine::new("a machine that has seen nothing");
+    let there = world.environment(&other);
+    let live = there.observe(None).await.unwrap();
+    let start = RollbackStart::At(at);
+    let plan = there
+        .plan_rollback_with(live, Some(2), start)
+        .await
+        .unwrap();
+    there.apply(plan).await.unwrap();
+    let text = dag_text("daily", "2", "2026-05-06T07:00:00", "2026, 5, 6, 5, 0");
+    let key = "dags/daily__v2__2026_05_06_07_00_00_dag.py";
+    assert_eq!(world.dags()[key], text.as_bytes());
+    world.rollback(&machine, Some(2)).await.unwrap();
+    assert_eq!(world.dags(), files);
+}
+
+#[tokio::test]
+async fn a_start_that_only_the_projects_code_can_tell_is_unavailable_anew() {
+    use forebay::environment::RollbackStart;
+
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    let environment = world.environment(&machine);
+    for (version, date) in [("1", "2020, 1, 1, 0, 0"), ("2", "2026, 1, 1, 0, 0")] {
+        let live = environment.observe(None).await.unwrap();
+        let desired = of_files(&wish(version, "one", &[("daily", version)]), date);
+        let plan = environment.plan(live, desired, &|_, _| None).await;
+        environment.apply(plan.unwrap()).await.unwrap();
+    }
+    world.calls.reset();
+    let live = environment.observe(None).await.unwrap();
+    let start = RollbackStart::At("2026-05-06T07:00:00".parse().unwrap());
+    match environment.plan_rollback_with(live, None, start).await {
+        Err(EnvironmentError::RollbackUnavailable {
+            missing, usable, ..
+        }) => {
+            assert!(
+                missing[0].starts_with("a new start for daily"),
+                "{missing:?}"
+            );
+            assert_eq!(usable, [1]);
+        }
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it was planned"),
+    }
+    assert!(world.calls.writes().is_empty());
+}

@@ -28,7 +28,9 @@ struct Deployed {
 
 impl Deployed {
     fn new() -> Self {
-        let machine = Machine::new().with_python("/usr/bin/python3");
+        let machine = Machine::new()
+            .with_variable("FOREBAY_ENGINE", "none")
+            .with_python("/usr/bin/python3");
         let project = tempfile::tempdir().unwrap();
         copy_folder(
             &Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello"),
@@ -150,8 +152,8 @@ fn failures_say_what_why_and_what_to_do() {
     let finished = deployed.fails(&["deploy", "-c", "local"]);
     assert_eq!(finished.status, 1);
     insta::assert_snapshot!(error(&finished), @r"
-    error: line 10 of the Dockerfile (RUN make all): it runs `make`, which needs a container: put it into the base image that FROM names
-      next: rewrite these lines, or move what they do into the base image; `forebay image plan` explains each
+    error: line 10 of the Dockerfile (RUN make all) needs a container: it runs `make`
+      next: start or install docker, podman or buildah, or run `forebay image base push` where one is and commit forebay.lock, or move these lines into the base image
     ");
     deployed.write("Dockerfile", &text);
 

@@ -58,11 +58,14 @@ fn request<'a>(
 ) -> ResolveRequest<'a> {
     ResolveRequest {
         requirements: files,
+        constraints: &[],
         lines: &[],
         target,
         executable,
         version: host.version,
         platform: &host.platform,
+        locked: None,
+        refresh: false,
     }
 }
 
@@ -86,18 +89,43 @@ fn requirements_are_resolved_once_and_can_be_imported() {
     let host = host();
     let target = target(&host, own_platform(&host));
 
-    let set = resolve(
+    let resolution = resolve(
         &request(&files, &host, &host.executable, &target),
         &store,
         &Silent,
     )
     .unwrap();
+    let set = resolution.set.clone();
     assert_eq!(names(&set), ["docopt", "six"]);
 
     // No process can be started the second time: there is no such interpreter.
     let absent = Path::new("/nowhere/python3");
     let again = resolve(&request(&files, &host, absent, &target), &store, &Silent).unwrap();
-    assert_eq!(set, again);
+    assert_eq!(resolution, again);
+
+    // Another machine takes what was locked, although its requirements leave it open and its
+    // index would give another six: the source of docopt, which is built, and that very wheel.
+    let source = resolution.distributions[0].source.as_ref().unwrap();
+    assert_eq!(source.file, "docopt-0.6.2.tar.gz");
+    assert!(resolution.distributions[1].source.is_none());
+    let other = tempfile::tempdir().unwrap();
+    let open = other.path().join("requirements.txt");
+    std::fs::write(&open, "six\ndocopt\n").unwrap();
+    let open = [open];
+    let store_of_other = Store::open(&other.path().join("store")).unwrap();
+    let locked = ResolveRequest {
+        locked: Some(&resolution.distributions),
+        ..request(&open, &host, &host.executable, &target)
+    };
+    let taken = resolve(&locked, &store_of_other, &Silent).unwrap();
+    assert_eq!(taken, resolution);
+    let mut forged = resolution.distributions.clone();
+    forged[1].sha256 = forebay_store::Sha256Digest::of(b"forged");
+    let asked = ResolveRequest {
+        locked: Some(&forged),
+        ..locked
+    };
+    assert!(resolve(&asked, &store_of_other, &Silent).is_err());
 
     let packages = lay_out(&set, &store).unwrap();
     assert_eq!(packages, lay_out(&set, &store).unwrap());
@@ -118,11 +146,10 @@ fn requirements_are_resolved_once_and_can_be_imported() {
 }
 
 #[test]
-fn what_has_no_wheel_for_another_machine_is_named() {
+fn what_has_no_wheel_for_another_machine_is_built_if_it_fits_everywhere() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("store")).unwrap();
     let requirements = directory.path().join("requirements.txt");
-    std::fs::write(&requirements, "docopt==0.6.2\nsix==1.16.0\nhdfs==2.7.3\n").unwrap();
     let host = host();
     let other = match own_platform(&host) {
         Platform::LinuxAmd64 => Platform::LinuxArm64,
@@ -131,15 +158,27 @@ fn what_has_no_wheel_for_another_machine_is_named() {
     let target = target(&host, other);
     let files = [requirements.clone()];
     let asked = request(&files, &host, &host.executable, &target);
+
+    std::fs::write(
+        &requirements,
+        "docopt==0.6.2\nsix==1.16.0\nMarkupSafe==2.1.5\n",
+    )
+    .unwrap();
+    let set = resolve(&asked, &store, &Silent).unwrap().set;
+    assert_eq!(names(&set), ["docopt", "markupsafe", "six"]);
+    assert!(set.wheels[1].file_name.platform().contains(other.machine()));
+
+    // It has code in C.
+    std::fs::write(&requirements, "docopt==0.6.2\ncrcmod==1.7\n").unwrap();
     match resolve(&asked, &store, &Silent) {
         Err(WheelError::NoWheel { distributions, .. }) => {
-            assert_eq!(distributions, ["docopt==0.6.2", "hdfs==2.7.3"]);
+            assert_eq!(distributions, ["crcmod-1.7.tar.gz"]);
         }
         other => panic!("{other:?}"),
     }
 
     std::fs::write(&requirements, "six==1.16.0\n").unwrap();
-    let set = resolve(&asked, &store, &Silent).unwrap();
+    let set = resolve(&asked, &store, &Silent).unwrap().set;
     assert_eq!(names(&set), ["six"]);
 }
 
@@ -194,10 +233,10 @@ fn a_wheel_that_is_replaced_in_a_local_folder_is_found() {
     let asked = request(&files, &host, &host.executable, &target);
 
     write_wheel(&host, &directory.path().join("wh"), "one");
-    let first = resolve(&asked, &store, &Silent).unwrap();
-    assert_eq!(resolve(&asked, &store, &Silent).unwrap(), first);
+    let first = resolve(&asked, &store, &Silent).unwrap().set;
+    assert_eq!(resolve(&asked, &store, &Silent).unwrap().set, first);
     write_wheel(&host, &directory.path().join("wh"), "another");
-    let second = resolve(&asked, &store, &Silent).unwrap();
+    let second = resolve(&asked, &store, &Silent).unwrap().set;
     assert_eq!(names(&second), ["thing"]);
     assert_ne!(second.digest(), first.digest());
 }

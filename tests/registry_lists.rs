@@ -1,6 +1,8 @@
 //! What a repository has: tags, page by page, and what refers to a manifest.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/conformant_registry.rs"]
+mod conformant_registry;
 #[path = "support/docker_registry.rs"]
 #[allow(dead_code)]
 mod docker_registry;
@@ -16,6 +18,7 @@ mod strict_registry;
 
 use std::sync::Arc;
 
+use conformant_registry::ConformantRegistry;
 use docker_registry::DockerRegistry;
 use forebay::oci::{Descriptor, MediaType, Sha256Digest, Tag};
 use forebay::progress::Silent;
@@ -111,6 +114,18 @@ async fn a_real_registry_lists_tags_and_keeps_referrers_under_a_tag() {
         .put_manifest(&name, &media_type, index.to_string().into())
         .await
         .unwrap();
+    is_signed(&registry, &digest, &signature).await;
+}
+
+#[tokio::test]
+async fn a_registry_that_knows_referrers_is_asked_for_them() {
+    let Some(server) = ConformantRegistry::start() else {
+        return;
+    };
+    let registry = open::repository(&format!("{}/project", server.address()), Vec::new());
+    let digest = two_tags_are_listed(&registry).await;
+    assert!(registry.referrers(&digest).await.unwrap().is_empty());
+    let signature = sign(&registry, &digest).await;
     is_signed(&registry, &digest, &signature).await;
 }
 

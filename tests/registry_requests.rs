@@ -141,9 +141,40 @@ async fn another_repository_of_the_registry_is_mounted_from() {
         .await
         .unwrap();
     assert_eq!((report.mounted, report.uploaded.len()), (2, 2));
-    // Two questions for the manifest, two mounts, two uploads, the manifest.
+    // The question for the manifest, two mounts, two uploads, the manifest.
     let requests = server.requests()[before..].to_vec();
-    assert_eq!(requests.len(), 2 + 2 + 2 * 2 + 1, "{requests:#?}");
+    assert_eq!(requests.len(), 1 + 2 + 2 * 2 + 1, "{requests:#?}");
+}
+
+#[tokio::test]
+async fn what_images_share_is_sent_once_when_they_are_pushed_together() {
+    let Some(server) = DockerRegistry::start() else {
+        return;
+    };
+    let registry = open::repository(&format!("{}/project", server.address()), Vec::new());
+    let images: Vec<_> = (0..4)
+        .map(|number| image(&["base", "wheels", &format!("project {number}")]))
+        .collect();
+    let pushes = images.iter().zip(0..).map(|(image, number)| {
+        let registry = &registry;
+        async move {
+            let tag = tags(&[&number.to_string()]);
+            push(&**registry, image, &tag, None, &Silent).await.unwrap()
+        }
+    });
+    let reports = futures_util::future::join_all(pushes).await;
+    let sent: usize = reports.iter().map(|report| report.uploaded.len()).sum();
+    // Two that all have; of each image its own layer and configuration.
+    assert_eq!(sent, 2 + 4 * 2);
+    let requests = server.requests();
+    let count = |method: &str, path: &str| {
+        let all = requests.iter();
+        all.filter(|request| request.starts_with(method) && request.contains(path))
+            .count()
+    };
+    assert_eq!(count("PUT", "/blobs/"), sent, "{requests:#?}");
+    assert_eq!(count("POST", "/blobs/"), sent, "{requests:#?}");
+    assert_eq!(count("PUT", "/manifests/"), 4, "{requests:#?}");
 }
 
 #[tokio::test]

@@ -53,6 +53,9 @@ fn documents_and_records_match_their_schemas() {
     validate("build", &print(&["build"]));
     validate("image-plan", &print(&["image", "plan"]));
     validate("image-lock", &print(&["image", "lock"]));
+    validate("image-base", &print(&["image", "base", "push"]));
+    validate("image-migrate", &print(&["image", "migrate"]));
+    validate("build-package", &print(&["build-package"]));
     validate("resume", &print(&["resume"]));
     let version = machine.forebay_json(directory, ["project-version"]);
     validate("project-version", &version.to_string());

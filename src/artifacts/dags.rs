@@ -174,13 +174,19 @@ impl Build<'_> {
 
     async fn probe(&self, start_time: StartTime) -> Result<Vec<Workflow>, BuildError> {
         let interpreter = self.workspace.interpreter()?;
-        let import_paths = self.import_paths(&interpreter).await?;
+        // A Python without BigFlow imports it, and all else, from the image's own wheels. They are
+        // unpacked only if it has to run.
+        let wheels = match interpreter.bigflow {
+            Some(_) => None,
+            None => Some(self.wheels().await?),
+        };
         let project = self.workspace.project();
         let request = ProbeRequest {
             directory: &project.directory,
             packages: &project.spec.packages,
             interpreter: &interpreter,
-            import_paths: &import_paths,
+            import_paths: &[],
+            wheels: wheels.as_ref(),
             environment: Some(&self.target.environment),
             start_time,
             tree: Some(self.workspace.tree()?),

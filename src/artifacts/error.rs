@@ -12,7 +12,9 @@ use crate::dags::{
 };
 use crate::environment::InvalidDagsPrefix;
 use crate::image::ImageError;
+use crate::image::saved::SavedImageError;
 use crate::oci::ParseReferenceError;
+use crate::oci::Sha256Digest;
 use crate::project::{ConfigError, InvalidName, ProjectError, VersionError};
 use crate::python::PythonError;
 use crate::registry::RegistryError;
@@ -130,6 +132,21 @@ pub enum BuildError {
     /// A folder of built DAG files cannot be used.
     #[error(transparent)]
     ReadFolder(#[from] ReadFolderError),
+    /// A saved image cannot be used.
+    #[error(transparent)]
+    SavedImage(#[from] SavedImageError),
+    /// Built DAG files run another image than the one that was saved with them.
+    #[error(
+        "the DAG files run the image {dags}, and the saved image is of version {version} ({digest})"
+    )]
+    OtherImage {
+        /// As the files name it.
+        dags: String,
+        /// The saved image's version.
+        version: String,
+        /// Its digest.
+        digest: Sha256Digest,
+    },
     /// The project defines no workflow.
     #[error("the project's packages define no workflow")]
     NoWorkflow,
@@ -146,6 +163,12 @@ pub enum BuildError {
         name: String,
         /// Why.
         source: ParseReferenceError,
+    },
+    /// `$FOREBAY_ENGINE` names no engine.
+    #[error("FOREBAY_ENGINE: {problem}")]
+    Engine {
+        /// What is wrong.
+        problem: String,
     },
     /// The Python version in the settings is none.
     #[error("the python {text:?} in [tool.forebay.environments] is no version")]

@@ -1,31 +1,29 @@
 //! From a Dockerfile, requirements and sources to an image.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use forebay_store::Store;
 
 use super::{Build, BuildError, LockFile};
 use crate::image::{
     BaseImage, BaseName, BaseRequest, BuildContext, BuiltImage, Bytecode, Dockerfile,
-    ImageContents, ImageError, ImagePlan, ImageRequest, ProjectSource, base_of, build,
-    plan_project, read_dockerfile,
+    ImageContents, ImageError, ImagePlan, ImageRequest, PlanOptions, ProjectSource, base_of, build,
+    plan_project, project_wheel,
 };
 use crate::oci::{ImageReference, Repository};
-use crate::progress::{Event, Progress};
-use crate::project::{ProjectSpec, TestFramework, Version};
+use crate::progress::Event;
+use crate::project::{CompressionSetting, ProjectSpec, TestFramework, Version};
 use crate::python::PythonError;
 use crate::registry::{ImageToPush, Registry, RegistryError, write_archive};
-use crate::wheels::{Platform, ResolveRequest, WheelSet, resolve};
+use crate::wheels::{Platform, ResolveRequest, WheelSet, lock_inputs, resolve};
 
 /// What Composer's pods run on. A fixed choice, so that every machine builds the same image.
 const PLATFORM: Platform = Platform::LinuxAmd64;
 
 /// What has to be known before layers are made.
 pub(super) struct ImageInputs {
-    base: BaseImage,
-    plan: ImagePlan,
+    pub(super) base: BaseImage,
+    pub(super) plan: ImagePlan,
 }
 
 impl Build<'_> {
@@ -37,13 +35,36 @@ impl Build<'_> {
         Ok(&self.image_inputs().await?.plan)
     }
 
+    /// What the image stands on.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn image_base(&self) -> Result<&BaseImage, BuildError> {
+        Ok(&self.image_inputs().await?.base)
+    }
+
+    /// The base that the environment's settings put in the place of FROM's.
+    pub fn replaced_base(&self) -> Option<&str> {
+        self.target.settings.base.as_deref()
+    }
+
     /// Builds the image, or finds that it is built.
     ///
     /// # Errors
     /// See [`BuildError`].
     pub async fn image(&self) -> Result<BuiltImage, BuildError> {
-        self.with_request(|request, store, progress| build(request, store, progress))
-            .await
+        let inputs = self.image_inputs().await?;
+        self.with_request(inputs, async |request| {
+            let containers = self.containers(inputs, request).await?;
+            let request = ImageRequest {
+                container_layers: &containers.layers,
+                published: containers.published.as_ref(),
+                ..*request
+            };
+            let progress = self.workspace.progress().as_ref();
+            Ok(build(&request, self.workspace.store(), progress)?)
+        })
+        .await
     }
 
     /// What is in the image. Builds nothing.
@@ -51,15 +72,17 @@ impl Build<'_> {
     /// # Errors
     /// See [`BuildError`].
     pub async fn contents(&self) -> Result<ImageContents, BuildError> {
-        self.with_request(|request, _, _| ImageContents::of(request))
+        let inputs = self.image_inputs().await?;
+        self.with_request(inputs, async |request| Ok(ImageContents::of(request)?))
             .await
     }
 
-    async fn with_request<T>(
+    /// Gathers all that the image is made of, but for what runs in containers.
+    pub(super) async fn with_request<T>(
         &self,
-        work: impl FnOnce(&ImageRequest<'_>, &Store, &dyn Progress) -> Result<T, ImageError>,
+        inputs: &ImageInputs,
+        work: impl AsyncFnOnce(&ImageRequest<'_>) -> Result<T, BuildError>,
     ) -> Result<T, BuildError> {
-        let inputs = self.image_inputs().await?;
         let wheels = self.wheels().await?;
         let project = self.workspace.project();
         let labels = BTreeMap::from([(
@@ -82,12 +105,15 @@ impl Build<'_> {
         let request = ImageRequest {
             plan: &inputs.plan,
             base: &inputs.base,
+            container_layers: &[],
+            published: None,
             wheels: &wheels,
             context: BuildContext {
                 directory: &project.directory,
                 tree: self.workspace.tree()?,
             },
             project: &source,
+            recompress: project.settings.image.compression == CompressionSetting::Gzip,
             bytecode: fingerprint.map(|fingerprint| Bytecode {
                 version,
                 fingerprint,
@@ -96,8 +122,32 @@ impl Build<'_> {
             labels: &labels,
             created: source_date_epoch()?,
         };
-        let progress = self.workspace.progress().as_ref();
-        Ok(work(&request, self.workspace.store(), progress)?)
+        work(&request).await
+    }
+
+    /// Writes the project's wheel into `dist/` in place of earlier ones, and gives its path. No
+    /// Python is started, and no test is run.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn package(&self) -> Result<PathBuf, BuildError> {
+        let project = self.workspace.project();
+        let repository = project.spec.docker_repository.as_deref();
+        let repository = repository.or(self.target.declared_repository());
+        let source = project_source(&project.spec, &self.version, repository);
+        let context = BuildContext {
+            directory: &project.directory,
+            tree: self.workspace.tree()?,
+        };
+        let (name, bytes) = project_wheel(&source, &context)?;
+        let directory = project.directory.join("dist");
+        let path = directory.join(&name);
+        let stem = format!("{}-", name.split('-').next().unwrap_or_default());
+        write_package(&directory, &stem, &name, &bytes).map_err(|source| ImageError::Io {
+            action: format!("cannot write {}", path.display()),
+            source,
+        })?;
+        Ok(path)
     }
 
     /// The image with the sources of all its blobs.
@@ -109,11 +159,18 @@ impl Build<'_> {
             Some(repository) => Some(self.open_for_reading(repository)?),
             None => None,
         };
-        Ok(image.to_push(self.workspace.store(), base))
+        let published = match image.published() {
+            Some(repository) => Some(self.open_for_reading(repository)?),
+            None => None,
+        };
+        Ok(image.to_push(self.workspace.store(), base, published))
     }
 
     /// A layout's relative folder is seen from the project.
-    fn open_for_reading(&self, repository: &Repository) -> Result<Arc<dyn Registry>, BuildError> {
+    pub(super) fn open_for_reading(
+        &self,
+        repository: &Repository,
+    ) -> Result<Arc<dyn Registry>, BuildError> {
         let directory = &self.workspace.project().directory;
         Ok((self.open)(&repository.clone().relative_to(directory))?)
     }
@@ -141,48 +198,93 @@ impl Build<'_> {
         Ok(path)
     }
 
-    /// The wheels of the image's requirements.
+    /// The wheels of the image's requirements: those that are locked; requirements that are
+    /// not locked yet, or not in this form, are resolved and locked.
     ///
     /// # Errors
     /// See [`BuildError`].
     pub(super) async fn wheels(&self) -> Result<WheelSet, BuildError> {
+        self.resolve_wheels(false).await
+    }
+
+    async fn resolve_wheels(&self, refresh: bool) -> Result<WheelSet, BuildError> {
         let inputs = self.image_inputs().await?;
         let directory = &self.workspace.project().directory;
-        let files: Vec<PathBuf> = inputs
-            .plan
-            .requirement_files
-            .iter()
-            .map(|file| directory.join(file))
-            .collect();
+        let paths = |files: &[String]| -> Vec<PathBuf> {
+            files.iter().map(|file| directory.join(file)).collect()
+        };
+        let (files, constraints) = (
+            paths(&inputs.plan.requirement_files),
+            paths(&inputs.plan.constraint_files),
+        );
         let interpreter = self.workspace.interpreter()?;
         let version = interpreter.version;
+        let target = inputs.base.target();
         let request = ResolveRequest {
             requirements: &files,
+            constraints: &constraints,
             lines: &inputs.plan.requirement_lines,
-            target: &inputs.base.target(),
+            target: &target,
             executable: &interpreter.executable,
             version: (version.major, version.minor, version.micro),
             platform: &interpreter.platform,
+            locked: None,
+            refresh,
         };
-        let progress = self.workspace.progress().as_ref();
-        Ok(resolve(&request, self.workspace.store(), progress)?)
+        let (store, progress) = (self.workspace.store(), self.workspace.progress().as_ref());
+        let Some(digest) = lock_inputs(&request)? else {
+            return Ok(resolve(&request, store, progress)?.set);
+        };
+        let mut lock = LockFile::read(directory)?;
+        let locked = lock
+            .requirements(&digest, &target)
+            .filter(|_| !refresh)
+            .map(<[_]>::to_vec);
+        if let Some(locked) = locked {
+            let request = ResolveRequest {
+                locked: Some(&locked),
+                ..request
+            };
+            return Ok(resolve(&request, store, progress)?.set);
+        }
+        let resolution = resolve(&request, store, progress)?;
+        lock.pin_requirements(&digest, &target, resolution.distributions);
+        self.write_lock(&lock, "the requirements");
+        Ok(resolution.set)
     }
 
-    async fn image_inputs(&self) -> Result<&ImageInputs, BuildError> {
+    /// Resolves the requirements again and locks what they come to; gives the number of wheels.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn lock_requirements(&self) -> Result<usize, BuildError> {
+        Ok(self.resolve_wheels(true).await?.wheels.len())
+    }
+
+    pub(super) async fn image_inputs(&self) -> Result<&ImageInputs, BuildError> {
         self.inputs
             .get_or_try_init(|| async {
                 let directory = &self.workspace.project().directory;
-                let dockerfile = read_dockerfile(&self.dockerfile())?;
+                let dockerfile = self.read_dockerfile()?;
                 let base = self.base(&dockerfile).await?;
                 let context = BuildContext {
                     directory,
                     tree: self.workspace.tree()?,
                 };
-                let requirements = &self.workspace.project().spec.requirements_file;
-                let plan = plan_project(&dockerfile, &base, &context, requirements)?;
+                let plan = plan_project(&dockerfile, &base, &context, &self.plan_options())?;
+                let plan = self.declared_plan(plan, &context)?;
                 Ok(ImageInputs { base, plan })
             })
             .await
+    }
+
+    pub(super) fn plan_options(&self) -> PlanOptions<'_> {
+        let project = self.workspace.project();
+        PlanOptions {
+            project_requirements: &project.spec.requirements_file,
+            hoists_packages: project.settings.engine.hoist_packages,
+            replaced_base: self.target.settings.base.as_deref(),
+        }
     }
 
     /// The Dockerfile's base, or what the environment's settings put in its place.
@@ -205,7 +307,7 @@ impl Build<'_> {
         }
     }
 
-    fn dockerfile(&self) -> PathBuf {
+    pub(super) fn dockerfile(&self) -> PathBuf {
         self.workspace.project().directory.join("Dockerfile")
     }
 
@@ -285,7 +387,7 @@ impl Build<'_> {
     pub(super) fn write_lock(&self, lock: &LockFile, name: &str) {
         let report = match lock.write() {
             Ok(()) => format!("pinned {name} in {}; commit that file", LockFile::NAME),
-            Err(error) => format!("{error}: {name} is not pinned, and may change"),
+            Err(error) => format!("{error}: what {name} means is not pinned, and may change"),
         };
         self.workspace.progress().report(Event::Warning(report));
     }
@@ -295,7 +397,7 @@ impl Build<'_> {
     /// # Errors
     /// See [`BuildError`].
     pub async fn lock_base(&self) -> Result<Option<(ImageReference, BaseImage)>, BuildError> {
-        let dockerfile = read_dockerfile(&self.dockerfile())?;
+        let dockerfile = self.read_dockerfile()?;
         match self.base_name(&dockerfile)? {
             BaseName::Scratch => Ok(None),
             BaseName::Image(reference) => {
@@ -306,6 +408,25 @@ impl Build<'_> {
             }
         }
     }
+}
+
+/// The new wheel first, then earlier ones go: BigFlow's Dockerfiles install `dist/*.whl`.
+fn write_package(directory: &Path, stem: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    std::io::Write::write_all(&mut file, bytes)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    file.as_file().set_permissions(mode)?;
+    file.persist(directory.join(name))?;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let other = entry.file_name();
+        let other = other.to_string_lossy();
+        if other != name && other.starts_with(stem) && other.ends_with(".whl") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn project_source<'a>(

@@ -1,13 +1,14 @@
-//! `forebay.lock`: which digest the Dockerfile's base image had when it was
-//! first asked for, so that every later build uses the same, without a request.
+//! `forebay.lock`: what names and requirements meant when they were first looked up, so
+//! that every later build, on any machine, is made of the same, without asking again.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use forebay_store::Sha256Digest;
+use forebay_store::{ObjectDigest, Sha256Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::python::Fingerprint;
+use crate::wheels::{LockedDistribution, TargetPython};
 
 /// Why the lock file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,20 @@ pub enum LockError {
 /// platform = "linux/amd64"
 /// digest = "sha256:…"             # of the manifest for that platform
 ///
+/// [[container]]                   # lines that ran in a container, and were published
+/// inputs = "…"                    # the key of everything that decides what they do
+/// image = "HOST/NAME@sha256:…"    # which has their layers
+/// layers = ["sha256:…"]           # the diff ids of those
+///
+/// [[requirements]]                # what requirements came to
+/// inputs = "…"                    # the digest of what the requirements files say
+/// python = "3.11"
+/// platform = "linux/amd64"
+///
+/// [[requirements.wheel]]
+/// file = "six-1.17.0-py2.py3-none-any.whl"
+/// sha256 = "sha256:…"
+/// source = { file = "…", sha256 = "sha256:…" }    # if it was built
 /// [[bytecode]]
 /// python = "3.11"                 # the image's
 /// compiler = "def6cf84…"          # what it makes of a known source (BLAKE3), or "none"
@@ -64,6 +79,8 @@ pub enum LockError {
 pub struct LockFile {
     path: PathBuf,
     bases: Vec<LockedBase>,
+    containers: Vec<LockedContainer>,
+    requirements: Vec<LockedRequirements>,
     bytecode: Vec<LockedBytecode>,
 }
 
@@ -82,8 +99,35 @@ struct Document {
     version: u32,
     #[serde(default, rename = "base", skip_serializing_if = "Vec::is_empty")]
     bases: Vec<LockedBase>,
+    #[serde(default, rename = "container", skip_serializing_if = "Vec::is_empty")]
+    containers: Vec<LockedContainer>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    requirements: Vec<LockedRequirements>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     bytecode: Vec<LockedBytecode>,
+}
+
+/// What requirements came to, for one Python and platform.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LockedRequirements {
+    inputs: String,
+    python: String,
+    platform: String,
+    #[serde(rename = "wheel")]
+    wheels: Vec<LockedDistribution>,
+}
+
+/// What lines that ran in a container came to, and where that was published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LockedContainer {
+    /// The recipe key of the lines.
+    pub(super) inputs: String,
+    /// The image that has the layers, by digest.
+    pub(super) image: String,
+    /// The diff ids of the layers, in order.
+    pub(super) layers: Vec<Sha256Digest>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,8 +180,8 @@ impl LockFile {
     /// The file's name, beside the project's other files.
     pub const NAME: &'static str = "forebay.lock";
     const VERSION: u32 = 1;
-    const HEADER: &'static str = "# Written by forebay. Commit it: every build then stands on the same base image.\n\
-                                  # `forebay image lock` asks the registry again.\n\n";
+    const HEADER: &'static str = "# Written by forebay. Commit it: every build is then made of the same base image and packages.\n\
+                                  # `forebay image lock` asks registry and package index again.\n\n";
 
     /// Reads the project's lock file; an absent one is empty.
     ///
@@ -151,6 +195,8 @@ impl LockFile {
                 return Ok(Self {
                     path,
                     bases: Vec::new(),
+                    containers: Vec::new(),
+                    requirements: Vec::new(),
                     bytecode: Vec::new(),
                 });
             }
@@ -173,6 +219,8 @@ impl LockFile {
         Ok(Self {
             path,
             bases: document.bases,
+            containers: document.containers,
+            requirements: document.requirements,
             bytecode: document.bytecode,
         })
     }
@@ -196,6 +244,51 @@ impl LockFile {
         });
         self.bases
             .sort_by(|a, b| (&a.image, &a.platform).cmp(&(&b.image, &b.platform)));
+    }
+
+    /// What the lines with the recipe key `inputs` came to where they ran.
+    pub(super) fn container(&self, inputs: &str) -> Option<&LockedContainer> {
+        self.containers.iter().find(|one| one.inputs == inputs)
+    }
+
+    /// Puts `containers` in the place of what was published before.
+    pub(super) fn pin_containers(&mut self, containers: Vec<LockedContainer>) {
+        self.containers = containers;
+    }
+
+    /// What the requirements named `inputs` come to for a Python.
+    pub fn requirements(
+        &self,
+        inputs: &ObjectDigest,
+        target: &TargetPython,
+    ) -> Option<&[LockedDistribution]> {
+        let (inputs, python) = (inputs.to_string(), python_of(target));
+        let platform = target.platform.to_string();
+        let found = self
+            .requirements
+            .iter()
+            .find(|one| one.inputs == inputs && one.python == python && one.platform == platform);
+        found.map(|one| one.wheels.as_slice())
+    }
+
+    /// Pins what requirements come to, in the place of what others for the same Python came to.
+    pub fn pin_requirements(
+        &mut self,
+        inputs: &ObjectDigest,
+        target: &TargetPython,
+        wheels: Vec<LockedDistribution>,
+    ) {
+        let (python, platform) = (python_of(target), target.platform.to_string());
+        self.requirements
+            .retain(|one| one.python != python || one.platform != platform);
+        self.requirements.push(LockedRequirements {
+            inputs: inputs.to_string(),
+            python,
+            platform,
+            wheels,
+        });
+        self.requirements
+            .sort_by(|a, b| (&a.python, &a.platform).cmp(&(&b.python, &b.platform)));
     }
 
     /// Whose bytecode images with this Python get; `None` if that was not decided.
@@ -225,6 +318,8 @@ impl LockFile {
         let document = Document {
             version: Self::VERSION,
             bases: self.bases.clone(),
+            containers: self.containers.clone(),
+            requirements: self.requirements.clone(),
             bytecode: self.bytecode.clone(),
         };
         let write = || -> std::io::Result<()> {
@@ -244,6 +339,10 @@ impl LockFile {
             source,
         })
     }
+}
+
+fn python_of(target: &TargetPython) -> String {
+    format!("{}.{}", target.major, target.minor)
 }
 
 /// Temporary files are private by default; a file to be committed should not be.
@@ -282,6 +381,43 @@ mod tests {
         let locked = lock.compiler((3, 11));
         assert_eq!(locked, Some(LockedCompiler::Compiler(fingerprint)));
         assert_eq!(lock.compiler((3, 10)), None);
+    }
+
+    #[test]
+    fn requirements_are_pinned_for_each_python() {
+        let project = tempfile::tempdir().unwrap();
+        let mut lock = LockFile::read(project.path()).unwrap();
+        let target = |minor| TargetPython {
+            major: 3,
+            minor,
+            platform: crate::wheels::Platform::LinuxAmd64,
+        };
+        let wheel = |file: &str, source: Option<&str>| LockedDistribution {
+            file: file.parse().unwrap(),
+            sha256: Sha256Digest::of(file.as_bytes()),
+            source: source.map(|source| crate::wheels::LockedSource {
+                file: source.to_owned(),
+                sha256: Sha256Digest::of(source.as_bytes()),
+            }),
+        };
+        let built = vec![
+            wheel("a-1-py3-none-any.whl", None),
+            wheel("b-1-py3-none-any.whl", Some("b-1.tar.gz")),
+        ];
+        let (old, new) = (ObjectDigest::of(b"old"), ObjectDigest::of(b"new"));
+        lock.pin_requirements(&old, &target(11), Vec::new());
+        lock.pin_requirements(&old, &target(8), built.clone());
+        lock.pin_requirements(&new, &target(11), built.clone());
+        lock.pin_base("x", "linux/amd64", Sha256Digest::of(b"x"));
+        lock.write().unwrap();
+        let lock = LockFile::read(project.path()).unwrap();
+        assert_eq!(lock.requirements(&old, &target(11)), None);
+        for (inputs, minor) in [(new, 11), (old, 8)] {
+            assert_eq!(
+                lock.requirements(&inputs, &target(minor)),
+                Some(built.as_slice())
+            );
+        }
     }
 
     #[test]

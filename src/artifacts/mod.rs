@@ -2,12 +2,16 @@
 //! configuration, wheels, image and DAG files.
 
 mod bytecode;
+mod cache;
+mod containers;
 mod dags;
+mod declared;
 mod error;
 mod image;
 mod lock;
 mod placeholder;
 mod roots;
+mod saved;
 mod target;
 mod workspace;
 
@@ -15,11 +19,13 @@ use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
+pub use containers::PublishableBase;
 pub use dags::{DagOptions, ImageNaming};
 pub use error::BuildError;
 pub use lock::{LockError, LockFile, LockedCompiler};
 pub use placeholder::{NotReplaced, Placeholder};
 pub use roots::{keep_build, keep_newest_generations};
+pub use saved::SavedBuild;
 pub use target::{Target, TargetOptions};
 pub use workspace::{Workspace, WorkspaceOptions};
 
@@ -41,6 +47,7 @@ pub struct Build<'a> {
     version: Version,
     commit: Option<GitState>,
     open: OpenRegistry<'a>,
+    rebuild: bool,
     inputs: OnceCell<image::ImageInputs>,
 }
 
@@ -61,8 +68,16 @@ impl<'a> Build<'a> {
             version: tree.version,
             commit: tree.commit,
             open,
+            rebuild: false,
             inputs: OnceCell::new(),
         })
+    }
+
+    /// Runs lines that need a container again, though they ran before.
+    #[must_use]
+    pub fn rebuilding(mut self, rebuild: bool) -> Self {
+        self.rebuild = rebuild;
+        self
     }
 
     /// Keeps what this build has used from collection, until the next of the same `command`.
@@ -78,6 +93,11 @@ impl<'a> Build<'a> {
             &environment,
             command,
         )?)
+    }
+
+    /// Who is told how the work goes on.
+    pub fn progress(&self) -> &dyn crate::progress::Progress {
+        self.workspace.progress().as_ref()
     }
 
     /// The commit of the working tree, where there is one.

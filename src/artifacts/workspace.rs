@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use forebay_store::{Store, Tree};
 
-use super::BuildError;
 use super::target::{Target, TargetOptions};
+use super::{BuildError, LockFile};
 use crate::progress::{Event, Phase, Progress, Unit};
 use crate::project::Project;
 use crate::python::{Interpreter, PythonError, find};
@@ -172,7 +172,8 @@ fn is_no_source(directory: &Path, path: &str, is_directory: bool) -> bool {
     const TOP_FOLDERS: [&str; 2] = ["build", "dist"];
     let name = path.rsplit('/').next().unwrap_or(path);
     if !is_directory {
-        return name.ends_with(".pyc") || name == ".DS_Store";
+        // The lock file says what the image is made of, and a build may write it.
+        return name.ends_with(".pyc") || name == ".DS_Store" || path == LockFile::NAME;
     }
     /// What is in a virtual environment, an OCI layout, a folder used as a bucket.
     const MARKERS: [&str; 3] = ["pyvenv.cfg", "oci-layout", ".forebay-lock"];

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::caching::CacheArguments;
 use crate::artifacts::{DagOptions, ImageNaming, TargetOptions};
 use crate::dags::LiveStarts;
 use crate::environment::Retire;
@@ -151,6 +152,9 @@ pub(super) struct BuildArguments {
     /// Who we are.
     #[command(flatten)]
     pub(super) authentication: AuthenticationArguments,
+    /// Where others have built.
+    #[command(flatten)]
+    pub(super) cache: CacheArguments,
 }
 
 /// One environment, with all that is needed to reach it.
@@ -186,6 +190,10 @@ pub(super) struct DeployArguments {
     /// Which environment.
     #[command(flatten)]
     pub(super) environment: EnvironmentArguments,
+
+    /// Where others have built.
+    #[command(flatten)]
+    pub(super) cache: CacheArguments,
 
     /// Write files of ours that somebody changed anew
     #[arg(long)]

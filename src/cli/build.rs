@@ -7,6 +7,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{BuildArguments, DagArguments};
+use super::caching::Caching;
+use super::check::{First, check};
 use super::context::Context;
 use super::services::LazyServices;
 use crate::artifacts::{Build, BuildError, ImageNaming};
@@ -25,6 +27,18 @@ struct ExportArguments {
     /// Write no such file; this is the default
     #[arg(long)]
     no_export_image_tar: bool,
+
+    /// Build a second time, in a new store that knows nothing, and name the first thing that differs
+    #[arg(long)]
+    check: bool,
+}
+
+/// What is not taken from before.
+#[derive(Debug, Clone, Copy, Args)]
+struct RebuildArguments {
+    /// Run the Dockerfile's lines that need a container again, though nothing that they are given has changed: for newer system packages
+    #[arg(long)]
+    rebuild: bool,
 }
 
 /// Flags of `build`.
@@ -34,6 +48,8 @@ pub(super) struct All {
     with_dags: WithDags,
     #[command(flatten)]
     export: ExportArguments,
+    #[command(flatten)]
+    rebuild: RebuildArguments,
 }
 
 /// Flags of `build-dags`.
@@ -52,6 +68,8 @@ pub(super) struct ImageAlone {
     build: BuildArguments,
     #[command(flatten)]
     export: ExportArguments,
+    #[command(flatten)]
+    rebuild: RebuildArguments,
 }
 
 /// What is wanted.
@@ -68,6 +86,20 @@ impl Wanted<'_> {
                 export.export_image_tar && !export.no_export_image_tar
             }
             Self::Dags(_) => false,
+        }
+    }
+
+    fn checks(&self) -> bool {
+        match self {
+            Self::Everything(_, export) | Self::Image(export) => export.check,
+            Self::Dags(_) => false,
+        }
+    }
+
+    fn dags(&self) -> Option<&DagArguments> {
+        match self {
+            Self::Everything(dags, _) | Self::Dags(dags) => Some(dags),
+            Self::Image(_) => None,
         }
     }
 }
@@ -88,27 +120,43 @@ struct Document {
 
 pub(super) fn everything(context: &Context, arguments: &All) -> Result<Exit, CommandError> {
     let WithDags { build, dags } = &arguments.with_dags;
-    run(context, build, &Wanted::Everything(dags, arguments.export))
+    let wanted = Wanted::Everything(dags, arguments.export);
+    run(context, build, &wanted, arguments.rebuild)
 }
 
 pub(super) fn dags(context: &Context, arguments: &WithDags) -> Result<Exit, CommandError> {
-    run(context, &arguments.build, &Wanted::Dags(&arguments.dags))
+    let wanted = Wanted::Dags(&arguments.dags);
+    run(
+        context,
+        &arguments.build,
+        &wanted,
+        RebuildArguments { rebuild: false },
+    )
 }
 
 pub(super) fn image(context: &Context, arguments: &ImageAlone) -> Result<Exit, CommandError> {
-    run(context, &arguments.build, &Wanted::Image(arguments.export))
+    let wanted = Wanted::Image(arguments.export);
+    run(context, &arguments.build, &wanted, arguments.rebuild)
 }
 
 fn run(
     context: &Context,
     arguments: &BuildArguments,
     wanted: &Wanted<'_>,
+    RebuildArguments { rebuild }: RebuildArguments,
 ) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
     let (target, services) = LazyServices::of_build(&workspace, arguments)?;
+    let caching = Caching::new(
+        &workspace,
+        &target,
+        &arguments.cache,
+        &arguments.authentication,
+    )?;
     let open = services.opener();
-    let build = Build::new(&workspace, &target, &open)?;
-    let (image, image_tar, files) = context.block_on(async {
+    let build = Build::new(&workspace, &target, &open)?.rebuilding(rebuild);
+    caching.expect(&build)?;
+    let (image, image_tar, files) = context.block_on(caching.retry(async || {
         let needs_image = match wanted {
             Wanted::Everything(..) | Wanted::Image(_) => true,
             Wanted::Dags(arguments) => {
@@ -121,19 +169,31 @@ fn run(
             if wanted.exports() {
                 image_tar = Some(build.export_image(&image).await?);
             }
-            Some(*image.digest())
+            Some(image)
         } else {
             None
         };
-        let (Wanted::Everything(arguments, _) | Wanted::Dags(arguments)) = wanted else {
-            return Ok((image, image_tar, Vec::new()));
+        let digest = image.as_ref().map(|image| *image.digest());
+        let files = match wanted.dags() {
+            None => Vec::new(),
+            Some(dags) => {
+                let options = dags.options();
+                let by_digest = options.image_naming(&workspace) == ImageNaming::Digest;
+                let named = digest.as_ref().filter(|_| by_digest);
+                build.dag_files(&options, named).await?
+            }
         };
-        let options = arguments.options();
-        let named = image
-            .as_ref()
-            .filter(|_| options.image_naming(&workspace) == ImageNaming::Digest);
-        Ok((image, image_tar, build.dag_files(&options, named).await?))
-    })?;
+        if wanted.checks() {
+            let first = First {
+                workspace: &workspace,
+                build: &build,
+                image: image.as_ref(),
+                files: &files,
+            };
+            check(context, arguments, wanted.dags(), &first).await?;
+        }
+        Ok((digest, image_tar, files))
+    }))?;
     build.keep(match wanted {
         Wanted::Everything(..) => "everything",
         Wanted::Dags(_) => "dags",
@@ -143,6 +203,7 @@ fn run(
         let folder = workspace.project().directory.join(".dags");
         write_folder(&folder, &files, &build.image_by_tag()?).map_err(BuildError::from)?;
     }
+    caching.finish();
     let document = Document {
         environment: target.environment.to_string(),
         version: build.version().to_string(),

@@ -48,7 +48,11 @@ impl Context {
 
     /// Opens the project and the store.
     pub(super) fn workspace(&self) -> Result<Workspace, CommandError> {
-        let store = store_directory().ok_or(BuildError::NoStoreDirectory)?;
+        self.workspace_with(store_directory().ok_or(BuildError::NoStoreDirectory)?)
+    }
+
+    /// Opens the project with another store.
+    pub(super) fn workspace_with(&self, store: PathBuf) -> Result<Workspace, CommandError> {
         let options = WorkspaceOptions {
             directory: self.directory.clone(),
             python: self.python.clone(),

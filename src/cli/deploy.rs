@@ -2,18 +2,25 @@
 
 use std::path::PathBuf;
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::arguments::{DeployArguments, DeployedDagArguments, ReplacingArguments};
 use super::ask::{self, can_ask};
+use super::caching::Caching;
 use super::context::Context;
 use super::deployment::{Part, Preparation, Prepared, prepare};
 use super::describe::describe_keys;
 use super::outcome::Outcome;
 use super::plan_file;
+use super::saved_image::EarlierBuild;
 use crate::artifacts::{BuildError, keep_newest_generations};
 use crate::environment::{EnvironmentError, Plan, SavedPlan};
 use crate::ui::{CommandError, Exit, count};
+
+/// Where builds of BigFlow and Forebay leave DAG files.
+const DAGS: &str = ".dags";
 
 /// Flags of `deploy-dags`, and most of `deploy`.
 #[derive(Debug, Args)]
@@ -40,6 +47,10 @@ pub(super) struct Everything {
         conflicts_with_all = ["workflow", "start_time", "dag_format", "image_ref", "dags_dir", "restore_drift", "allow_older", "retire", "adopt", "no_adopt", "clear_dags_folder"]
     )]
     plan: Option<PathBuf>,
+
+    /// Deploy an image that was built and saved before, together with the DAG files in .dags or --dags-dir, and build nothing: .image/image-VERSION.tar, .image/imageinfo-VERSION.toml or oci:FOLDER[:VERSION]
+    #[arg(short = 'i', long, value_name = "PATH", conflicts_with_all = ["plan", "start_time", "dag_format", "image_ref"])]
+    image_tar_path: Option<PathBuf>,
 }
 
 /// Flags of `deploy-image`.
@@ -47,19 +58,37 @@ pub(super) struct Everything {
 pub(super) struct ImageAlone {
     #[command(flatten)]
     deploy: DeployArguments,
+
+    /// Deploy an image that was built and saved before, and build nothing: .image/image-VERSION.tar as `docker save` writes it, .image/imageinfo-VERSION.toml, or oci:FOLDER[:VERSION]
+    #[arg(short = 'i', long, value_name = "PATH")]
+    image_tar_path: Option<PathBuf>,
 }
 
 pub(super) fn everything(context: &Context, arguments: &Everything) -> Result<Exit, CommandError> {
     let WithDags { deploy, dags } = &arguments.with_dags;
-    match &arguments.plan {
-        None => run(
+    match (&arguments.plan, &arguments.image_tar_path) {
+        (None, None) => run(
             context,
             deploy,
             &Part::everything(dags),
             &dags.replacing,
             None,
         ),
-        Some(path) => {
+        (None, Some(image)) => {
+            let folder = dags.dags_dir.clone().unwrap_or_else(|| DAGS.into());
+            let build = EarlierBuild {
+                image,
+                dags: Some((folder, &dags.dags)),
+            };
+            run(
+                context,
+                deploy,
+                &Part::Earlier(build),
+                &dags.replacing,
+                None,
+            )
+        }
+        (Some(path), _) => {
             let (plan, deploy, dags) = plan_file::read(path, deploy)?;
             let part = Part::everything(&dags);
             run(context, &deploy, &part, &dags.replacing, Some(&plan))
@@ -78,8 +107,12 @@ pub(super) fn dags(context: &Context, arguments: &WithDags) -> Result<Exit, Comm
 }
 
 pub(super) fn image(context: &Context, arguments: &ImageAlone) -> Result<Exit, CommandError> {
+    let part = match &arguments.image_tar_path {
+        None => Part::Image,
+        Some(image) => Part::Earlier(EarlierBuild { image, dags: None }),
+    };
     let nothing = ReplacingArguments::default();
-    run(context, &arguments.deploy, &Part::Image, &nothing, None)
+    run(context, &arguments.deploy, &part, &nothing, None)
 }
 
 fn run(
@@ -90,8 +123,10 @@ fn run(
     planned: Option<&SavedPlan>,
 ) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
-    let outcome = context.block_on(async {
+    let caching = Arc::new(Caching::default());
+    let outcome = context.block_on(caching.retry(async || {
         let preparation = Preparation {
+            caching: Arc::clone(&caching),
             // What another has left unfinished was not planned.
             settle: planned.is_none(),
             starts: planned.map(SavedPlan::starts).unwrap_or_default(),
@@ -117,7 +152,9 @@ fn run(
             keep_newest_generations(workspace.store(), key).map_err(BuildError::from)?;
         }
         Ok(Outcome::new(&target, &applied, &summary).adopted(adoption.as_ref()))
-    })?;
+    }))?;
+    // What is live is not kept waiting for the cache.
+    caching.finish();
     context.printer.result(&outcome, || outcome.text(""))?;
     Ok(Exit::Done)
 }

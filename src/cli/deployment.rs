@@ -4,11 +4,14 @@
 use std::cell::OnceCell;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use super::adoption::{Adoption, Decision, adopt};
 use super::arguments::{DagArguments, DeployArguments, DeployedDagArguments, ReplacingArguments};
+use super::caching::Caching;
+use super::saved_image::EarlierBuild;
 use super::services::{Opened, Permissions};
-use crate::artifacts::{Build, BuildError, ImageNaming, Target, Workspace};
+use crate::artifacts::{Build, BuildError, ImageNaming, Target, Workspace, keep_build};
 use crate::dags::{DagFile, DagFolder, LiveStarts, read_folder};
 use crate::environment::{
     Desired, DesiredDags, DesiredImage, Environment, GenerationRecord, Live, Plan,
@@ -28,6 +31,8 @@ pub(super) enum Part<'a> {
     Folder(&'a Path, &'a DagArguments),
     /// The image; the live DAG files stay.
     Image,
+    /// An image that was saved before, perhaps with the DAG files of the same build.
+    Earlier(EarlierBuild<'a>),
 }
 
 impl<'a> Part<'a> {
@@ -45,6 +50,7 @@ impl<'a> Part<'a> {
             Self::Everything(_) => "everything",
             Self::Dags(_) | Self::Folder(..) => "dags",
             Self::Image => "image",
+            Self::Earlier(_) => "saved",
         }
     }
 
@@ -77,6 +83,8 @@ pub(super) struct Preparation {
     pub(super) replacing: ReplacingArguments,
     /// Whether somebody is there to answer questions.
     pub(super) can_ask: bool,
+    /// Where others have built.
+    pub(super) caching: Arc<Caching>,
 }
 
 /// Builds and compares.
@@ -98,6 +106,9 @@ pub(super) async fn prepare(
         services,
         environment,
     } = Opened::new(workspace, &arguments.environment, permissions)?;
+    let authentication = &arguments.environment.authentication;
+    let caching = Arc::clone(&preparation.caching);
+    caching.open(workspace, &target, &arguments.cache, authentication)?;
     let place = Place {
         environment,
         preparation,
@@ -109,8 +120,19 @@ pub(super) async fn prepare(
         Part::Folder(folder, arguments) => {
             place.desired_of_folder(&target, folder, arguments).await?
         }
+        Part::Earlier(build) => {
+            let found = place
+                .desired_of_earlier_build(workspace, &target, build)
+                .await?;
+            let project = workspace.project().spec.name.to_string();
+            let environment = target.environment.to_string();
+            keep_build(workspace.store(), &project, &environment, part.name())
+                .map_err(BuildError::from)?;
+            found
+        }
         Part::Everything(_) | Part::Dags(_) | Part::Image => {
             let build = build.insert(Build::new(workspace, &target, &open)?);
+            caching.expect(build)?;
             let found = place.desired_of_build(build, workspace, part).await?;
             build.keep(part.name())?;
             found
@@ -150,8 +172,8 @@ pub(super) async fn prepare(
 }
 
 /// Where it goes.
-struct Place {
-    environment: Environment,
+pub(super) struct Place {
+    pub(super) environment: Environment,
     preparation: Preparation,
     adoption: OnceCell<Adoption>,
 }
@@ -168,7 +190,7 @@ impl Place {
         starts
     }
 
-    async fn observe(&self, image: &Sha256Digest) -> Result<Live, CommandError> {
+    pub(super) async fn observe(&self, image: &Sha256Digest) -> Result<Live, CommandError> {
         let live = self.environment.observe(Some(image)).await?;
         Ok(match self.preparation.settle {
             true => self.environment.settle(live).await?.0,
@@ -177,7 +199,10 @@ impl Place {
     }
 
     /// What is live, or will be once BigFlow's files are adopted.
-    async fn observe_and_adopt(&self, image: &Sha256Digest) -> Result<Live, CommandError> {
+    pub(super) async fn observe_and_adopt(
+        &self,
+        image: &Sha256Digest,
+    ) -> Result<Live, CommandError> {
         let live = self.observe(image).await?;
         let Preparation {
             settle,
@@ -211,7 +236,9 @@ impl Place {
             Ok(Desired {
                 image: match part {
                     Part::Dags(_) | Part::Folder(..) => DesiredImage::Existing(digest),
-                    Part::Everything(_) | Part::Image => DesiredImage::Push(build.to_push(&image)?),
+                    Part::Everything(_) | Part::Image | Part::Earlier(_) => {
+                        DesiredImage::Push(build.to_push(&image)?)
+                    }
                 },
                 dags,
                 version: build.version().clone(),
@@ -260,10 +287,7 @@ impl Place {
         let name = image_in(target, &folder)?;
         let digest = self.environment.find_image(&name).await?;
         let live = self.observe_and_adopt(&digest).await?;
-        let dags = match arguments.options().workflow {
-            None => DesiredDags::All(folder.files),
-            Some(workflow) => DesiredDags::Only(only(&workflow, folder.files)?),
-        };
+        let dags = wanted_dags(folder.files, arguments)?;
         let desired = Desired {
             image: DesiredImage::Existing(digest),
             dags,
@@ -273,6 +297,17 @@ impl Place {
         };
         Ok((live, desired))
     }
+}
+
+/// Files that were built before; with `--workflow`, those of that workflow.
+pub(super) fn wanted_dags(
+    files: Vec<DagFile>,
+    arguments: &DagArguments,
+) -> Result<DesiredDags, BuildError> {
+    Ok(match arguments.options().workflow {
+        None => DesiredDags::All(files),
+        Some(workflow) => DesiredDags::Only(only(&workflow, files)?),
+    })
 }
 
 fn only(workflow: &str, files: Vec<DagFile>) -> Result<Vec<DagFile>, BuildError> {
@@ -291,7 +326,7 @@ fn only(workflow: &str, files: Vec<DagFile>) -> Result<Vec<DagFile>, BuildError>
 }
 
 /// The name of the folder's image in the environment's repository.
-fn image_in(target: &Target, folder: &DagFolder) -> Result<ManifestName, BuildError> {
+pub(super) fn image_in(target: &Target, folder: &DagFolder) -> Result<ManifestName, BuildError> {
     let repository = target.repository_text()?;
     let elsewhere = || BuildError::ImageElsewhere {
         image: folder.image.clone(),

@@ -112,7 +112,7 @@ fn text(document: &Document) -> String {
     ));
     if document.waiting > 0 {
         text.push_str(&format!(
-            "{} that nobody needs ({}) stay until their grace period is over or their pack is mostly dead\n",
+            "{} that nobody needs ({}) stay until their grace period is over, or a fifth of their pack is dead\n",
             count(document.waiting, "object"),
             bytes(document.waiting_bytes)
         ));

@@ -1,34 +1,87 @@
-//! `forebay image plan` and `forebay image lock`.
+//! `forebay image plan`, `forebay image lock` and `forebay image base push`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::arguments::BuildArguments;
 use super::context::Context;
+use super::failure::pushing;
+use super::migrate;
 use super::services::LazyServices;
-use crate::artifacts::Build;
+use crate::artifacts::{Build, BuildError};
 use crate::image::LineClass;
+use crate::oci::Repository;
+use crate::registry::{Access, Registry, push};
 use crate::ui::{CommandError, Exit, Table};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Show what each line of the Dockerfile means; exits with 1 if one cannot be done
     Plan(BuildArguments),
-    /// Ask the registry anew what the base image's tag means, and pin the answer in forebay.lock
+    /// Ask registry and package index anew what base image and requirements mean, and pin the answers in forebay.lock
     Lock(BuildArguments),
+    /// The base with what the Dockerfile's lines in containers make of it
+    #[command(subcommand)]
+    Base(BaseCommand),
+    /// Print the section of pyproject.toml that says what the Dockerfile says
+    Migrate(migrate::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BaseCommand {
+    /// Run the lines that need a container, push the result, and note it in forebay.lock: builds elsewhere then need no engine
+    Push(BasePush),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BasePush {
+    #[command(flatten)]
+    build: BuildArguments,
+
+    /// Push to this repository [default: the environment's docker_repository]
+    #[arg(long, value_name = "REPOSITORY")]
+    to: Option<String>,
+
+    /// Run the lines again, though nothing that they are given has changed
+    #[arg(long)]
+    rebuild: bool,
 }
 
 /// What `plan --json` prints (`schema/image-plan.schema.json`).
 #[derive(Debug, Serialize)]
 struct PlanDocument {
+    base: BaseDocument,
+    /// What would run the lines of class `engine`; null if there are none, or no engine works.
+    engine: Option<String>,
     lines: Vec<LineDocument>,
+}
+
+/// What the image stands on.
+#[derive(Debug, Serialize)]
+struct BaseDocument {
+    /// Null for `scratch`.
+    image: Option<String>,
+    digest: Option<crate::oci::Sha256Digest>,
+    platform: String,
+    /// For example `3.11`.
+    python: String,
+    /// Whether the environment's settings put it in the place of FROM's.
+    replaced: bool,
+}
+
+/// What `base push --json` prints (`schema/image-base.schema.json`).
+#[derive(Debug, Serialize)]
+struct PushedDocument {
+    /// Null if no line needs a container.
+    image: Option<String>,
+    digest: Option<crate::oci::Sha256Digest>,
 }
 
 #[derive(Debug, Serialize)]
 struct LineDocument {
     /// Where the instruction begins, counted from 1.
     line: usize,
-    /// `native`, `no-op` or `error`.
+    /// `native`, `no-op`, `engine` or `error`.
     class: &'static str,
     text: String,
     reason: String,
@@ -40,22 +93,83 @@ struct LockDocument {
     /// The base as the Dockerfile names it; null for `scratch`.
     image: Option<String>,
     digest: Option<crate::oci::Sha256Digest>,
+    /// How many wheels the requirements come to.
+    wheels: usize,
 }
 
 pub(super) fn run(context: &Context, command: &Command) -> Result<Exit, CommandError> {
-    let (Command::Plan(arguments) | Command::Lock(arguments)) = command;
+    let arguments = match command {
+        Command::Plan(arguments) | Command::Lock(arguments) => arguments,
+        Command::Base(BaseCommand::Push(push)) => &push.build,
+        Command::Migrate(arguments) => return migrate::run(context, arguments),
+    };
     let workspace = context.workspace()?;
     let (target, services) = LazyServices::of_build(&workspace, arguments)?;
     let open = services.opener();
     let build = Build::new(&workspace, &target, &open)?;
     match command {
         Command::Plan(_) => plan(context, &build),
-        Command::Lock(_) => lock(context, &build),
+        Command::Lock(_) | Command::Migrate(_) => lock(context, &build),
+        Command::Base(BaseCommand::Push(push)) => {
+            let repository = match &push.to {
+                Some(text) => text.parse().map_err(|source| BuildError::Repository {
+                    environment: target.environment.to_string(),
+                    source,
+                })?,
+                None => target.repository()?,
+            };
+            let build = build.rebuilding(push.rebuild);
+            let directory = target.project_directory();
+            let opened =
+                services.registry(&repository.clone().relative_to(directory), Access::Push);
+            let registry = opened.map_err(BuildError::from)?;
+            push_base(context, &build, &repository, registry.as_ref())
+        }
     }
 }
 
+fn push_base(
+    context: &Context,
+    build: &Build<'_>,
+    repository: &Repository,
+    registry: &dyn Registry,
+) -> Result<Exit, CommandError> {
+    let pushed = context.block_on(async {
+        let Some(base) = build.publishable_base().await? else {
+            return Ok(None);
+        };
+        let image = build.to_push(&base.image)?;
+        let tags = [base.tag.clone()];
+        let progress = build.progress();
+        push(registry, &image, &tags, None, progress)
+            .await
+            .map_err(|error| pushing(&error))?;
+        build.lock_published(&base, repository)?;
+        Ok(Some(base))
+    })?;
+    let document = PushedDocument {
+        image: pushed
+            .as_ref()
+            .map(|base| format!("{repository}:{}", base.tag)),
+        digest: pushed.as_ref().map(|base| *base.image.digest()),
+    };
+    context.printer.result(&document, || match &document {
+        PushedDocument {
+            image: Some(image),
+            digest: Some(digest),
+        } => format!("{image} is {digest}; commit forebay.lock, which names it\n"),
+        _ => "no line of the Dockerfile needs a container: there is nothing to push\n".to_owned(),
+    })?;
+    Ok(Exit::Done)
+}
+
 fn plan(context: &Context, build: &Build<'_>) -> Result<Exit, CommandError> {
-    let plan = context.block_on(async { Ok(build.image_plan().await?) })?;
+    let (plan, base) =
+        context.block_on(async { Ok((build.image_plan().await?, build.image_base().await?)) })?;
+    let engine = match plan.engine_lines().next() {
+        Some(_) => build.engine()?,
+        None => None,
+    };
     let lines = plan.lines.iter().map(|line| LineDocument {
         line: line.line,
         class: line.class.as_str(),
@@ -63,6 +177,20 @@ fn plan(context: &Context, build: &Build<'_>) -> Result<Exit, CommandError> {
         reason: line.reason.clone(),
     });
     let document = PlanDocument {
+        base: BaseDocument {
+            image: match build.replaced_base() {
+                Some(text) => Some(text.to_owned()),
+                None => base
+                    .name
+                    .clone()
+                    .or_else(|| Some(base.repository.as_ref()?.to_string())),
+            },
+            digest: base.manifest,
+            platform: base.platform.to_string(),
+            python: format!("{}.{}", base.python.major, base.python.minor),
+            replaced: build.replaced_base().is_some(),
+        },
+        engine: engine.map(|engine| format!("{} {}", engine.program.as_str(), engine.version)),
         lines: lines.collect(),
     };
     context.printer.result(&document, || {
@@ -75,7 +203,22 @@ fn plan(context: &Context, build: &Build<'_>) -> Result<Exit, CommandError> {
                 line.reason.clone(),
             ]);
         }
-        table.render()
+        let base = &document.base;
+        let mut text = format!(
+            "base {}{}, Python {}\n",
+            base.image.as_deref().unwrap_or("scratch"),
+            if base.replaced {
+                " (from the environment's settings)"
+            } else {
+                ""
+            },
+            base.python,
+        );
+        if plan.engine_lines().next().is_some() {
+            let engine = document.engine.as_deref().unwrap_or("none works here");
+            text.push_str(&format!("engine {engine}\n"));
+        }
+        format!("{text}{}", table.render())
     })?;
     let impossible = plan.lines.iter().any(|line| line.class == LineClass::Error);
     Ok(if impossible { Exit::Failed } else { Exit::Done })
@@ -92,17 +235,23 @@ fn shorten(text: &str) -> String {
 }
 
 fn lock(context: &Context, build: &Build<'_>) -> Result<Exit, CommandError> {
-    let locked = context.block_on(async { Ok(build.lock_base().await?) })?;
+    let (locked, wheels) = context.block_on(async {
+        let base = build.lock_base().await?;
+        Ok((base, build.lock_requirements().await?))
+    })?;
     let document = LockDocument {
         image: locked.as_ref().map(|(reference, _)| reference.to_string()),
         digest: locked.and_then(|(_, base)| base.manifest),
+        wheels,
     };
+    let wheels = crate::ui::count(wheels, "wheel");
     context.printer.result(&document, || match &document {
         LockDocument {
             image: Some(image),
             digest: Some(digest),
-        } => format!("{image} is {digest}\n"),
-        _ => "the Dockerfile starts from scratch: there is nothing to pin\n".to_owned(),
+            ..
+        } => format!("{image} is {digest}\nthe requirements are {wheels}\n"),
+        _ => format!("the requirements are {wheels}\n"),
     })?;
     Ok(Exit::Done)
 }

@@ -3,6 +3,8 @@
 mod adoption;
 mod arguments;
 mod ask;
+mod cache;
+mod caching;
 mod context;
 mod deployment;
 mod describe;
@@ -13,7 +15,9 @@ mod services;
 mod unknown;
 
 mod build;
+mod build_package;
 mod build_requirements;
+mod check;
 mod config;
 mod deploy;
 mod gc;
@@ -21,12 +25,14 @@ mod history;
 mod image;
 mod interrupt;
 mod logs;
+mod migrate;
 mod plan;
 mod project_version;
 mod release;
 mod resume;
 mod rollback;
 mod run;
+mod saved_image;
 mod start_project;
 mod status;
 mod store;
@@ -67,6 +73,8 @@ enum Command {
     BuildDags(build::WithDags),
     /// Build the image
     BuildImage(build::ImageAlone),
+    /// Build the project's wheel into dist/, the same bytes from the same sources; runs no tests
+    BuildPackage(arguments::BuildArguments),
     /// Build what is not built, then make it live: image, DAG files, record
     Deploy(deploy::Everything),
     /// Deploy the DAG files alone; they run the image that was built from the same sources
@@ -88,6 +96,9 @@ enum Command {
     /// Work on the image
     #[command(subcommand)]
     Image(image::Command),
+    /// Share what is built with other machines, through a bucket
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// Delete from this machine's store what nobody needs
     Gc(gc::Arguments),
     /// Look into this machine's store
@@ -151,6 +162,7 @@ fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
         Command::Build(arguments) => build::everything(&context, &arguments),
         Command::BuildDags(arguments) => build::dags(&context, &arguments),
         Command::BuildImage(arguments) => build::image(&context, &arguments),
+        Command::BuildPackage(arguments) => build_package::run(&context, &arguments),
         Command::Deploy(arguments) => deploy::everything(&context, &arguments),
         Command::DeployDags(arguments) => deploy::dags(&context, &arguments),
         Command::DeployImage(arguments) => deploy::image(&context, &arguments),
@@ -161,6 +173,7 @@ fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
         Command::Resume(arguments) => resume::run(&context, &arguments, Direction::Forward),
         Command::Abort(arguments) => resume::run(&context, &arguments, Direction::Back),
         Command::Image(command) => image::run(&context, &command),
+        Command::Cache(command) => cache::run(&context, &command),
         Command::Gc(arguments) => gc::run(&context, &arguments),
         Command::Store(command) => store::run(&context, &command),
         Command::Run(arguments) => run::run(&context, &arguments),

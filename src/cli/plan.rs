@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use std::sync::Arc;
+
 use clap::Args;
 use serde::Serialize;
 
 use super::adoption::adopted_keys;
 use super::arguments::{DeployArguments, DeployedDagArguments};
+use super::caching::Caching;
 use super::context::Context;
 use super::deployment::{Part, Preparation, Prepared, prepare};
 use super::describe::DriftDocument;
@@ -97,16 +100,19 @@ impl Serialize for Obstacle {
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
     let workspace = context.workspace()?;
     let Arguments { deploy, dags, .. } = arguments;
-    let preparation = Preparation {
-        replacing: dags.replacing.clone(),
-        ..Preparation::default()
-    };
     let part = Part::everything(dags);
-    let (prepared, forecast) = context.block_on(async {
+    let caching = Arc::new(Caching::default());
+    let (prepared, forecast) = context.block_on(caching.retry(async || {
+        let preparation = Preparation {
+            replacing: dags.replacing.clone(),
+            caching: Arc::clone(&caching),
+            ..Preparation::default()
+        };
         let prepared = prepare(&workspace, deploy, &part, preparation).await?;
         let forecast = prepared.environment.forecast(&prepared.plan).await?;
         Ok((prepared, forecast))
-    })?;
+    }))?;
+    caching.finish();
     let saved = prepared.environment.saved(&prepared.plan);
     let document = document(prepared, forecast);
     let refused = !document.obstacles.is_empty();

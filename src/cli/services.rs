@@ -7,6 +7,7 @@ use super::arguments::{
     AuthMethodArgument, AuthenticationArguments, BuildArguments, ConfigArguments,
     EnvironmentArguments, RepositoryArguments,
 };
+use super::caching::CacheArguments;
 use super::context::Context;
 use super::interrupt;
 use crate::artifacts::{Build, BuildError, Target, Workspace};
@@ -16,7 +17,7 @@ use crate::credentials::{
     AuthMethod, RegistryCredentials, Secret, TokenSource, VaultOptions, VaultSettings, token_source,
 };
 use crate::develop::ProjectPython;
-use crate::environment::{Environment, EnvironmentKey, Options, Retire};
+use crate::environment::{Environment, EnvironmentKey, OpenBase, Options, Retire};
 use crate::http::{HttpClient, HttpOptions, TlsVerification};
 use crate::oci::Repository;
 use crate::progress::{Event, Progress};
@@ -77,16 +78,23 @@ impl<'a> LazyServices<'a> {
     pub(super) fn opener(
         &self,
     ) -> impl Fn(&Repository) -> Result<Arc<dyn Registry>, RegistryError> + Sync {
-        |repository| {
-            let services = match self.opened.get() {
-                Some(services) => services,
-                None => {
-                    let services = self.open(repository)?;
-                    self.opened.get_or_init(|| services)
-                }
-            };
-            services.registry(repository, Access::Pull)
-        }
+        |repository| self.registry(repository, Access::Pull)
+    }
+
+    /// A repository.
+    pub(super) fn registry(
+        &self,
+        repository: &Repository,
+        access: Access,
+    ) -> Result<Arc<dyn Registry>, RegistryError> {
+        let services = match self.opened.get() {
+            Some(services) => services,
+            None => {
+                let services = self.open(repository)?;
+                self.opened.get_or_init(|| services)
+            }
+        };
+        services.registry(repository, access)
     }
 
     fn open(&self, repository: &Repository) -> Result<Services, RegistryError> {
@@ -121,6 +129,7 @@ pub(super) fn project_python(
             config: config.clone(),
             repository: RepositoryArguments::default(),
             authentication: authentication.clone(),
+            cache: CacheArguments::default(),
         };
         let (target, services) = LazyServices::of_build(workspace, &arguments)?;
         let open = services.opener();
@@ -134,7 +143,7 @@ pub(super) fn project_python(
     })
 }
 
-fn http_options(authentication: &AuthenticationArguments) -> HttpOptions {
+pub(super) fn http_options(authentication: &AuthenticationArguments) -> HttpOptions {
     HttpOptions {
         extra_certificates: authentication.ca_file.clone(),
         ..HttpOptions::default()
@@ -213,11 +222,7 @@ impl Services {
         repository: &Repository,
         access: Access,
     ) -> Result<Arc<dyn Registry>, RegistryError> {
-        let options = OpenOptions {
-            access,
-            plain_http_hosts: self.plain_http_hosts.clone(),
-            certificate_folders: registry::certificate_folders_of_process(),
-        };
+        let options = open_options(access, &self.plain_http_hosts);
         registry::open(repository, &self.http, &self.credentials, &options)
     }
 
@@ -257,11 +262,31 @@ impl Services {
             Arc::new(SystemClock),
             Arc::clone(workspace.progress()),
             options,
-        ))
+        )
+        .with_bases(self.base_opener(target)))
+    }
+
+    /// The same opener for as long as somebody likes; a layout's path is seen from the project.
+    fn base_opener(&self, target: &Target) -> OpenBase {
+        let (http, credentials) = (self.http.clone(), Arc::clone(&self.credentials));
+        let options = open_options(Access::Pull, &self.plain_http_hosts);
+        let directory = target.project_directory().to_owned();
+        Arc::new(move |repository| {
+            let repository = repository.clone().relative_to(&directory);
+            registry::open(&repository, &http, &credentials, &options)
+        })
     }
 }
 
-fn auth_method(
+fn open_options(access: Access, plain_http_hosts: &[String]) -> OpenOptions {
+    OpenOptions {
+        access,
+        plain_http_hosts: plain_http_hosts.to_vec(),
+        certificate_folders: registry::certificate_folders_of_process(),
+    }
+}
+
+pub(super) fn auth_method(
     target: &Target,
     arguments: &AuthenticationArguments,
 ) -> Result<AuthMethod, CommandError> {
@@ -328,7 +353,7 @@ fn lease() -> Result<Duration, CommandError> {
 }
 
 /// Who we are to colleagues: `USER@HOST`.
-fn holder() -> String {
+pub(super) fn holder() -> String {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = variable("USER")
         .or_else(|| variable("LOGNAME"))

@@ -67,6 +67,9 @@ pub enum ProbeError {
     /// Python could not be run.
     #[error(transparent)]
     Python(#[from] PythonError),
+    /// The image's wheels could not be unpacked for Python to import from.
+    #[error(transparent)]
+    Wheels(#[from] crate::wheels::WheelError),
     /// The store could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),

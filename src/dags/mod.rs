@@ -14,6 +14,8 @@ mod folder;
 mod modules;
 mod probe;
 mod render;
+mod restart;
+mod runs;
 mod schedule;
 mod start_time;
 mod workflow;
@@ -29,6 +31,7 @@ pub use probe::{ProbeRequest, probe};
 pub use render::{
     DagFile, DagFileName, InvalidDagFileName, RenderContext, RenderError, render, render_with_ids,
 };
+pub use restart::{RestartError, WrittenDag};
 pub use start_time::{InvalidStartTime, LiveStarts, StartTime, WorkflowStart};
 pub use workflow::{
     Job, PythonLiteral, Schedule, ScheduleKind, SecretReference, StartDate, Workflow,

@@ -14,7 +14,10 @@ use super::workflow::Workflow;
 use crate::progress::{Event, Phase, Progress, Unit};
 use crate::project::{EnvironmentName, process_variables};
 use crate::python::trace::{Inputs, Trace, World};
-use crate::python::{Interpreter, recall, remember, run_script};
+use crate::python::{
+    Interpreter, PythonVersion, recall, recall_from_anywhere, remember, run_script,
+};
+use crate::wheels::{WheelSet, lay_out};
 
 const PROBE_SCRIPT: &str = concat!(
     include_str!("../python/scripts/common.py"),
@@ -23,7 +26,7 @@ const PROBE_SCRIPT: &str = concat!(
 );
 
 /// The recipes' version: raise it when equal answers of the script mean something else.
-const RECIPE_VERSION: u32 = 1;
+const RECIPE_VERSION: u32 = 2;
 
 /// What the probe is asked.
 #[derive(Clone, Copy)]
@@ -36,6 +39,8 @@ pub struct ProbeRequest<'a> {
     pub interpreter: &'a Interpreter,
     /// Folders to import from besides what is installed there.
     pub import_paths: &'a [PathBuf],
+    /// Wheels to import from too; they are unpacked only if Python must run.
+    pub wheels: Option<&'a WheelSet>,
     /// What `bf_env` says to the project's code. `None` leaves it as it is.
     pub environment: Option<&'a EnvironmentName>,
     /// The start time that a workflow's own `start_time_factory` is given.
@@ -46,42 +51,56 @@ pub struct ProbeRequest<'a> {
 
 /// The project's workflows, sorted by id.
 ///
-/// If nothing has changed that the last run read, no Python is started.
+/// If nothing has changed that the last run read, here or on another machine with the same
+/// Python, no Python is started.
 pub fn probe(
     request: &ProbeRequest<'_>,
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Vec<Workflow>, ProbeError> {
     let probe = Probe::new(request)?;
-    let trace_recipe = probe.trace_recipe()?;
-    if let Some(trace) = recall::<Trace>(store, &trace_recipe)? {
-        let inputs = probe.world(request.tree).observe(&trace);
-        if let Some(workflows) = recall(store, &probe.result_recipe(&inputs)?)? {
-            return Ok(workflows);
-        }
+    if let Some(workflows) = probe.known(store)? {
+        return Ok(workflows);
     }
-
     progress.report(Event::Started {
         phase: Phase::Probe,
         total: None,
         unit: Unit::Items,
     });
-    let (workflows, trace) = probe.run()?;
+    let (workflows, trace) = probe.run(store)?;
     // The files are read again: what was edited while the probe ran must not be
     // remembered under the old content, nor the old result under the new one.
     let before = probe.world(request.tree).observe(&trace);
     let after = probe.world(None).observe(&trace);
     if request.tree.is_some() && before == after && !trace.incomplete {
         let mut batch = store.begin()?;
-        remember(&mut batch, &trace_recipe, &trace)?;
-        remember(&mut batch, &probe.result_recipe(&before)?, &workflows)?;
+        let reach = match probe.names_this_machine(&workflows) {
+            true => Reach::Machine,
+            false => Reach::Anywhere,
+        };
+        remember(&mut batch, &probe.trace_recipe(Reach::Machine)?, &trace)?;
+        remember(&mut batch, &probe.trace_recipe(Reach::Anywhere)?, &trace)?;
+        let result = probe.result_recipe(reach, &before)?;
+        remember(&mut batch, &result, &workflows)?;
         batch.commit()?;
+        if reach == Reach::Anywhere {
+            store.share(&result.key());
+        }
     }
     progress.report(Event::Finished {
         phase: Phase::Probe,
         summary: format!("{} workflows", workflows.len()),
     });
     Ok(workflows)
+}
+
+/// For whom a recipe is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// For this folder on this machine.
+    Machine,
+    /// For whoever has the same sources and the same Python, wherever these are.
+    Anywhere,
 }
 
 struct Probe<'a> {
@@ -94,11 +113,28 @@ struct Probe<'a> {
 #[derive(Serialize)]
 struct Common<'a> {
     script: ObjectDigest,
-    directory: &'a Path,
-    interpreter: &'a Interpreter,
-    import_paths: &'a [PathBuf],
+    place: Option<Place<'a>>,
+    python: Python<'a>,
+    wheels: Option<ObjectDigest>,
     environment: Option<&'a EnvironmentName>,
     packages: Vec<&'a str>,
+}
+
+/// What only this machine knows.
+#[derive(Serialize)]
+struct Place<'a> {
+    directory: &'a Path,
+    executable: &'a Path,
+    import_paths: &'a [PathBuf],
+}
+
+/// A Python, wherever it is.
+#[derive(Serialize)]
+struct Python<'a> {
+    version: PythonVersion,
+    platform: &'a str,
+    bigflow: Option<&'a str>,
+    installed: &'a [String],
 }
 
 impl<'a> Probe<'a> {
@@ -117,24 +153,79 @@ impl<'a> Probe<'a> {
         })
     }
 
-    fn common(&self) -> Common<'_> {
+    /// What an earlier run gave, if everything that it read is as it was.
+    fn known(&self, store: &Store) -> Result<Option<Vec<Workflow>>, ProbeError> {
+        let world = self.world(self.request.tree);
+        let anywhere = self.trace_recipe(Reach::Anywhere)?;
+        let own = recall::<Trace>(store, &self.trace_recipe(Reach::Machine)?)?;
+        if let Some(trace) = &own {
+            let inputs = world.observe(trace);
+            let bound = self.result_recipe(Reach::Machine, &inputs)?;
+            if let Some(workflows) = recall(store, &bound)? {
+                return Ok(Some(workflows));
+            }
+            let recipe = self.result_recipe(Reach::Anywhere, &inputs)?;
+            if let Some(workflows) = recall_from_anywhere(store, &recipe)? {
+                // It is part of what another machine would look up.
+                recall_from_anywhere::<Trace>(store, &anywhere)?;
+                return Ok(Some(workflows));
+            }
+        }
+        let Some(trace) = recall_from_anywhere::<Trace>(store, &anywhere)? else {
+            return Ok(None);
+        };
+        if own.as_ref() == Some(&trace) {
+            return Ok(None);
+        }
+        let recipe = self.result_recipe(Reach::Anywhere, &world.observe(&trace))?;
+        Ok(recall_from_anywhere(store, &recipe)?)
+    }
+
+    /// Whether the answer has a path in it that another machine would have otherwise.
+    fn names_this_machine(&self, workflows: &[Workflow]) -> bool {
+        let Ok(text) = serde_json::to_string(workflows) else {
+            return true;
+        };
+        let home = self.variables.get("HOME").map(Path::new);
+        let mut places = self
+            .request
+            .import_paths
+            .iter()
+            .map(PathBuf::as_path)
+            .chain([self.request.directory])
+            .chain(home)
+            .filter(|place| place.parent().is_some());
+        places.any(|place| text.contains(place.to_string_lossy().as_ref()))
+    }
+
+    fn common(&self, reach: Reach) -> Common<'_> {
+        let interpreter = self.request.interpreter;
         Common {
             script: ObjectDigest::of(PROBE_SCRIPT.as_bytes()),
-            directory: self.request.directory,
-            interpreter: self.request.interpreter,
-            import_paths: self.request.import_paths,
+            place: (reach == Reach::Machine).then_some(Place {
+                directory: self.request.directory,
+                executable: &interpreter.executable,
+                import_paths: self.request.import_paths,
+            }),
+            python: Python {
+                version: interpreter.version,
+                platform: &interpreter.platform,
+                bigflow: interpreter.bigflow.as_deref(),
+                installed: &interpreter.installed,
+            },
+            wheels: self.request.wheels.map(WheelSet::digest),
             environment: self.request.environment,
             packages: root_packages(self.request.packages).collect(),
         }
     }
 
     /// Names the trace of the last run, which each run replaces.
-    fn trace_recipe(&self) -> Result<Recipe, StoreError> {
-        Recipe::new("probe-trace", RECIPE_VERSION, &self.common())
+    fn trace_recipe(&self, reach: Reach) -> Result<Recipe, StoreError> {
+        Recipe::new("probe-trace", RECIPE_VERSION, &self.common(reach))
     }
 
     /// Names the result for these inputs.
-    fn result_recipe(&self, inputs: &Inputs) -> Result<Recipe, StoreError> {
+    fn result_recipe(&self, reach: Reach, inputs: &Inputs) -> Result<Recipe, StoreError> {
         #[derive(Serialize)]
         struct ResultInputs<'a> {
             common: Common<'a>,
@@ -142,7 +233,7 @@ impl<'a> Probe<'a> {
             read: &'a Inputs,
         }
         let inputs = ResultInputs {
-            common: self.common(),
+            common: self.common(reach),
             modules: &self.modules,
             read: inputs,
         };
@@ -158,7 +249,7 @@ impl<'a> Probe<'a> {
         }
     }
 
-    fn run(&self) -> Result<(Vec<Workflow>, Trace), ProbeError> {
+    fn run(&self, store: &Store) -> Result<(Vec<Workflow>, Trace), ProbeError> {
         #[derive(Serialize)]
         struct Request<'a> {
             directory: &'a Path,
@@ -166,10 +257,14 @@ impl<'a> Probe<'a> {
             import_paths: &'a [PathBuf],
             start_time: String,
         }
+        let mut import_paths = self.request.import_paths.to_vec();
+        if let Some(wheels) = self.request.wheels {
+            import_paths.push(lay_out(wheels, store)?);
+        }
         let request = Request {
             directory: self.request.directory,
             modules: &self.modules,
-            import_paths: self.request.import_paths,
+            import_paths: &import_paths,
             start_time: self
                 .request
                 .start_time
@@ -184,7 +279,10 @@ impl<'a> Probe<'a> {
             self.request.directory,
             &forced_variables(self.request),
         )?;
-        answer.into_result(&self.request.interpreter.executable, self.request.directory)
+        let (workflows, trace) =
+            answer.into_result(&self.request.interpreter.executable, self.request.directory)?;
+        let home = self.variables.get("HOME").map(String::as_str);
+        Ok((workflows, trace.relative_to_home(home)))
     }
 }
 

@@ -320,6 +320,7 @@ fn validate(workflow: &Workflow, format: DagFormat) -> Result<(), RenderError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::restart::{RestartError, WrittenDag};
     use super::super::workflow::{Job, Schedule, ScheduleKind};
     use super::*;
 
@@ -385,6 +386,62 @@ mod tests {
             "daily__v1_0__2026_01_31_01_00_00_dag.py"
         );
         assert_ne!(versioned.identity, first.identity);
+    }
+
+    #[test]
+    fn a_restarted_file_is_as_if_it_had_been_built_with_that_start() {
+        let built = |format, ids, start_date: &StartDate, hour, explicit| {
+            let context = RenderContext {
+                format,
+                image: "r/i@sha256:0",
+                image_tag: Some("r/i:1.0"),
+                version: &"1.0".parse().unwrap(),
+                start_time: StartTime {
+                    time: datetime(2026, 2, 3, hour, 0, 0, 0),
+                    explicit,
+                    utc_offset_seconds: 7200,
+                },
+            };
+            let workflow = Workflow {
+                start_date: start_date.clone(),
+                ..workflow()
+            };
+            render_with_ids(&workflow, &context, ids).unwrap()
+        };
+        for (format, ids) in [
+            (DagFormat::Default, DagIds::Versioned),
+            (DagFormat::Default, DagIds::Stable),
+            (DagFormat::Bigflow1_11, DagIds::Versioned),
+        ] {
+            for start_date in [StartDate::Daily, StartDate::Hourly] {
+                let old = built(format, ids, &start_date, 1, false);
+                let new = built(format, ids, &start_date, 17, false);
+                let written = WrittenDag::read(&old.bytes).unwrap();
+                assert_eq!(written.schedule, "'@daily'");
+                let at = datetime(2026, 2, 3, 17, 0, 0, 0);
+                let restarted = written.restarted(at, &old.identity, old.start);
+                assert_eq!(restarted, Ok(new));
+
+                // A start time that was named is another identity.
+                let old = built(format, ids, &start_date, 1, true);
+                let restarted = written.restarted(at, &old.identity, old.start).unwrap();
+                assert_ne!(restarted.identity, old.identity);
+            }
+        }
+        let own = StartDate::Custom {
+            start_time: datetime(2026, 2, 3, 1, 0, 0, 0),
+            literal: PythonLiteral::new("datetime.datetime(2020, 1, 1, 0, 0)".to_owned()),
+            references: Vec::new(),
+        };
+        let old = built(DagFormat::Default, DagIds::Versioned, &own, 1, false);
+        let written = WrittenDag::read(&old.bytes).unwrap();
+        let at = datetime(2026, 2, 3, 17, 0, 0, 0);
+        let refused = written.restarted(at, &old.identity, None);
+        assert!(
+            matches!(refused, Err(RestartError::OwnStartDate(_))),
+            "{refused:?}"
+        );
+        assert!(WrittenDag::read(b"print('hello')").is_err());
     }
 
     #[test]

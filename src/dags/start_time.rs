@@ -145,7 +145,7 @@ impl StartDate {
 }
 
 /// `repr` of a `datetime.datetime` without microseconds.
-fn datetime_literal(time: DateTime) -> PythonLiteral {
+pub(super) fn datetime_literal(time: DateTime) -> PythonLiteral {
     let seconds = match time.second() {
         0 => String::new(),
         second => format!(", {second}"),

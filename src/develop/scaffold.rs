@@ -75,9 +75,12 @@ pub fn import_paths_of_bigflow(
         executable: &interpreter.executable,
         version: (version.major, version.minor, version.micro),
         platform: &interpreter.platform,
+        constraints: &[],
+        locked: None,
+        refresh: false,
     };
     let wheels = resolve(&request, store, progress)?;
-    Ok(vec![lay_out(&wheels, store)?])
+    Ok(vec![lay_out(&wheels.set, store)?])
 }
 
 /// Makes the folder `NAME_project` in the folder of `python`.

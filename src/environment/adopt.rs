@@ -134,7 +134,10 @@ impl OldFiles {
             contents: BTreeMap::new(),
             image: newest.manifest.as_ref()?.descriptor.digest,
             retained: Vec::new(),
-            source: ImageSource::Proven(manifests.clone()),
+            source: ImageSource::Proven {
+                untagged: manifests.clone(),
+                lost: Vec::new(),
+            },
             dags,
             bytes,
         };

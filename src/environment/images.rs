@@ -31,7 +31,8 @@ impl Environment {
                     let tags = std::slice::from_ref(version_tag);
                     let registry = self.registry.as_ref();
                     let progress = self.progress.as_ref();
-                    Some(push(registry, image, tags, previous.as_ref(), progress).await?)
+                    let image = self.with_known_places(image).await?;
+                    Some(push(registry, &image, tags, previous.as_ref(), progress).await?)
                 };
                 Ok((report, manifest_if(is_new, image)))
             }
@@ -46,8 +47,34 @@ impl Environment {
                 _ if self.has_image(&draft.image).await? => Ok((None, Vec::new())),
                 _ => Err(self.image_missing(&draft.image)),
             },
-            ImageSource::Proven(manifests) => Ok((None, manifests.clone())),
+            ImageSource::Proven { untagged, lost } => {
+                let mut manifests = untagged.clone();
+                let mut report = None;
+                for image in lost {
+                    let registry = self.registry.as_ref();
+                    let progress = self.progress.as_ref();
+                    let pushed = push(registry, image, &[], None, progress).await?;
+                    // Only one of them is the environment's own.
+                    if image.manifest.descriptor.digest == draft.image {
+                        report = Some(pushed);
+                    }
+                    manifests.push(image.manifest.clone());
+                }
+                Ok((report, manifests))
+            }
         }
+    }
+
+    /// The image with the repositories that are known to have had it.
+    pub(super) async fn with_known_places(
+        &self,
+        image: &ImageToPush,
+    ) -> Result<ImageToPush, EnvironmentError> {
+        let digest = image.manifest.descriptor.digest;
+        Ok(ImageToPush {
+            mount_candidates: self.local.repositories_of(digest).await?,
+            ..image.clone()
+        })
     }
 
     pub(super) fn image_missing(&self, digest: &Sha256Digest) -> EnvironmentError {

@@ -6,8 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use forebay_store::{ObjectDigest, Realisation, Recipe, RecipeKey, RootName, Store, StoreError};
 
-use super::{EnvironmentError, EnvironmentKey, RecordReference};
+use super::{EnvironmentError, EnvironmentKey, RecordReference, RecordedImage};
 use crate::bucket::BucketLocation;
+use crate::image::Shelved;
+use crate::oci::{Repository, Sha256Digest};
+use crate::python::{recall, remember};
+use crate::registry::{ImageToPush, Registry};
 
 const RECORD: &str = "record";
 
@@ -47,6 +51,39 @@ impl Local {
         .await
     }
 
+    /// An image that was built here, if all of its own parts are still here.
+    pub(super) async fn shelved(
+        &self,
+        digest: Sha256Digest,
+    ) -> Result<Option<Shelved>, EnvironmentError> {
+        self.run(move |store| Shelved::find(store, &digest)).await
+    }
+
+    /// The image with the sources of its blobs.
+    pub(super) async fn to_push(
+        &self,
+        shelved: Shelved,
+        base: Option<Arc<dyn Registry>>,
+    ) -> Result<ImageToPush, EnvironmentError> {
+        // Small reads, and the base's layers are to be read on this runtime.
+        Ok(shelved.to_push(&self.store, base)?)
+    }
+
+    /// What a collection must leave of images that were built here.
+    pub(super) async fn image_objects(
+        &self,
+        images: Vec<Sha256Digest>,
+    ) -> Result<Vec<ObjectDigest>, EnvironmentError> {
+        self.run(move |store| {
+            let mut objects = Vec::new();
+            for image in &images {
+                objects.extend(Shelved::objects(store, image)?);
+            }
+            Ok(objects)
+        })
+        .await
+    }
+
     /// Keeps bytes, durably.
     pub(super) async fn put(&self, objects: Vec<Bytes>) -> Result<(), EnvironmentError> {
         if objects.is_empty() {
@@ -71,10 +108,21 @@ impl Local {
         let environment = environment.clone();
         let bucket = bucket.clone();
         self.run(move |store| {
-            let seen = store.realisation(&last_seen_key(&environment, &bucket)?)?;
+            let seen = store.local_realisation(&last_seen_key(&environment, &bucket)?)?;
             Ok(seen.and_then(|seen| seen.outputs.get(RECORD).copied()))
         })
         .await
+    }
+
+    /// The repositories that are known to have had an image, whatever environment it was
+    /// deployed to. The latest comes first.
+    pub(super) async fn repositories_of(
+        &self,
+        image: Sha256Digest,
+    ) -> Result<Vec<Repository>, EnvironmentError> {
+        let known = self.run(move |store| known_repositories(store, &image));
+        let known = known.await?.into_iter();
+        Ok(known.filter_map(|name| name.parse().ok()).collect())
     }
 
     /// Remembers a live generation, and protects what it needs from collection.
@@ -84,23 +132,35 @@ impl Local {
         bucket: &BucketLocation,
         reference: &RecordReference,
         objects: Vec<ObjectDigest>,
+        images: &[RecordedImage],
     ) -> Result<(), EnvironmentError> {
         let environment = environment.clone();
         let bucket = bucket.clone();
+        let images = images.to_vec();
         let RecordReference { generation, record } = *reference;
         self.run(move |store| {
-            if store.info(&record)?.is_none() {
+            if store.local_info(&record)?.is_none() {
                 return Ok(());
             }
             // Only what is here can be protected; the bucket has the rest.
             let mut kept = Vec::new();
             for object in objects {
-                if store.info(&object)?.is_some() {
+                if store.local_info(&object)?.is_some() {
                     kept.push(object);
                 }
             }
             let mut batch = store.begin()?;
             kept.push(record);
+            for image in &images {
+                let mut known = known_repositories(store, &image.digest)?;
+                if known.first() != Some(&image.repository) {
+                    known.retain(|name| *name != image.repository);
+                    known.insert(0, image.repository.clone());
+                    known.truncate(MOST_REPOSITORIES);
+                }
+                let recipe = repositories_recipe(&image.digest)?;
+                kept.extend(remember(&mut batch, &recipe, &known)?);
+            }
             if let Ok(root) = format!("generation/{environment}/{generation}").parse::<RootName>() {
                 batch.set_root(&root, &kept)?;
             }
@@ -112,6 +172,18 @@ impl Local {
         })
         .await
     }
+}
+
+/// How many repositories are remembered for an image.
+const MOST_REPOSITORIES: usize = 16;
+
+fn known_repositories(store: &Store, image: &Sha256Digest) -> Result<Vec<String>, StoreError> {
+    Ok(recall(store, &repositories_recipe(image)?)?.unwrap_or_default())
+}
+
+/// The recipe under which the repositories of an image are remembered.
+fn repositories_recipe(image: &Sha256Digest) -> Result<Recipe, StoreError> {
+    Recipe::new("image-repositories", 1, &image.to_string())
 }
 
 /// The key under which the last live record of an environment is remembered.

@@ -24,8 +24,10 @@ mod observe;
 mod owners;
 mod plan;
 mod prefix;
+mod proof;
 mod record;
 mod resume;
+mod returning;
 mod rollback;
 mod saved;
 mod status;
@@ -46,10 +48,12 @@ pub use observe::Live;
 pub use owners::Owners;
 pub use plan::{Desired, DesiredDags, DesiredImage, IsAncestor, Plan, PlanSummary};
 pub use prefix::{DagsPrefix, InvalidDagsPrefix};
+pub use proof::OpenBase;
 pub use record::{
     Action, GenerationRecord, RecordReference, RecordedCommit, RecordedDag, RecordedImage,
 };
 pub use resume::Settled;
+pub use returning::{Returning, RollbackStart};
 pub use saved::{SavedDag, SavedPlan, SavedTarget};
 pub use status::{State, Status};
 
@@ -117,6 +121,7 @@ pub struct Environment {
     clock: Arc<dyn Clock>,
     progress: Arc<dyn Progress>,
     options: Options,
+    open_base: Option<OpenBase>,
 }
 
 impl Environment {
@@ -143,6 +148,17 @@ impl Environment {
             clock,
             progress,
             options,
+            open_base: None,
+        }
+    }
+
+    /// Lets the base's layers of an image that the registry has lost come from where the
+    /// base is.
+    #[must_use]
+    pub fn with_bases(self, open: OpenBase) -> Self {
+        Self {
+            open_base: Some(open),
+            ..self
         }
     }
 

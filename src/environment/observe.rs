@@ -11,7 +11,7 @@ use super::head::{Head, LiveGeneration};
 use super::record::{GenerationRecord, RecordReference};
 use super::{Environment, EnvironmentError};
 use crate::bucket::{Listing, StorageGeneration};
-use crate::oci::Sha256Digest;
+use crate::oci::{ImageManifest, Sha256Digest};
 use crate::registry::ManifestName;
 use forebay_store::ObjectDigest;
 
@@ -134,6 +134,24 @@ impl Environment {
         }
     }
 
+    /// The digest of the image that a tag or a digest names, if its configuration is the one
+    /// by whose digest container engines call it.
+    ///
+    /// # Errors
+    /// See [`EnvironmentError`].
+    pub async fn find_image_with_id(
+        &self,
+        name: &ManifestName,
+        id: &Sha256Digest,
+    ) -> Result<Option<Sha256Digest>, EnvironmentError> {
+        let Some(manifest) = self.registry.manifest(name).await? else {
+            return Ok(None);
+        };
+        let parsed: Option<ImageManifest> = serde_json::from_slice(&manifest.bytes).ok();
+        let is_it = parsed.is_some_and(|parsed| parsed.config.digest == *id);
+        Ok(is_it.then_some(manifest.descriptor.digest))
+    }
+
     /// Reads the live record, if this machine did not have it.
     ///
     /// # Errors
@@ -235,10 +253,12 @@ impl Environment {
         reference: &RecordReference,
         record: &GenerationRecord,
     ) -> Result<(), EnvironmentError> {
-        let objects = record.dags.values().map(|dag| dag.object).collect();
+        let images = record.images.iter().map(|image| image.digest).collect();
+        let mut objects = self.local.image_objects(images).await?;
+        objects.extend(record.objects());
         let location = self.bucket.location();
         self.local
-            .remember(&self.key, location, reference, objects)
+            .remember(&self.key, location, reference, objects, &record.images)
             .await
     }
 }

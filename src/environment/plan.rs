@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::apply::Applied;
 use super::clear::Condemned;
 use super::compare::{Compared, compare};
 use super::drift::Drifted;
@@ -15,6 +16,7 @@ use super::lease::lost_against;
 use super::record::{
     Action, GenerationRecord, RecordedCommit, RecordedDag, RecordedImage, state_digest,
 };
+use super::returning::Returning;
 use super::{Environment, EnvironmentError, Live};
 use crate::bucket::ObjectKey;
 use crate::dags::DagFile;
@@ -83,6 +85,8 @@ pub struct PlanSummary {
     pub upload_bytes: u64,
     /// How many files are deleted from `dags/`.
     pub deletes: usize,
+    /// The DAGs that an exact rollback brings back, whose missed runs Airflow would start.
+    pub returning: Vec<Returning>,
     /// Objects of others that go because somebody said so, sorted by key.
     pub cleared: Vec<String>,
 }
@@ -142,6 +146,28 @@ impl Plan {
         self.obstacles
     }
 
+    /// What [`Environment::apply`] would give, as far as that can be foreseen.
+    ///
+    /// # Errors
+    /// The first of its obstacles.
+    pub fn foreseen(self) -> Result<Applied, EnvironmentError> {
+        if let Some(obstacle) = self.obstacles.into_iter().next() {
+            return Err(obstacle);
+        }
+        let live = self.live.generation();
+        let previous = live.map(|live| live.reference.generation);
+        Ok(Applied {
+            generation: previous.unwrap_or_default(),
+            previous,
+            image: match &self.draft {
+                Some(draft) => Some(draft.image),
+                None => live.map(|live| live.image),
+            },
+            rollback_of: self.draft.and_then(|draft| draft.rollback_of),
+            ..Applied::default()
+        })
+    }
+
     /// What the environment was at when this was planned.
     pub fn live(&self) -> &Live {
         &self.live
@@ -173,8 +199,13 @@ pub(super) enum ImageSource {
     Push(ImageToPush, Tag),
     /// It must be there.
     Existing,
-    /// They were proven to be there; these have lost their tag.
-    Proven(Vec<FetchedManifest>),
+    /// They were proven.
+    Proven {
+        /// These are there, and have lost their tag.
+        untagged: Vec<FetchedManifest>,
+        /// These were lost, and are pushed again.
+        lost: Vec<ImageToPush>,
+    },
 }
 
 impl Draft {

@@ -6,27 +6,17 @@ use std::sync::Arc;
 
 use super::clear::Condemned;
 use super::compare::summarise;
-use super::drift::by_key;
 use super::plan::{Draft, ImageSource, Plan};
+use super::proof::Proof;
 use super::record::{Action, GenerationRecord};
+use super::returning::{Restarted, RollbackStart};
 use super::{Environment, EnvironmentError, Live};
-use crate::bucket::Listing;
-use crate::registry::{FetchedManifest, ManifestName};
 
 /// How many generations are tried when those that can be had are to be named.
 const LOOK_BACK: usize = 10;
 
 /// The generations between what is live and a target, newest first.
 type Passed = Vec<Arc<GenerationRecord>>;
-
-/// Whether a generation can be had.
-#[derive(Default)]
-struct Proof {
-    /// What is gone, in words.
-    missing: Vec<String>,
-    /// Images that are there, but whose tag is gone or names another.
-    untagged: Vec<FetchedManifest>,
-}
 
 impl Environment {
     /// Plans the way back to `target`, or to the set before the live one. If
@@ -39,8 +29,23 @@ impl Environment {
     /// [`EnvironmentError::RollbackUnavailable`] name the generations that can be had.
     pub async fn plan_rollback(
         &self,
+        live: Live,
+        target: Option<u64>,
+    ) -> Result<Plan, EnvironmentError> {
+        self.plan_rollback_with(live, target, RollbackStart::Exact)
+            .await
+    }
+
+    /// The same with a say about the start of DAGs that come back.
+    ///
+    /// # Errors
+    /// As [`Environment::plan_rollback`]; a DAG whose start only the project's own code can
+    /// tell is unavailable with another.
+    pub async fn plan_rollback_with(
+        &self,
         mut live: Live,
         target: Option<u64>,
+        start: RollbackStart,
     ) -> Result<Plan, EnvironmentError> {
         self.refuse_unsettled(&live)?;
         let base = self.live_record(&live).await?;
@@ -56,7 +61,12 @@ impl Environment {
         };
         let records = [base.as_deref(), Some(found.as_ref())];
         self.widen(&mut live.listing, &records).await?;
-        let proof = self.prove(&found, &live.listing).await?;
+        let mut proof = self.prove(&found, &live.listing).await?;
+        let mut restarted = Vec::new();
+        if let (RollbackStart::At(at), true) = (start, proof.missing.is_empty()) {
+            let base = base.as_deref();
+            (restarted, proof.missing) = self.restarted(&found, base, at).await?;
+        }
         if !proof.missing.is_empty() {
             return Err(EnvironmentError::RollbackUnavailable {
                 generation: found.generation,
@@ -64,18 +74,35 @@ impl Environment {
                 usable: self.usable(&live).await?,
             });
         }
-        let draft = draft(&found, &passed, proof.untagged);
+        let returning = match start {
+            RollbackStart::Exact => self.returning(&found, &passed).await?,
+            RollbackStart::At(_) => Vec::new(),
+        };
+        let is_whole = proof.lost.is_empty();
+        let mut draft = draft(&found, &passed, proof);
+        for Restarted {
+            was,
+            key,
+            dag,
+            bytes,
+        } in restarted
+        {
+            draft.dags.remove(&was);
+            draft.bytes.insert(dag.object, bytes);
+            draft.dags.insert(key, dag);
+        }
         let base_record = base.as_deref();
-        let (summary, obstacles) = summarise(
+        let (mut summary, obstacles) = summarise(
             base_record,
             &live,
             &draft,
             &Condemned::default(),
             &self.options,
         );
+        summary.returning = returning;
         let same =
-            base_record.is_some_and(|base| base.image == found.image && base.dags == draft.dags);
-        let unchanged = same && summary.restored.is_empty();
+            base_record.is_some_and(|base| base.image == draft.image && base.dags == draft.dags);
+        let unchanged = same && summary.restored.is_empty() && is_whole;
         Ok(Plan {
             obstacles: self.unless_lost_all(&live, obstacles).await?,
             condemned: Condemned::default(),
@@ -126,62 +153,6 @@ impl Environment {
         }
     }
 
-    /// One request per image, and none for DAGs that this machine has.
-    async fn prove(
-        &self,
-        record: &GenerationRecord,
-        listing: &Listing,
-    ) -> Result<Proof, EnvironmentError> {
-        let mut proof = Proof::default();
-        for image in &record.images {
-            if let Some(elsewhere) = self.elsewhere(image) {
-                proof.missing.push(elsewhere.to_string());
-                continue;
-            }
-            let tag = ManifestName::Tag(image.tag()?);
-            let tagged = self.registry.manifest_descriptor(&tag).await?;
-            if tagged.is_some_and(|descriptor| descriptor.digest == image.digest) {
-                continue;
-            }
-            let name = ManifestName::Digest(image.digest);
-            match self.registry.manifest(&name).await? {
-                Some(manifest) => proof.untagged.push(manifest),
-                None => proof
-                    .missing
-                    .push(format!("the image {}@{}", image.repository, image.digest)),
-            }
-        }
-        proof.missing.extend(self.lost_dags(record, listing).await?);
-        Ok(proof)
-    }
-
-    /// The DAG files of a record that are neither live, nor here, nor kept in the bucket.
-    pub(super) async fn lost_dags(
-        &self,
-        record: &GenerationRecord,
-        listing: &Listing,
-    ) -> Result<Vec<String>, EnvironmentError> {
-        let live = by_key(listing);
-        let mut wanted = BTreeMap::new();
-        for (key, dag) in &record.dags {
-            let object = live.get(key.as_str());
-            if !object.is_some_and(|object| dag.checksums.matches(object))
-                && self.local.get(dag.object).await?.is_none()
-            {
-                wanted.insert(self.key.object(&dag.object)?.to_string(), key);
-            }
-        }
-        if !wanted.is_empty() {
-            for object in self.bucket.list(&self.key.objects_prefix()).await?.objects {
-                wanted.remove(&object.key);
-            }
-        }
-        Ok(wanted
-            .values()
-            .map(|key| format!("the file {key}"))
-            .collect())
-    }
-
     /// Which of the latest generations everything is there for, newest first;
     /// the live one is not named. What cannot even be looked at is not usable.
     async fn usable(&self, live: &Live) -> Result<Vec<u64>, EnvironmentError> {
@@ -198,17 +169,15 @@ impl Environment {
     }
 }
 
-fn draft(
-    target: &GenerationRecord,
-    passed: &[Arc<GenerationRecord>],
-    untagged: Vec<FetchedManifest>,
-) -> Draft {
+fn draft(target: &GenerationRecord, passed: &[Arc<GenerationRecord>], proof: Proof) -> Draft {
     let state = target.state();
     let mut rolled_away: Vec<_> = passed.iter().map(|record| record.state()).collect();
     rolled_away.sort();
     rolled_away.dedup();
     rolled_away.retain(|passed| *passed != state);
-    let lost: BTreeSet<_> = untagged.iter().map(|m| m.descriptor.digest).collect();
+    let untagged = proof.untagged.iter();
+    let manifests = untagged.chain(proof.lost.iter().map(|image| &image.manifest));
+    let without_tag: BTreeSet<_> = manifests.map(|m| m.descriptor.digest).collect();
     let images = target.images.iter();
     // What was coming to its end then is over.
     let dags: BTreeMap<_, _> = target
@@ -229,10 +198,13 @@ fn draft(
             .filter_map(|image| Some((image.digest, image.contents?)))
             .collect(),
         retained: images
-            .filter(|image| needed.contains(&image.digest) && !lost.contains(&image.digest))
+            .filter(|image| needed.contains(&image.digest) && !without_tag.contains(&image.digest))
             .cloned()
             .collect(),
-        source: ImageSource::Proven(untagged),
+        source: ImageSource::Proven {
+            untagged: proof.untagged,
+            lost: proof.lost,
+        },
         dags,
         bytes: BTreeMap::new(),
     }

@@ -242,7 +242,24 @@ fn is_loopback(url: &url::Url) -> bool {
     }
 }
 
+/// A machine may have no certificate authorities at all, and need none: then only those
+/// that are named are trusted, and a server that is signed by others is told of as such.
 fn build(options: &HttpOptions, kind: Kind) -> Result<reqwest::Client, HttpClientError> {
+    let client = builder(options, kind, true)?.build();
+    match client {
+        Err(_) if options.verification == TlsVerification::System => {
+            builder(options, kind, false)?.build()
+        }
+        client => client,
+    }
+    .map_err(HttpClientError::Setup)
+}
+
+fn builder(
+    options: &HttpOptions,
+    kind: Kind,
+    with_system: bool,
+) -> Result<reqwest::ClientBuilder, HttpClientError> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -260,15 +277,15 @@ fn build(options: &HttpOptions, kind: Kind) -> Result<reqwest::Client, HttpClien
     for path in &options.extra_certificates {
         extra.extend(read_certificates(path)?);
     }
-    builder = match &options.verification {
-        TlsVerification::System => builder.tls_certs_merge(extra),
+    Ok(match &options.verification {
+        TlsVerification::System if with_system => builder.tls_certs_merge(extra),
+        TlsVerification::System => builder.tls_certs_only(extra),
         TlsVerification::Authority(path) => {
             extra.extend(read_certificates(path)?);
             builder.tls_certs_only(extra)
         }
         TlsVerification::Off => builder.tls_danger_accept_invalid_certs(true),
-    };
-    builder.build().map_err(HttpClientError::Setup)
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, HttpClientError> {

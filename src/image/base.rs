@@ -105,41 +105,29 @@ impl BaseImage {
     /// # Errors
     /// A base that is not there, not for the platform, or without Python.
     pub async fn resolve(request: &BaseRequest<'_>, store: &Store) -> Result<Self, ImageError> {
-        let reference = request.reference;
-        let manifest_name = match (&reference.digest, &reference.tag) {
-            (Some(digest), _) => ManifestName::Digest(*digest),
-            (None, Some(tag)) => ManifestName::Tag(tag.clone()),
-            (None, None) => ManifestName::Tag(Tag::latest()),
-        };
-        let inputs = Inputs {
-            repository: reference.repository.to_string(),
-            reference: &manifest_name.to_string(),
-            platform: request.platform,
-        };
-        let key = Recipe::new("base-image", 1, &inputs)?.key();
-        let is_tag = matches!(manifest_name, ManifestName::Tag(_));
-        let known = if is_tag && request.refresh {
-            None
-        } else {
-            store.realisation(&key)?
-        };
-        let outputs = known.unwrap_or_default().outputs;
-        let (manifest, config) = match (outputs.get(MANIFEST), outputs.get(CONFIG)) {
-            (Some(manifest), Some(config)) => (store.read(manifest)?, store.read(config)?),
-            _ => {
-                let (manifest, config) = fetch(request, &manifest_name).await?;
-                let mut batch = store.begin()?;
-                let mut realisation = Realisation::default();
-                for (output, bytes) in [(MANIFEST, &manifest), (CONFIG, &config)] {
-                    let object = batch.put(bytes)?.digest;
-                    realisation.outputs.insert(output.to_owned(), object);
-                }
-                batch.realise(&key, &realisation)?;
-                batch.commit()?;
-                (manifest, config)
-            }
-        };
+        let (manifest, config) = lookup(request, store).await?;
         Self::read(request, &manifest, &config, store).await
+    }
+
+    /// The layers of any image with their diff ids; it needs no Python.
+    ///
+    /// # Errors
+    /// See [`BaseImage::resolve`].
+    pub async fn layers_of(
+        reference: &ImageReference,
+        registry: &Arc<dyn Registry>,
+        platform: Platform,
+        store: &Store,
+    ) -> Result<Vec<(Descriptor, Sha256Digest)>, ImageError> {
+        let request = BaseRequest {
+            reference,
+            registry,
+            platform,
+            refresh: false,
+        };
+        let (manifest, config) = lookup(&request, store).await?;
+        let (_, layers, diff_ids) = parse(reference, &manifest, &config)?;
+        Ok(layers.into_iter().zip(diff_ids).collect())
     }
 
     async fn read(
@@ -149,27 +137,8 @@ impl BaseImage {
         store: &Store,
     ) -> Result<Self, ImageError> {
         let name = request.reference.to_string();
-        let refused = |problem: String| ImageError::Base {
-            name: name.clone(),
-            problem,
-        };
-        let parsed: ImageManifest = serde_json::from_slice(manifest)
-            .map_err(|error| refused(format!("its manifest is not valid: {error}")))?;
-        let config: Map<String, Value> = serde_json::from_slice(config)
-            .map_err(|error| refused(format!("its configuration is not valid: {error}")))?;
-        let diff_ids: Vec<Sha256Digest> = config
-            .get("rootfs")
-            .and_then(|rootfs| rootfs.get("diff_ids"))
-            .cloned()
-            .and_then(|ids| serde_json::from_value(ids).ok())
-            .ok_or_else(|| refused("its configuration names no layers".to_owned()))?;
-        if diff_ids.len() != parsed.layers.len() {
-            return Err(refused(
-                "its configuration and its manifest name different numbers of layers".to_owned(),
-            ));
-        }
         let digest = Sha256Digest::of(manifest);
-        let layers: Vec<Descriptor> = parsed.layers.into_iter().map(with_oci_type).collect();
+        let (config, layers, diff_ids) = parse(request.reference, manifest, config)?;
         let environment = environment_of(&config);
         let mut python = match BasePython::from_environment(&environment) {
             Some(python) => python,
@@ -211,6 +180,72 @@ impl BaseImage {
     }
 }
 
+/// Manifest and configuration, from the store if they were asked for before.
+async fn lookup(
+    request: &BaseRequest<'_>,
+    store: &Store,
+) -> Result<(Vec<u8>, Vec<u8>), ImageError> {
+    let reference = request.reference;
+    let manifest_name = match (&reference.digest, &reference.tag) {
+        (Some(digest), _) => ManifestName::Digest(*digest),
+        (None, Some(tag)) => ManifestName::Tag(tag.clone()),
+        (None, None) => ManifestName::Tag(Tag::latest()),
+    };
+    let inputs = Inputs {
+        repository: reference.repository.to_string(),
+        reference: &manifest_name.to_string(),
+        platform: request.platform,
+    };
+    let key = Recipe::new("base-image", 1, &inputs)?.key();
+    let is_tag = matches!(manifest_name, ManifestName::Tag(_));
+    let known = if is_tag && request.refresh {
+        None
+    } else {
+        store.realisation(&key)?
+    };
+    let outputs = known.unwrap_or_default().outputs;
+    if let (Some(manifest), Some(config)) = (outputs.get(MANIFEST), outputs.get(CONFIG)) {
+        return Ok((store.read(manifest)?, store.read(config)?));
+    }
+    let (manifest, config) = fetch(request, &manifest_name).await?;
+    let mut batch = store.begin()?;
+    let mut realisation = Realisation::default();
+    for (output, bytes) in [(MANIFEST, &manifest), (CONFIG, &config)] {
+        let object = batch.put(bytes)?.digest;
+        realisation.outputs.insert(output.to_owned(), object);
+    }
+    batch.realise(&key, &realisation)?;
+    batch.commit()?;
+    Ok((manifest, config))
+}
+
+type Parsed = (Map<String, Value>, Vec<Descriptor>, Vec<Sha256Digest>);
+
+/// The configuration, and the layers with their diff ids.
+fn parse(reference: &ImageReference, manifest: &[u8], config: &[u8]) -> Result<Parsed, ImageError> {
+    let refused = |problem: String| ImageError::Base {
+        name: reference.to_string(),
+        problem,
+    };
+    let manifest: ImageManifest = serde_json::from_slice(manifest)
+        .map_err(|error| refused(format!("its manifest is not valid: {error}")))?;
+    let config: Map<String, Value> = serde_json::from_slice(config)
+        .map_err(|error| refused(format!("its configuration is not valid: {error}")))?;
+    let diff_ids: Vec<Sha256Digest> = config
+        .get("rootfs")
+        .and_then(|rootfs| rootfs.get("diff_ids"))
+        .cloned()
+        .and_then(|ids| serde_json::from_value(ids).ok())
+        .ok_or_else(|| refused("its configuration names no layers".to_owned()))?;
+    if diff_ids.len() != manifest.layers.len() {
+        return Err(refused(
+            "its configuration and its manifest name different numbers of layers".to_owned(),
+        ));
+    }
+    let layers = manifest.layers.into_iter().map(with_oci_type).collect();
+    Ok((config, layers, diff_ids))
+}
+
 /// Whether an image's name says that it is Alpine: `python:3.11-alpine3.20`. The folders
 /// of a layout, and of a registry's repositories, say nothing for sure.
 fn names_alpine(name: &str) -> bool {
@@ -245,7 +280,7 @@ fn environment_of(config: &Map<String, Value>) -> BTreeMap<String, String> {
 }
 
 /// Docker's layer types as the OCI types of the same bytes.
-fn with_oci_type(descriptor: Descriptor) -> Descriptor {
+pub(super) fn with_oci_type(descriptor: Descriptor) -> Descriptor {
     let media_type = match descriptor.media_type.as_str() {
         MediaType::DOCKER_LAYER_GZIP => MediaType::new(MediaType::OCI_LAYER_GZIP),
         "application/vnd.docker.image.rootfs.diff.tar" => {

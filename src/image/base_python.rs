@@ -1,9 +1,7 @@
 //! Where a base's Python looks for packages.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
@@ -11,15 +9,11 @@ use forebay_store::{Realisation, Recipe, Store};
 use serde::{Deserialize, Serialize};
 
 use super::ImageError;
+use super::archive::{Guarded, MAX_LAYER};
 use crate::oci::{Descriptor, Sha256Digest};
 use crate::registry::Registry;
 use crate::wheels::InstallScheme;
 
-/// Bytes that one layer may inflate to.
-const MAX_LAYER: u64 = 16 << 30;
-/// Bytes that the headers of one entry may have, long names and PAX records included:
-/// the archive's reader holds those in memory.
-const MAX_HEADERS: u64 = 64 << 10;
 /// The output of the realisation that holds the answer.
 const PYTHON: &str = "python";
 
@@ -80,28 +74,6 @@ fn minor_of(name: &str) -> Option<u8> {
     name.strip_prefix("python3.")?.parse().ok()
 }
 
-/// Fails when more is read than is left, so that a layer's headers cannot fill the memory.
-struct Guarded<R> {
-    inner: R,
-    left: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Guarded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        match self.left.get().checked_sub(length as u64) {
-            Some(left) => self.left.set(left),
-            None => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("an entry has more than {MAX_HEADERS} bytes of headers"),
-                ));
-            }
-        }
-        Ok(length)
-    }
-}
-
 impl Seen {
     fn entry(&mut self, path: &str, link: Option<&str>) {
         let path = path.trim_start_matches("./").trim_end_matches('/');
@@ -128,22 +100,11 @@ impl Seen {
     }
 
     fn layer(&mut self, reader: impl Read) -> io::Result<()> {
-        let left = Rc::new(Cell::new(MAX_HEADERS));
-        let guarded = Guarded {
-            inner: reader.take(MAX_LAYER),
-            left: Rc::clone(&left),
-        };
+        let (guarded, allowance) = Guarded::new(reader.take(MAX_LAYER));
         let mut archive = tar::Archive::new(guarded);
         for entry in archive.entries()? {
             let entry = entry?;
-            // What is read next is the rest of this entry, then the next one's headers.
-            // A sparse file's own size says nothing of how much of it is in the archive.
-            let header_size = entry.header().entry_size()?;
-            let content = match entry.header().entry_type() {
-                tar::EntryType::GNUSparse => header_size,
-                _ => header_size.max(entry.size()),
-            };
-            left.set(content.saturating_add(MAX_HEADERS));
+            allowance.enter(&entry)?;
             let path = entry.path_bytes();
             let link = entry.link_name_bytes();
             self.entry(

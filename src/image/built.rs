@@ -12,10 +12,12 @@ use tokio::runtime::Handle;
 use super::base::BaseImage;
 use super::bytecode::Bytecode;
 use super::context::BuildContext;
-use super::layer::{Layer, StoredLayer};
+use super::layer::{Layer, LayerSource, StoredLayer};
 use super::plan::{ContainerSettings, ImagePlan, PlannedLine, Step};
 use super::project::ProjectSource;
-use super::{ImageError, config, copy_layer, credentials, project_layer, wheel_layers};
+use super::{
+    ImageError, config, copy_layer, credentials, project_layer, recompress, shelf, wheel_layers,
+};
 use crate::oci::{BlobSource, BytesBlob, Descriptor, MediaType, Repository};
 use crate::progress::{Event, Phase, Progress, Unit};
 use crate::registry::{FetchedManifest, ImageToPush, Registry};
@@ -33,12 +35,18 @@ pub struct ImageRequest<'a> {
     pub plan: &'a ImagePlan,
     /// What it stands on.
     pub base: &'a BaseImage,
+    /// The layers of the plan's [`Step::Engine`]s, in their order.
+    pub container_layers: &'a [Vec<Layer>],
+    /// Where those of them are that were made elsewhere.
+    pub published: Option<&'a Repository>,
     /// The wheels of `plan.requirement_files` and `plan.requirement_lines`.
     pub wheels: &'a WheelSet,
     /// The project's files.
     pub context: BuildContext<'a>,
     /// The project.
     pub project: &'a ProjectSource<'a>,
+    /// Whether layers are compressed anew instead of spliced.
+    pub recompress: bool,
     /// Which compiler's `.pyc` files the image has, if it has any.
     pub bytecode: Option<Bytecode<'a>>,
     /// Labels beside the Dockerfile's. They become content: nothing that
@@ -55,6 +63,7 @@ pub struct BuiltImage {
     manifest: FetchedManifest,
     config: BytesBlob,
     base: BaseImage,
+    published: Option<Repository>,
     layers: Vec<Layer>,
     objects: Vec<ObjectDigest>,
 }
@@ -97,10 +106,56 @@ pub fn build(
     });
     refuse_foreign_wheels(request)?;
     credentials::warn(request, progress)?;
+    let layers = layers_of(request, &request.plan.steps, store, progress)?;
+    let image = assemble(request, layers, store)?;
+    shelf::shelve(store, &image, request.base.repository.as_ref())?;
+    progress.report(Event::Finished {
+        phase: Phase::Image,
+        summary: match image.base.layers.len() {
+            0 => format!("{} layers on scratch", image.layers.len()),
+            base => format!("{} layers on the base's {base}", image.layers.len()),
+        },
+    });
+    Ok(image)
+}
+
+/// The image up to (and without) the step at `index`, with the base's own settings: what
+/// the lines of a [`Step::Engine`] run on.
+///
+/// # Errors
+/// See [`build`].
+pub fn build_below(
+    request: &ImageRequest<'_>,
+    index: usize,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<BuiltImage, ImageError> {
+    let steps = request.plan.steps.get(..index).unwrap_or_default();
+    let layers = layers_of(request, steps, store, progress)?;
+    let plan = ImagePlan {
+        settings: ContainerSettings::default(),
+        ..request.plan.clone()
+    };
+    let below = ImageRequest {
+        plan: &plan,
+        labels: &BTreeMap::new(),
+        created: None,
+        ..*request
+    };
+    assemble(&below, layers, store)
+}
+
+fn layers_of(
+    request: &ImageRequest<'_>,
+    steps: &[Step],
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Vec<Layer>, ImageError> {
     let scheme = &request.base.python.scheme;
     let context = &request.context;
     let mut layers = Vec::new();
-    for step in &request.plan.steps {
+    let mut container_layers = request.container_layers.iter();
+    for step in steps {
         match step {
             Step::Directory { text, path } => {
                 layers.extend(copy_layer::directory(path, text, context, store)?);
@@ -109,13 +164,15 @@ pub fn build(
                 layers.push(copy_layer::build(files, text, context, store)?);
             }
             Step::Wheels => {
-                layers.extend(wheel_layers::build(
-                    request.wheels,
-                    scheme,
-                    request.bytecode.as_ref(),
-                    store,
-                    progress,
-                )?);
+                let bytecode = request.bytecode.as_ref();
+                let spliced =
+                    wheel_layers::build(request.wheels, scheme, bytecode, store, progress)?;
+                for layer in spliced {
+                    layers.push(match request.recompress {
+                        true => recompress::recompress(layer, store)?,
+                        false => layer,
+                    });
+                }
             }
             Step::Project => layers.push(project_layer::build(
                 request.project,
@@ -125,17 +182,17 @@ pub fn build(
                 store,
                 progress,
             )?),
+            Step::Engine(_) => match container_layers.next() {
+                Some(made) => layers.extend(made.iter().cloned()),
+                None => {
+                    return Err(ImageError::NoEngine {
+                        lines: request.plan.engine_lines().cloned().collect(),
+                    });
+                }
+            },
         }
     }
-    let image = assemble(request, layers, store)?;
-    progress.report(Event::Finished {
-        phase: Phase::Image,
-        summary: match image.base.layers.len() {
-            0 => format!("{} layers on scratch", image.layers.len()),
-            base => format!("{} layers on the base's {base}", image.layers.len()),
-        },
-    });
-    Ok(image)
+    Ok(layers)
 }
 
 /// Refuses wheels with machine code for glibc on a base that has musl.
@@ -246,6 +303,7 @@ fn assemble(
         },
         config: BytesBlob::new(MediaType::new(MediaType::OCI_CONFIG), config),
         base: base.clone(),
+        published: request.published.cloned(),
         layers,
         objects: outputs.into_values().collect(),
     })
@@ -272,9 +330,20 @@ impl BuiltImage {
         &self.base
     }
 
+    /// Where layers are that were made elsewhere, beside the base's.
+    pub fn published(&self) -> Option<&Repository> {
+        self.published.as_ref()
+    }
+
     /// The layers above the base's.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
+    }
+
+    /// The diff ids of all layers, the base's first.
+    pub fn diff_ids(&self) -> impl Iterator<Item = &Sha256Digest> {
+        let own = self.layers.iter().map(|layer| &layer.diff_id);
+        self.base.diff_ids.iter().chain(own)
     }
 
     /// The objects of the store that a push needs: what a root has to keep.
@@ -284,29 +353,87 @@ impl BuiltImage {
 
     /// The image with the sources of all its blobs. `base` is the repository
     /// that the base's layers are read from, if the target neither has nor mounts them.
-    pub fn to_push(&self, store: &Arc<Store>, base: Option<Arc<dyn Registry>>) -> ImageToPush {
-        let runtime = Handle::try_current().ok();
-        let base_layers = self.base.layers.iter().map(|descriptor| {
-            Arc::new(BaseLayer {
-                descriptor: descriptor.clone(),
+    /// `published` is the repository of layers that were made elsewhere.
+    pub fn to_push(
+        &self,
+        store: &Arc<Store>,
+        base: Option<Arc<dyn Registry>>,
+        published: Option<Arc<dyn Registry>>,
+    ) -> ImageToPush {
+        let base_layers = self.base.layers.iter();
+        let base_layers = base_layers.map(|descriptor| (descriptor.clone(), LayerSource::Base));
+        let own_layers = self.layers.iter();
+        let own_layers = own_layers.map(|layer| (layer.descriptor.clone(), layer.source));
+        let layers: Vec<_> = base_layers.chain(own_layers).collect();
+        let elsewhere = Elsewhere {
+            base: RemoteLayers {
                 repository: self.base.repository.clone(),
-                registry: base.clone(),
-                runtime: runtime.clone(),
-            }) as Arc<dyn BlobSource>
-        });
-        let own_layers = self.layers.iter().map(|layer| {
-            Arc::new(StoredLayer {
-                store: Arc::clone(store),
-                descriptor: layer.descriptor.clone(),
-                source: layer.source,
-            }) as Arc<dyn BlobSource>
-        });
-        let config = Arc::new(self.config.clone()) as Arc<dyn BlobSource>;
-        ImageToPush {
-            manifest: self.manifest.clone(),
-            blobs: base_layers.chain(own_layers).chain([config]).collect(),
-            mount_candidates: Vec::new(),
+                registry: base,
+            },
+            published: RemoteLayers::of(published),
+        };
+        let (manifest, config) = (self.manifest.clone(), self.config.clone());
+        to_push(manifest, config, &layers, store, &elsewhere)
+    }
+}
+
+/// Layers that are in a repository and not in the store.
+#[derive(Default)]
+pub(super) struct RemoteLayers {
+    repository: Option<Repository>,
+    registry: Option<Arc<dyn Registry>>,
+}
+
+impl RemoteLayers {
+    /// Those of an opened repository.
+    pub(super) fn of(registry: Option<Arc<dyn Registry>>) -> Self {
+        Self {
+            repository: registry.as_ref().map(|it| it.repository().clone()),
+            registry,
         }
+    }
+}
+
+/// Where the layers are that the store has not.
+#[derive(Default)]
+pub(super) struct Elsewhere {
+    /// The base's.
+    pub(super) base: RemoteLayers,
+    /// Those of lines that another machine has run.
+    pub(super) published: RemoteLayers,
+}
+
+/// An image with the sources of all its blobs.
+pub(super) fn to_push(
+    manifest: FetchedManifest,
+    config: BytesBlob,
+    layers: &[(Descriptor, LayerSource)],
+    store: &Arc<Store>,
+    elsewhere: &Elsewhere,
+) -> ImageToPush {
+    let runtime = Handle::try_current().ok();
+    let remote = |descriptor: &Descriptor, layers: &RemoteLayers| {
+        Arc::new(BaseLayer {
+            descriptor: descriptor.clone(),
+            repository: layers.repository.clone(),
+            registry: layers.registry.clone(),
+            runtime: runtime.clone(),
+        }) as Arc<dyn BlobSource>
+    };
+    let layers = layers.iter().map(|(descriptor, source)| match source {
+        LayerSource::Base => remote(descriptor, &elsewhere.base),
+        LayerSource::Published => remote(descriptor, &elsewhere.published),
+        LayerSource::Object(_) | LayerSource::Spliced(_) => Arc::new(StoredLayer {
+            store: Arc::clone(store),
+            descriptor: descriptor.clone(),
+            source: *source,
+        }),
+    });
+    let config: Arc<dyn BlobSource> = Arc::new(config);
+    ImageToPush {
+        manifest,
+        blobs: layers.chain([config]).collect(),
+        mount_candidates: Vec::new(),
     }
 }
 

@@ -64,6 +64,12 @@ impl ImageContents {
                     let all = kinds.into_iter().flat_map(BTreeMap::into_values);
                     files.extend(all.map(|file| (file.path, file.digest)));
                 }
+                Step::Engine(step) => {
+                    for path in &step.files {
+                        let file = context.file(path)?;
+                        files.insert(path.clone(), file.digest);
+                    }
+                }
                 Step::Directory { .. } | Step::Wheels => {}
             }
         }

@@ -35,6 +35,7 @@ impl BuildContext<'_> {
     /// The file at `path`; links within the context are followed.
     pub(super) fn file(&self, path: &str) -> Result<ContextFile, ImageError> {
         let mut current = path.to_owned();
+        let mut last_link = None;
         for _ in 0..MAX_LINKS {
             match self.tree.get(&current).map(|entry| &entry.kind) {
                 Some(TreeEntryKind::File {
@@ -49,15 +50,26 @@ impl BuildContext<'_> {
                         executable: *executable,
                     });
                 }
-                Some(TreeEntryKind::Symlink { target }) if !target.starts_with('/') => {
+                Some(TreeEntryKind::Symlink { target }) => {
+                    last_link = Some((current.clone(), target.clone()));
+                    if target.starts_with('/') {
+                        break;
+                    }
                     let parent = current.rsplit_once('/').map_or("", |(parent, _)| parent);
                     current = super::run::resolve_path(parent, target);
                 }
                 _ => break,
             }
         }
-        Err(ImageError::NotInContext {
-            path: path.to_owned(),
+        Err(match last_link {
+            Some((path, target)) => ImageError::Link {
+                is_absolute: target.starts_with('/'),
+                path,
+                target,
+            },
+            None => ImageError::NotInContext {
+                path: path.to_owned(),
+            },
         })
     }
 

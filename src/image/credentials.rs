@@ -39,6 +39,7 @@ pub(super) fn warn(request: &ImageRequest<'_>, progress: &dyn Progress) -> Resul
                         .into_keys(),
                 );
             }
+            Step::Engine(step) => paths.extend(step.files.iter().cloned()),
             Step::Directory { .. } | Step::Wheels => {}
         }
     }

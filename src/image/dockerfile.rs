@@ -22,8 +22,19 @@ pub struct Instruction {
     pub name: String,
     /// The rest: continuations joined, comments within them left out.
     pub arguments: String,
-    /// Whether a here-document belongs to it.
-    pub has_heredoc: bool,
+    /// The here-documents that belong to it, in order.
+    pub heredocs: Vec<Heredoc>,
+    /// As it is written, with all its lines.
+    pub source: String,
+}
+
+/// A here-document of RUN, COPY or ADD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heredoc {
+    /// The word that ends it.
+    pub word: String,
+    /// The lines before that word, each with its end; leading tabs are gone with `<<-`.
+    pub body: String,
 }
 
 impl Instruction {
@@ -52,29 +63,27 @@ pub struct Dockerfile {
     pub escape: char,
 }
 
-/// The words after `<<` of the here-documents that `arguments` starts.
-fn heredoc_words(arguments: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut rest = arguments;
-    while let Some(at) = rest.find("<<") {
-        let after = rest.get(at + 2..).unwrap_or_default();
-        // `<<<` is a here-string of the shell.
-        if let Some(skip) = after.strip_prefix('<') {
-            rest = skip;
-            continue;
-        }
-        let after = after.strip_prefix('-').unwrap_or(after);
-        let word: String = after
-            .trim_start_matches(['"', '\''])
-            .chars()
-            .take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect();
-        if !word.is_empty() {
-            words.push(word);
-        }
-        rest = after;
-    }
-    words
+/// What stands behind `<<` where a here-document starts: its word, and whether leading
+/// tabs are taken away (`<<-`). It stands at the start of a word, perhaps behind the
+/// number of a file descriptor: `$((1<<2))` starts none, and `<<<` is the shell's.
+fn heredoc_words(arguments: &str) -> Vec<(String, bool)> {
+    arguments
+        .split_whitespace()
+        .filter_map(|word| {
+            let rest = word.trim_start_matches(|c: char| c.is_ascii_digit());
+            let rest = rest.strip_prefix("<<")?;
+            let (rest, strips_tabs) = match rest.strip_prefix('-') {
+                Some(rest) => (rest, true),
+                None => (rest, false),
+            };
+            let word: String = rest
+                .trim_start_matches(['"', '\''])
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
+            (!word.is_empty()).then_some((word, strips_tabs))
+        })
+        .collect()
 }
 
 impl Dockerfile {
@@ -86,18 +95,22 @@ impl Dockerfile {
         let mut escape = '\\';
         let mut instructions = Vec::new();
         let mut in_directives = true;
-        let mut lines = text
-            .trim_start_matches('\u{feff}')
-            .lines()
+        let all: Vec<&str> = text.trim_start_matches('\u{feff}').lines().collect();
+        let mut lines = all
+            .iter()
             .enumerate()
-            .map(|(index, line)| (index + 1, line));
+            .map(|(index, line)| (index + 1, *line))
+            .peekable();
         while let Some((line, first)) = lines.next() {
             let trimmed = first.trim();
             if let Some(comment) = trimmed.strip_prefix('#') {
-                if let Some((key, value)) = comment.split_once('=').filter(|_| in_directives)
-                    && key.trim().eq_ignore_ascii_case("escape")
-                {
-                    escape = value.trim().chars().next().unwrap_or('\\');
+                match comment.split_once('=').filter(|_| in_directives) {
+                    Some((key, value)) if key.trim().eq_ignore_ascii_case("escape") => {
+                        escape = value.trim().chars().next().unwrap_or('\\');
+                    }
+                    Some(_) => {}
+                    // Directives end with the first line that is none.
+                    None => in_directives = false,
                 }
                 continue;
             }
@@ -137,19 +150,36 @@ impl Dockerfile {
                 "RUN" | "COPY" | "ADD" => heredoc_words(arguments),
                 _ => Vec::new(),
             };
-            for word in &words {
-                if !lines.by_ref().any(|(_, l)| l.trim() == word) {
-                    return Err(DockerfileError {
-                        line,
-                        problem: format!("the here-document {word} has no end"),
-                    });
+            let mut heredocs = Vec::new();
+            for (word, strips_tabs) in words {
+                let mut body = String::new();
+                loop {
+                    let Some((_, next)) = lines.next() else {
+                        return Err(DockerfileError {
+                            line,
+                            problem: format!("the here-document {word} has no end"),
+                        });
+                    };
+                    let next = match strips_tabs {
+                        true => next.trim_start_matches('\t'),
+                        false => next,
+                    };
+                    if next.trim_end_matches('\r') == word {
+                        break;
+                    }
+                    body.push_str(next);
+                    body.push('\n');
                 }
+                heredocs.push(Heredoc { word, body });
             }
+            let end = lines.peek().map_or(all.len(), |(next, _)| next - 1);
+            let source = all.get(line - 1..end).unwrap_or_default().join("\n");
             instructions.push(Instruction {
                 line,
                 name,
                 arguments: arguments.trim().to_owned(),
-                has_heredoc: !words.is_empty(),
+                heredocs,
+                source: source.trim_end().to_owned(),
             });
         }
         Ok(Self {
@@ -313,7 +343,26 @@ mod tests {
         let file =
             Dockerfile::parse("RUN <<EOF\napt-get install x\nCOPY a b\nEOF\nUSER x\n").unwrap();
         assert_eq!(file.instructions.len(), 2);
-        assert!(file.instructions[0].has_heredoc && !file.instructions[1].has_heredoc);
+        assert_eq!(
+            file.instructions[0].heredocs,
+            [Heredoc {
+                word: "EOF".to_owned(),
+                body: "apt-get install x\nCOPY a b\n".to_owned()
+            }]
+        );
+        assert!(file.instructions[0].source.ends_with("COPY a b\nEOF"));
+        assert!(file.instructions[1].heredocs.is_empty());
+        let file = Dockerfile::parse(
+            "RUN <<-\"A\" cat 3<<B\n\tone\n\tA\ntwo\nB\nRUN echo $((1<<2)) <<< x\nUSER y\n",
+        )
+        .unwrap();
+        let bodies: Vec<_> = file.instructions[0]
+            .heredocs
+            .iter()
+            .map(|heredoc| heredoc.body.as_str())
+            .collect();
+        assert_eq!(bodies, ["one\n", "two\n"]);
+        assert_eq!(file.instructions.len(), 3);
         assert!(Dockerfile::parse("RUN <<EOF\nx\n").is_err());
     }
 

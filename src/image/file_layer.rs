@@ -106,12 +106,21 @@ pub(super) fn write(
     context: &BuildContext<'_>,
     batch: &mut Batch<'_>,
 ) -> Result<(ObjectInfo, Sha256Digest), ImageError> {
+    compress(batch, |out| write_tar(tree, context, out))
+}
+
+/// Compresses the archive that `write_archive` writes into an object of the store; gives it
+/// and its diff id.
+pub(super) fn compress(
+    batch: &mut Batch<'_>,
+    write_archive: impl FnOnce(&mut dyn Write) -> Result<(), ImageError>,
+) -> Result<(ObjectInfo, Sha256Digest), ImageError> {
     let spool = tempfile::tempfile().map_err(ImageError::io("cannot make a temporary file"))?;
     let encoder = GzBuilder::new()
         .operating_system(255)
         .write(io::BufWriter::new(spool), Compression::new(6));
     let mut tee = Tee(encoder, Hashing(sha2::Sha256::new()));
-    write_tar(tree, context, &mut tee)?;
+    write_archive(&mut tee)?;
     let Tee(encoder, Hashing(hash)) = tee;
     let mut spool = encoder
         .finish()

@@ -19,6 +19,8 @@ pub enum LayerSource {
     Object(ObjectDigest),
     /// An object of the store that is the recipe of a spliced layer; see [`splice`].
     Spliced(ObjectDigest),
+    /// The repository that the layers of the lines in containers were published to.
+    Published,
 }
 
 /// One layer of an image.
@@ -36,10 +38,20 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// A layer that is in a repository beside the base's.
+    pub fn published(descriptor: Descriptor, diff_id: Sha256Digest) -> Self {
+        Self {
+            descriptor,
+            diff_id,
+            source: LayerSource::Published,
+            created_by: String::new(),
+        }
+    }
+
     /// The object that the layer needs in the store, if it needs one.
     pub fn object(&self) -> Option<ObjectDigest> {
         match self.source {
-            LayerSource::Base => None,
+            LayerSource::Base | LayerSource::Published => None,
             LayerSource::Object(object) | LayerSource::Spliced(object) => Some(object),
         }
     }
@@ -114,9 +126,9 @@ impl BlobSource for StoredLayer {
                 Ok(Box::new(reader))
             }
             LayerSource::Spliced(recipe) => Ok(Box::new(splice::open(&self.store, &recipe)?)),
-            LayerSource::Base => Err(io::Error::new(
+            LayerSource::Base | LayerSource::Published => Err(io::Error::new(
                 io::ErrorKind::NotFound,
-                "a base layer is not in the store",
+                "a layer of another image is not in the store",
             )),
         }
     }

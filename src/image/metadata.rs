@@ -196,6 +196,22 @@ fn to_toml(value: &Value) -> Option<toml::Value> {
     })
 }
 
+/// BigFlow, in the version that the project requires: BigFlow itself names the version that builds.
+fn bigflow_requirement(requires: Option<&[String]>) -> String {
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let mut lines = requires.unwrap_or_default().iter();
+    let version = lines.find_map(|line| {
+        let name_end = line.find(|c| !is_name(c))?;
+        let (name, rest) = line.split_at(name_end);
+        let (_, version) = rest.split(';').next()?.split_once("==")?;
+        name.eq_ignore_ascii_case("bigflow").then(|| version.trim())
+    });
+    match version {
+        Some(version) => format!("bigflow=={version}"),
+        None => "bigflow".to_owned(),
+    }
+}
+
 /// The project's `pyproject.toml` (`existing`) with the whole specification in
 /// `[bigflow-project]`, as BigFlow's `add_spec_to_pyproject_toml` leaves it.
 ///
@@ -266,7 +282,7 @@ pub(super) fn pyproject(
         toml::Value::Table(toml::Table::from_iter([
             (
                 "requires".to_owned(),
-                toml::Value::Array(vec![toml::Value::String("bigflow".to_owned())]),
+                toml::Value::Array(vec![toml::Value::String(bigflow_requirement(requires))]),
             ),
             (
                 "build-backend".to_owned(),

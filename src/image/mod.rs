@@ -10,26 +10,34 @@ use std::path::PathBuf;
 use forebay_store::StoreError;
 use serde::Serialize;
 
+mod archive;
 mod base;
 mod base_python;
 mod built;
 mod bytecode;
+mod compare;
 mod config;
 mod contents;
 mod context;
 mod copy_layer;
 mod credentials;
+mod declared;
 mod dockerfile;
+mod engine;
 mod file_layer;
 mod glob;
 mod gzip;
 mod layer;
 mod metadata;
+mod packages;
 mod pip_command;
 mod plan;
 mod project;
 mod project_layer;
+mod recompress;
 mod run;
+pub mod saved;
+mod shelf;
 mod splice;
 mod tar;
 #[cfg(test)]
@@ -38,18 +46,27 @@ mod wheel_layers;
 
 pub use base::{BaseImage, BaseRequest};
 pub use base_python::BasePython;
-pub use built::{BuiltImage, ImageRequest, build};
+pub use built::{BuiltImage, ImageRequest, build, build_below};
 pub use bytecode::Bytecode;
+pub use compare::{Stored, first_difference};
 pub use contents::{ContentsBase, ImageContents};
 pub use context::BuildContext;
-pub use dockerfile::{Dockerfile, DockerfileError, Instruction};
+pub use declared::{
+    declaration_of, declaration_text, declared_dockerfile, with_declared_requirements,
+};
+pub use dockerfile::{Dockerfile, DockerfileError, Heredoc, Instruction};
+pub use engine::{
+    ContainerRequest, Engine, EngineProgram, engine_layers, known_layers, make_layers, step_key,
+};
 pub use glob::IgnoreFile;
 pub use layer::{Layer, LayerSource};
 pub use plan::{
-    BaseName, ContainerSettings, CopiedFile, ImagePlan, LineClass, PlanContext, PlannedLine, Step,
-    base_of, plan,
+    BaseName, ContainerSettings, CopiedFile, EngineLine, EngineStep, ImagePlan, LineClass,
+    PlanContext, PlannedLine, Step, base_of, plan,
 };
 pub use project::ProjectSource;
+pub use project_layer::project_wheel;
+pub use shelf::Shelved;
 
 use crate::python::PythonError;
 use crate::registry::RegistryError;
@@ -77,6 +94,20 @@ pub enum ImageError {
         /// The lines.
         lines: Vec<PlannedLine>,
     },
+    /// Lines that need a container, and no engine is there (or none is allowed).
+    #[error("{}", lines.iter().map(|l| format!("line {} of the Dockerfile ({}) needs a container: {}", l.line, l.text, l.reason)).collect::<Vec<_>>().join("\n"))]
+    NoEngine {
+        /// The lines.
+        lines: Vec<PlannedLine>,
+    },
+    /// A container engine failed; its own last words.
+    #[error("{command} failed:\n{output}")]
+    Engine {
+        /// Which command.
+        command: String,
+        /// The relevant lines, without credentials.
+        output: String,
+    },
     /// The base cannot be used.
     #[error("the base image {name}: {problem}")]
     Base {
@@ -90,6 +121,16 @@ pub enum ImageError {
     Project {
         /// What is wrong, and what to do instead.
         problem: String,
+    },
+    /// A link of the project's folder that leads to no file of it.
+    #[error("{path} is a link to {target}, {}", if *is_absolute { "an absolute path, which another machine does not have" } else { "where the project's folder has no file" })]
+    Link {
+        /// The link.
+        path: String,
+        /// What it says.
+        target: String,
+        /// Whether that begins with a slash.
+        is_absolute: bool,
     },
     /// A file that is not (or no longer) in the project's folder.
     #[error("the project's folder has no file {path}")]
@@ -137,6 +178,11 @@ impl ImageError {
     }
 }
 
+/// `1 layer`, `2 layers`.
+fn count(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Compact JSON, as descriptions and recipes are kept.
 fn json(value: &impl Serialize) -> Result<Vec<u8>, ImageError> {
     serde_json::to_vec(value).map_err(|error| ImageError::Io {
@@ -159,6 +205,17 @@ pub fn read_dockerfile(path: &std::path::Path) -> Result<Dockerfile, ImageError>
     Dockerfile::parse(&text).map_err(|error| refused(error.to_string()))
 }
 
+/// What a project says about planning, beside its Dockerfile; see [`PlanContext`].
+#[derive(Debug, Clone, Copy)]
+pub struct PlanOptions<'a> {
+    /// The requirements file that the project's wheel is built with.
+    pub project_requirements: &'a str,
+    /// Whether lines that are about system packages alone run before all others.
+    pub hoists_packages: bool,
+    /// The base that the environment's settings put in the place of FROM's.
+    pub replaced_base: Option<&'a str>,
+}
+
 /// Plans a project's Dockerfile on a base; `.dockerignore` is read if it is there.
 ///
 /// # Errors
@@ -167,7 +224,7 @@ pub fn plan_project(
     dockerfile: &Dockerfile,
     base: &BaseImage,
     context: &BuildContext<'_>,
-    project_requirements: &str,
+    options: &PlanOptions<'_>,
 ) -> Result<ImagePlan, ImageError> {
     let path = context.directory.join(".dockerignore");
     let ignore = match std::fs::read_to_string(&path) {
@@ -186,7 +243,10 @@ pub fn plan_project(
             ignore: &ignore,
             base_environment: &base.environment(),
             base_directory: base.working_directory(),
-            project_requirements,
+            project_requirements: options.project_requirements,
+            platform: base.platform,
+            hoists_packages: options.hoists_packages,
+            replaced_base: options.replaced_base,
         },
     ))
 }

@@ -3,12 +3,13 @@
 use super::run::{Effect, resolve_path};
 
 /// Options of `pip install` that change nothing that is installed.
-const PIP_SWITCHES: [&str; 18] = [
+const PIP_SWITCHES: [&str; 20] = [
     "--break-system-packages",
     "--disable-pip-version-check",
     "--force-reinstall",
     "--ignore-installed",
     "--isolated",
+    "--no-cache",
     "--no-cache-dir",
     "--no-color",
     "--no-compile",
@@ -17,6 +18,7 @@ const PIP_SWITCHES: [&str; 18] = [
     "--no-warn-script-location",
     "--prefer-binary",
     "--quiet",
+    "--system",
     "--upgrade",
     "--verbose",
     "-U",
@@ -24,7 +26,7 @@ const PIP_SWITCHES: [&str; 18] = [
     "-v",
 ];
 /// The same, with a value.
-const PIP_OPTIONS: [&str; 8] = [
+const PIP_OPTIONS: [&str; 9] = [
     "--cache-dir",
     "--default-timeout",
     "--progress-bar",
@@ -33,15 +35,20 @@ const PIP_OPTIONS: [&str; 8] = [
     "--timeout",
     "--upgrade-strategy",
     "--use-deprecated",
+    "--use-feature",
 ];
 /// Options that say where distributions come from; a requirements file may have them.
-const PIP_INDEX_OPTIONS: [&str; 5] = [
+const PIP_INDEX_OPTIONS: [&str; 7] = [
     "--extra-index-url",
     "--find-links",
     "--index-url",
+    "--no-binary",
+    "--only-binary",
     "--trusted-host",
     "-i",
 ];
+/// Options without a value that a requirements file may have, too.
+const PIP_FILE_SWITCHES: [&str; 3] = ["--no-index", "--pre", "--require-hashes"];
 
 fn is_requirement(word: &str) -> bool {
     let name_end = word
@@ -64,8 +71,9 @@ pub(super) fn wheel_directory(word: &str, directory: &str) -> Option<String> {
     (is_wheel && !parent.contains(['*', '?', '['])).then(|| resolve_path(directory, parent))
 }
 
-pub(super) fn pip_install(words: &[String], directory: &str) -> Result<Effect, String> {
+pub(super) fn pip_install(words: &[String], directory: &str) -> Result<Vec<Effect>, String> {
     let mut files = Vec::new();
+    let mut constraints = Vec::new();
     let mut lines = Vec::new();
     let mut wheels = Vec::new();
     let mut no_dependencies = false;
@@ -91,6 +99,18 @@ pub(super) fn pip_install(words: &[String], directory: &str) -> Result<Effect, S
         } else if option == "--requirement" {
             let file = value()?;
             files.push(resolve_path(directory, &file));
+        } else if let Some(file) = word.strip_prefix("-c").filter(|_| !word.starts_with("--")) {
+            let file = if file.is_empty() {
+                value()?
+            } else {
+                file.to_owned()
+            };
+            constraints.push(resolve_path(directory, &file));
+        } else if option == "--constraint" {
+            let file = value()?;
+            constraints.push(resolve_path(directory, &file));
+        } else if PIP_FILE_SWITCHES.contains(&option) {
+            lines.push(word.clone());
         } else if PIP_SWITCHES.contains(&option) {
             continue;
         } else if PIP_OPTIONS.contains(&option) {
@@ -112,21 +132,43 @@ pub(super) fn pip_install(words: &[String], directory: &str) -> Result<Effect, S
             ));
         }
     }
-    match (wheels.as_slice(), files.is_empty() && lines.is_empty()) {
-        ([], true) => Err("pip is told to install nothing".to_owned()),
-        ([], false) if no_dependencies => {
-            Err("pip's option --no-deps is only known with the project's wheel".to_owned())
+    let names_something = !files.is_empty() || lines.iter().any(|line| !line.starts_with('-'));
+    if wheels.is_empty() {
+        if !names_something {
+            return Err("pip is told to install nothing".to_owned());
         }
-        ([], false) if files.is_empty() && lines.iter().all(|line| is_installer(line)) => Ok(
-            Effect::Nothing("pip itself has no part in installing these wheels"),
-        ),
-        ([], false) => Ok(Effect::Install { files, lines }),
-        ([directory], _) if files.is_empty() => Ok(Effect::InstallWheels {
+        if no_dependencies {
+            return Err("pip's option --no-deps is only known with the project's wheel".to_owned());
+        }
+        let requirements = lines.iter().filter(|line| !line.starts_with('-'));
+        if files.is_empty() && requirements.clone().all(|line| is_installer(line)) {
+            return Ok(vec![Effect::Installer(
+                "pip itself has no part in installing these wheels",
+            )]);
+        }
+    }
+    if no_dependencies && names_something {
+        return Err(
+            "pip's option --no-deps is only known with the project's wheel alone".to_owned(),
+        );
+    }
+    let mut effects = Vec::new();
+    if names_something || !lines.is_empty() || !constraints.is_empty() {
+        effects.push(Effect::Install {
+            files,
+            constraints,
+            lines,
+        });
+    }
+    match wheels.as_slice() {
+        [] => {}
+        [directory] => effects.push(Effect::InstallWheels {
             directory: directory.clone(),
             dependencies: !no_dependencies,
         }),
-        _ => Err("one pip command installs both requirements and wheels".to_owned()),
+        _ => return Err("one pip command installs wheels of several folders".to_owned()),
     }
+    Ok(effects)
 }
 
 /// Whether a requirement is only for what installs packages, at any version.

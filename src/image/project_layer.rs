@@ -17,7 +17,7 @@ use super::metadata;
 use super::project::{ProjectFiles, ProjectSource};
 use super::tar::{FileTree, Node};
 use crate::progress::{Event, Progress};
-use crate::wheels::{InstallScheme, add_unhashed, script_for, write_record};
+use crate::wheels::{ArchiveWriter, InstallScheme, add_unhashed, script_for, write_record};
 
 /// Changes whenever the same project would give other bytes.
 const RECIPE_VERSION: u32 = 2;
@@ -75,18 +75,12 @@ pub(super) fn build(
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Layer, ImageError> {
-    let files = ProjectFiles::collect(source, context)?;
-    let existing_pyproject = match context.tree.get("pyproject.toml") {
-        Some(_) => read_text(context, "pyproject.toml")?,
-        None => String::new(),
-    };
-    let digest = sources_digest(source, &files, &existing_pyproject)?;
-    // The version is a label: one that moved with every commit would make a
-    // new image of unchanged sources.
-    let version = match source.version {
-        Some(version) => metadata::normal_version(version),
-        None => format!("0+t{:.12}", digest.to_string()),
-    };
+    let Collected {
+        files,
+        existing_pyproject,
+        digest,
+        version,
+    } = Collected::of(source, context)?;
     let inputs = Inputs {
         encoder: ENCODER,
         scheme,
@@ -132,6 +126,133 @@ pub(super) fn build(
     layer::realise(&mut batch, &key, &layer, [("blob".to_owned(), info.digest)])?;
     batch.commit()?;
     Ok(layer)
+}
+
+/// A project's files, and what they are called together.
+struct Collected {
+    files: ProjectFiles,
+    existing_pyproject: String,
+    digest: ObjectDigest,
+    version: String,
+}
+
+impl Collected {
+    fn of(source: &ProjectSource<'_>, context: &BuildContext<'_>) -> Result<Self, ImageError> {
+        let files = ProjectFiles::collect(source, context)?;
+        let existing_pyproject = match context.tree.get("pyproject.toml") {
+            Some(_) => read_text(context, "pyproject.toml")?,
+            None => String::new(),
+        };
+        let digest = sources_digest(source, &files, &existing_pyproject)?;
+        // The version is a label: one that moved with every commit would make a
+        // new image of unchanged sources.
+        let version = match source.version {
+            Some(version) => metadata::normal_version(version),
+            None => format!("0+t{:.12}", digest.to_string()),
+        };
+        Ok(Self {
+            files,
+            existing_pyproject,
+            digest,
+            version,
+        })
+    }
+}
+
+/// The project's wheel, the same as in the image: its file name and its bytes, which depend on
+/// nothing but the sources.
+///
+/// # Errors
+/// See [`build`].
+pub fn project_wheel(
+    source: &ProjectSource<'_>,
+    context: &BuildContext<'_>,
+) -> Result<(String, Vec<u8>), ImageError> {
+    let cannot_write = || ImageError::io("cannot write the project's wheel");
+    let Collected {
+        files,
+        existing_pyproject,
+        version,
+        ..
+    } = Collected::of(source, context)?;
+    // The folders of a wheel (PyPA specification "Binary distribution format"); `#!python` is
+    // what installing replaces.
+    let scheme = InstallScheme {
+        purelib: "purelib".to_owned(),
+        platlib: "purelib".to_owned(),
+        scripts: "scripts".to_owned(),
+        headers: "headers".to_owned(),
+        data: "data".to_owned(),
+        interpreter: "python".to_owned(),
+    };
+    let requires = files.requires.as_deref();
+    let pyproject = metadata::pyproject(&existing_pyproject, source, &version, requires)?;
+    let made_by_installing: Vec<String> = files
+        .entry_points
+        .iter()
+        .filter(|(group, ..)| matches!(group.as_str(), "console_scripts" | "gui_scripts"))
+        .map(|(_, name, _)| format!("scripts/{name}"))
+        .collect();
+    let wheel = ProjectWheel {
+        source,
+        context,
+        scheme: &scheme,
+        version: &version,
+        pyproject,
+        files,
+        compiled: BTreeMap::new(),
+    };
+    let tree = wheel.install()?;
+    let stem = format!(
+        "{}-{}",
+        source.name.replace('-', "_"),
+        version.replace('-', "_")
+    );
+    let mut contents: BTreeMap<String, (Vec<u8>, bool)> = BTreeMap::new();
+    for (path, node) in tree.iter() {
+        let Node::File {
+            content,
+            executable,
+            ..
+        } = node
+        else {
+            continue;
+        };
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let is_installers = path.ends_with(&format!("{stem}.dist-info/{name}"))
+            && matches!(name, "INSTALLER" | "RECORD");
+        if is_installers || made_by_installing.iter().any(|made| made == path) {
+            continue;
+        }
+        let place = match path.strip_prefix("purelib/") {
+            Some(rest) => rest.to_owned(),
+            None => format!("{stem}.data/{path}"),
+        };
+        let mut bytes = Vec::new();
+        content
+            .reader(context)?
+            .read_to_end(&mut bytes)
+            .map_err(ImageError::io(format!("cannot read /{path}")))?;
+        contents.insert(place, (bytes, *executable));
+    }
+    let record_path = format!("{stem}.dist-info/RECORD");
+    let recorded = contents.iter().map(|(path, (bytes, _))| {
+        (
+            path.as_str(),
+            Some(Sha256Digest::of(bytes)),
+            bytes.len() as u64,
+        )
+    });
+    let record = write_record(recorded, "", &record_path);
+    contents.insert(record_path, (record, false));
+    let mut writer = ArchiveWriter::new(Vec::new(), 6);
+    for (path, (bytes, executable)) in &contents {
+        writer
+            .add(path, bytes, *executable)
+            .map_err(cannot_write())?;
+    }
+    let bytes = writer.finish().map_err(cannot_write())?;
+    Ok((format!("{stem}-py3-none-any.whl"), bytes))
 }
 
 fn read_text(context: &BuildContext<'_>, path: &str) -> Result<String, ImageError> {

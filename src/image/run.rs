@@ -1,20 +1,28 @@
 //! A small grammar for the RUN lines that BigFlow projects end with. What it
-//! does not know is never guessed: it is an error that says why.
+//! does not know is never guessed: it needs a container, and is told why.
 
 use std::collections::BTreeMap;
 
 use super::dockerfile::expand_words;
+use super::packages;
 use super::pip_command::{pip_install, wheel_directory};
 
 /// What one command of a RUN line does to the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Nothing that an image built without a container would have.
+    /// Nothing at all: it prints, or sets up the shell.
     Nothing(&'static str),
+    /// Nothing that an image built without a container would have; a line that runs in
+    /// a container may rely on it.
+    System(&'static str),
+    /// The same, for what concerns pip alone.
+    Installer(&'static str),
     /// `pip install` of requirement files and requirements.
     Install {
         /// Requirement files, as paths in the image.
         files: Vec<String>,
+        /// Constraint files, as paths in the image.
+        constraints: Vec<String>,
         /// Requirements given on the command line, and index options, each as
         /// a line of a requirements file.
         lines: Vec<String>,
@@ -63,7 +71,7 @@ pub(super) fn resolve_path(directory: &str, path: &str) -> String {
 ///
 /// # Errors
 /// Whatever else a shell knows: pipes, substitutions, redirections into files.
-fn split_commands(line: &str) -> Result<Vec<String>, String> {
+pub(super) fn split_commands(line: &str) -> Result<Vec<String>, String> {
     let mut commands = vec![String::new()];
     let mut quote: Option<char> = None;
     let mut characters = line.chars().peekable();
@@ -109,7 +117,12 @@ fn split_commands(line: &str) -> Result<Vec<String>, String> {
             {
                 return Err(format!("it uses the shell's {character:?}"));
             }
-            (None, '#') if command.is_empty() || command.ends_with(' ') => break,
+            (None, '#') if command.is_empty() || command.ends_with(' ') => {
+                // A comment, up to the end of its line.
+                if characters.by_ref().any(|c| c == '\n') {
+                    commands.push(String::new());
+                }
+            }
             (None, other) => command.push(other),
         }
     }
@@ -126,65 +139,90 @@ fn is_in_variable(before: &str, brace: char) -> bool {
     }
 }
 
-fn apt(words: &[String]) -> Result<Effect, String> {
-    let mut rest = words.iter().filter(|word| !word.starts_with('-'));
-    let values = ["-o", "-t", "--option", "--target-release"];
-    if words.iter().any(|word| values.contains(&word.as_str())) {
-        return Err("apt-get has options with values".to_owned());
-    }
-    match rest.next().map(String::as_str) {
-        Some("update") => Ok(Effect::Nothing("package lists are not part of the image")),
-        Some("clean" | "autoclean") => Ok(Effect::Nothing("there is no package cache to clean")),
-        Some("autoremove") => Ok(Effect::Nothing(
-            "nothing was installed that could be removed",
-        )),
-        Some("install") => {
-            let packages: Vec<&str> = rest.map(String::as_str).collect();
-            if packages.is_empty() {
-                Ok(Effect::Nothing("it installs no system package"))
-            } else {
-                Err(format!(
-                    "it installs system packages ({})",
-                    packages.join(" ")
-                ))
-            }
-        }
-        Some(other) => Err(format!("`apt-get {other}` changes the system")),
-        None => Err("apt-get has no command".to_owned()),
-    }
+/// Variables that change nothing of what a command leaves in the image.
+const HARMLESS_VARIABLES: [&str; 14] = [
+    "DEBCONF_NONINTERACTIVE_SEEN",
+    "DEBIAN_FRONTEND",
+    "LANG",
+    "LC_ALL",
+    "PIP_BREAK_SYSTEM_PACKAGES",
+    "PIP_DEFAULT_TIMEOUT",
+    "PIP_DISABLE_PIP_VERSION_CHECK",
+    "PIP_NO_CACHE_DIR",
+    "PIP_NO_INPUT",
+    "PIP_PROGRESS_BAR",
+    "PIP_RETRIES",
+    "PIP_ROOT_USER_ACTION",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONUNBUFFERED",
+];
+
+/// The name in front of `=`, if the word sets a variable for a command.
+pub(super) fn assigned(word: &str) -> Option<&str> {
+    let (name, _) = word.split_once('=')?;
+    let mut letters = name.chars();
+    let starts_well = letters
+        .next()
+        .is_some_and(|c| c.is_alphabetic() || c == '_');
+    (starts_well && letters.all(|c| c.is_alphanumeric() || c == '_')).then_some(name)
 }
 
-fn simple_command(words: &[String], directory: &str) -> Result<Effect, String> {
+fn simple_command(words: &[String], directory: &str) -> Result<Vec<Effect>, String> {
+    let mut words = words;
+    if let [first, rest @ ..] = words
+        && first == "env"
+        && rest.first().is_some_and(|word| assigned(word).is_some())
+    {
+        words = rest;
+    }
+    while let [word, rest @ ..] = words
+        && let Some(name) = assigned(word)
+    {
+        if !HARMLESS_VARIABLES.contains(&name) {
+            return Err(format!("it sets the variable {name} for a command"));
+        }
+        words = rest;
+    }
     let strings: Vec<&str> = words.iter().map(String::as_str).collect();
-    let python = |word: &str| {
+    let is_program = |word: &str, program: &str| {
         let word = word.rsplit('/').next().unwrap_or_default();
-        word.strip_prefix("python")
+        word.strip_prefix(program)
             .is_some_and(|version| version.chars().all(|c| c.is_ascii_digit() || c == '.'))
     };
-    let pip = |word: &str| {
-        let word = word.rsplit('/').next().unwrap_or_default();
-        word.strip_prefix("pip")
-            .is_some_and(|version| version.chars().all(|c| c.is_ascii_digit() || c == '.'))
-    };
+    let python = |word: &str| is_program(word, "python");
+    let pip = |word: &str| is_program(word, "pip");
     let tail = |count: usize| words.get(count..).unwrap_or_default();
+    let one = |effect| Ok(vec![effect]);
     match strings.as_slice() {
         [
-            "true" | ":" | "echo" | "ls" | "pwd" | "env" | "id" | "whoami" | "date",
+            "true" | ":" | "echo" | "printf" | "ls" | "pwd" | "env" | "id" | "whoami" | "date"
+            | "which",
             ..,
-        ] => Ok(Effect::Nothing("it only prints")),
-        ["set", ..] => Ok(Effect::Nothing("it only changes the shell")),
-        ["ldconfig"] => Ok(Effect::Nothing("no system library was added")),
+        ] => one(Effect::Nothing("it only prints")),
+        ["set", ..] => one(Effect::Nothing("it only changes the shell")),
+        ["export", ..]
+            if tail(1).iter().all(|word| {
+                assigned(word).is_some_and(|name| HARMLESS_VARIABLES.contains(&name))
+            }) =>
+        {
+            one(Effect::Nothing("it only changes the shell"))
+        }
+        ["ldconfig"] => one(Effect::System("no system library was added")),
         [name, "--version" | "-V"] if python(name) || pip(name) => {
-            Ok(Effect::Nothing("it only prints"))
+            one(Effect::Nothing("it only prints"))
         }
         [name, "-m", "pip", "install", ..] if python(name) => pip_install(tail(4), directory),
         [name, "install", ..] if pip(name) => pip_install(tail(2), directory),
+        ["uv", "pip", "install", ..] => pip_install(tail(3), directory),
         [name, "list" | "freeze" | "check" | "show" | "--version", ..] if pip(name) => {
-            Ok(Effect::Nothing("it only prints"))
+            one(Effect::Nothing("it only prints"))
         }
-        [name, "cache", "purge"] if pip(name) => Ok(Effect::Nothing("there is no pip cache")),
-        ["apt-get" | "apt", ..] => apt(tail(1)),
-        ["rm", ..] => Ok(Effect::Remove(
+        [name, "cache", "purge"] if pip(name) => one(Effect::System("there is no pip cache")),
+        [name, "-m", "pip", "cache", "purge"] if python(name) => {
+            one(Effect::Installer("there is no pip cache"))
+        }
+        ["apt-get" | "apt" | "apk", ..] => one(packages::effect(words)?),
+        ["rm", ..] => one(Effect::Remove(
             tail(1)
                 .iter()
                 .filter(|word| !word.starts_with('-'))
@@ -192,7 +230,7 @@ fn simple_command(words: &[String], directory: &str) -> Result<Effect, String> {
                 .collect(),
         )),
         [name, ..] => Err(format!("it runs `{name}`")),
-        [] => Ok(Effect::Nothing("it is empty")),
+        [] => one(Effect::Nothing("it is empty")),
     }
 }
 
@@ -210,7 +248,7 @@ pub(super) fn exec_effects(
         {
             shell_effects(line, surroundings)
         }
-        words => Ok(vec![simple_command(words, surroundings.directory)?]),
+        words => simple_command(words, surroundings.directory),
     }
 }
 
@@ -263,7 +301,7 @@ pub(super) fn shell_effects(
             directory = resolve_path(&directory, to);
             continue;
         }
-        effects.push(simple_command(&words, &directory)?);
+        effects.extend(simple_command(&words, &directory)?);
     }
     if in_loop {
         return Err("its loop has no end".to_owned());
@@ -271,7 +309,7 @@ pub(super) fn shell_effects(
     Ok(effects)
 }
 
-fn unknown_variable(text: &str, variables: &BTreeMap<String, String>) -> Option<String> {
+pub(super) fn unknown_variable(text: &str, variables: &BTreeMap<String, String>) -> Option<String> {
     text.split('$').skip(1).find_map(|after| {
         let name: String = after
             .trim_start_matches('{')
@@ -312,12 +350,15 @@ mod tests {
             "python -m pip install -q --no-cache-dir --timeout 60 --requirement=requirements.txt",
             "/usr/local/bin/python3.11 -m pip install -rrequirements.txt > /dev/null 2>&1",
             "cd /app && pip install -r ./requirements.txt",
+            "PIP_NO_CACHE_DIR=1 pip install -r requirements.txt",
+            "uv pip install --system --no-cache -r requirements.txt",
             "pip install -r $REQ",
         ] {
             assert_eq!(
                 effects(line).unwrap(),
                 [Effect::Install {
                     files: vec!["app/requirements.txt".to_owned()],
+                    constraints: Vec::new(),
                     lines: Vec::new()
                 }],
                 "{line}"
@@ -327,6 +368,7 @@ mod tests {
             effects("pip install --index-url https://index.test/ 'bigflow[log]==1.11.3'").unwrap(),
             [Effect::Install {
                 files: Vec::new(),
+                constraints: Vec::new(),
                 lines: vec![
                     "--index-url https://index.test/".to_owned(),
                     "bigflow[log]==1.11.3".to_owned()
@@ -349,9 +391,28 @@ mod tests {
             "for i in /dist/*.whl; do pip install $i; done",
             "for i in /dist/*.whl; do pip install \"$i\" --no-cache-dir ; done;",
             "for i in /dist/*.whl ; do pip install ${i}; done",
+            "for i in /dist/*.whl; do pip install $i --use-feature=2020-resolver; done",
         ] {
             assert_eq!(effects(line).unwrap(), wheels("dist", true), "{line}");
         }
+    }
+
+    #[test]
+    fn one_command_may_install_both_under_constraints() {
+        assert_eq!(
+            effects("pip install -c constraints.txt --pre -r requirements.txt dist/*.whl").unwrap(),
+            [
+                Effect::Install {
+                    files: vec!["app/requirements.txt".to_owned()],
+                    constraints: vec!["app/constraints.txt".to_owned()],
+                    lines: vec!["--pre".to_owned()],
+                },
+                Effect::InstallWheels {
+                    directory: "app/dist".to_owned(),
+                    dependencies: true
+                }
+            ]
+        );
     }
 
     #[test]
@@ -362,9 +423,9 @@ mod tests {
             effects.as_slice(),
             [
                 Effect::Nothing(_),
-                Effect::Nothing(_),
-                Effect::Nothing(_),
-                Effect::Nothing(_),
+                Effect::System(_),
+                Effect::System(_),
+                Effect::System(_),
                 Effect::Remove(paths)
             ] if paths == &["var/lib/apt/lists/*"]
         ));
@@ -372,7 +433,7 @@ mod tests {
             super::tests::effects("pip install --upgrade pip wheel")
                 .unwrap()
                 .as_slice(),
-            [Effect::Nothing(_)]
+            [Effect::Installer(_)]
         ));
     }
 
@@ -385,10 +446,14 @@ mod tests {
             ("echo a > /etc/x", "writes a file"),
             ("pip install $(cat x)", "substitutes"),
             ("pip install -e .", "-e"),
+            ("# a comment\nmake", "`make`"),
             ("pip install .", "no requirement"),
             ("pip install git+https://x.test/y", "no requirement"),
             ("pip install --target /x -r requirements.txt", "--target"),
-            ("pip install -r requirements.txt dist/*.whl", "both"),
+            (
+                "PIP_TARGET=/x pip install -r requirements.txt",
+                "PIP_TARGET",
+            ),
             ("pip install $OTHER", "OTHER"),
             ("make && pip install x", "`make`"),
             ("for i in a b; do pip install $i; done", "`for`"),

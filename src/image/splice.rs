@@ -426,6 +426,7 @@ pub(super) fn open(
 ) -> io::Result<SplicedReader<impl Read + Send + use<>, ObjectFile>> {
     let reader = store.reader(recipe).map_err(io::Error::other)?;
     SplicedReader::new(reader, |wheels| {
+        store.bring(wheels).map_err(io::Error::other)?;
         wheels
             .iter()
             .map(|wheel| store.file(wheel).map_err(io::Error::other))

@@ -132,6 +132,7 @@ fn build_groups(
         .filter(|&index| layers.get(index).is_some_and(Option::is_none))
         .collect();
 
+    set.bring(store)?;
     // Reading names alone shows conflicts, also between a new layer and one that is there.
     let plans = set
         .wheels

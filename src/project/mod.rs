@@ -24,7 +24,8 @@ pub use names::{EnvironmentName, InvalidName, JobId, ProjectName, Version, Workf
 pub use packages::find_packages;
 pub use release::{ReleaseError, release};
 pub use settings::{
-    BytecodeSetting, DagFormat, DagIds, DagSettings, EnvironmentSettings, ImageSettings, Settings,
+    BytecodeSetting, CompressionSetting, CopySetting, DagFormat, DagIds, DagSettings, EngineChoice,
+    EngineSettings, EnvironmentSettings, ImageSettings, Settings,
 };
 pub use spec::{ProjectSpec, TestFramework};
 pub use value::PropertyValue;

@@ -39,16 +39,101 @@ pub enum DagIds {
     Stable,
 }
 
+/// Which engine runs the lines of a Dockerfile that need a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineChoice {
+    /// The first that works: docker, podman, buildah.
+    #[default]
+    Auto,
+    /// Docker.
+    Docker,
+    /// Podman.
+    Podman,
+    /// Buildah.
+    Buildah,
+    /// None: such lines are refused, unless their layers are there.
+    None,
+}
+
+impl std::str::FromStr for EngineChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = [
+            ("auto", Self::Auto),
+            ("docker", Self::Docker),
+            ("podman", Self::Podman),
+            ("buildah", Self::Buildah),
+            ("none", Self::None),
+        ];
+        let found = known.into_iter().find(|(name, _)| *name == text);
+        found
+            .map(|(_, choice)| choice)
+            .ok_or_else(|| format!("{text:?} is none of auto, docker, podman, buildah and none"))
+    }
+}
+
 /// `[tool.forebay]`. Every key may be absent; an unknown one is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// `[tool.forebay.dags]`.
     pub dags: DagSettings,
+    /// `cache`, or `[tool.forebay.cache]`.
+    pub cache: CacheSettings,
+    /// `[tool.forebay.engine]`.
+    pub engine: EngineSettings,
     /// `[tool.forebay.image]`.
     pub image: ImageSettings,
     /// `[tool.forebay.environments.NAME]`.
     pub environments: BTreeMap<EnvironmentName, EnvironmentSettings>,
+}
+
+/// Caches that are shared with others: `cache = "URL"`, `cache = ["URL", …]`, or
+/// `[tool.forebay.cache]` with `urls` and `trusted_keys`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(from = "WrittenCache")]
+pub struct CacheSettings {
+    /// Where they are, in the order in which they are asked.
+    pub urls: Vec<String>,
+    /// Whose entries count: `DOMAIN:BASE64`.
+    pub trusted_keys: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenCache {
+    One(String),
+    Several(Vec<String>),
+    Table(CacheTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+struct CacheTable {
+    urls: Vec<String>,
+    trusted_keys: Vec<String>,
+}
+
+impl From<WrittenCache> for CacheSettings {
+    fn from(written: WrittenCache) -> Self {
+        match written {
+            WrittenCache::One(url) => Self {
+                urls: vec![url],
+                ..Self::default()
+            },
+            WrittenCache::Several(urls) => Self {
+                urls,
+                ..Self::default()
+            },
+            WrittenCache::Table(table) => Self {
+                urls: table.urls,
+                trusted_keys: table.trusted_keys,
+            },
+        }
+    }
 }
 
 /// `[tool.forebay.dags]`.
@@ -59,6 +144,29 @@ pub struct DagSettings {
     pub format: DagFormat,
     /// What their DAGs are called.
     pub ids: DagIds,
+}
+
+/// `[tool.forebay.engine]`: how the lines of a Dockerfile run that need a container.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct EngineSettings {
+    /// Which engine.
+    pub program: EngineChoice,
+    /// More arguments of the engine's `build`, for example `--network=host`.
+    pub arguments: Vec<String>,
+    /// Whether lines that only install system packages run before all others, and so once
+    /// for each base, not once for each change of what COPY brings.
+    pub hoist_packages: bool,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            program: EngineChoice::default(),
+            arguments: Vec::new(),
+            hoist_packages: true,
+        }
+    }
 }
 
 /// Whether the image gets `.pyc` files.
@@ -74,12 +182,75 @@ pub enum BytecodeSetting {
     Off,
 }
 
+/// How the layers of wheels are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CompressionSetting {
+    /// Not at all: they are spliced from the streams that the wheels have.
+    #[default]
+    Splice,
+    /// Each anew as one gzip stream: 3 % smaller, for several times the work, and for readers that
+    /// stop at the end of the first member.
+    Gzip,
+}
+
 /// `[tool.forebay.image]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImageSettings {
     /// Whether the image gets `.pyc` files.
     pub bytecode: BytecodeSetting,
+    /// How the layers of wheels are compressed.
+    pub compression: CompressionSetting,
+    /// FROM. With it this section describes the image, and the Dockerfile is not read.
+    pub base: Option<String>,
+    /// Requirement files to install; otherwise the project's own.
+    pub requirements: Option<Vec<String>>,
+    /// Further requirements, as `pip install` takes them.
+    pub packages: Vec<String>,
+    /// ENV.
+    pub env: BTreeMap<String, String>,
+    /// LABEL.
+    pub labels: BTreeMap<String, String>,
+    /// WORKDIR.
+    pub workdir: Option<String>,
+    /// COPY.
+    pub copy: Vec<CopySetting>,
+    /// USER.
+    pub user: Option<String>,
+    /// EXPOSE.
+    pub ports: Vec<String>,
+    /// VOLUME.
+    pub volumes: Vec<String>,
+    /// ENTRYPOINT.
+    pub entrypoint: Option<Vec<String>>,
+    /// CMD.
+    pub command: Option<Vec<String>>,
+    /// STOPSIGNAL.
+    pub stop_signal: Option<String>,
+}
+
+impl ImageSettings {
+    /// Whether there is anything here that a Dockerfile would say.
+    pub fn declares_anything(&self) -> bool {
+        let (bytecode, compression) = (self.bytecode, self.compression);
+        *self
+            != Self {
+                bytecode,
+                compression,
+                ..Self::default()
+            }
+    }
+}
+
+/// A file or folder of the project that the image gets.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopySetting {
+    /// Relative to the project's folder.
+    pub from: String,
+    /// In the image; a relative path is below `workdir`.
+    pub to: String,
 }
 
 /// `[tool.forebay.environments.NAME]`: only what cannot stand in `deployment_config.py`.
@@ -107,10 +278,31 @@ mod tests {
             error.contains("fromat") && error.contains("format"),
             "{error}"
         );
+        let settings: Settings =
+            toml::from_str("[engine]\nprogram = 'buildah'\nhoist-packages = false").unwrap();
+        assert_eq!(settings.engine.program, EngineChoice::Buildah);
+        assert!(!settings.engine.hoist_packages && Settings::default().engine.hoist_packages);
+        assert_eq!("none".parse(), Ok(EngineChoice::None));
+        assert!("nerdctl".parse::<EngineChoice>().is_err());
         let error = toml::from_str::<Settings>("[environments.dev]\nbasis = 'x'")
             .unwrap_err()
             .to_string();
         assert!(error.contains("`base`, `python`"), "{error}");
+    }
+
+    #[test]
+    fn a_cache_is_one_address_or_several_or_a_table() {
+        for text in [
+            "cache = 'gs://team'",
+            "cache = ['gs://team']",
+            "[cache]\nurls = ['gs://team']",
+        ] {
+            let settings: Settings = toml::from_str(text).unwrap();
+            assert_eq!(settings.cache.urls, ["gs://team"], "{text}");
+        }
+        let settings: Settings = toml::from_str("[cache]\ntrusted_keys = ['main:x']").unwrap();
+        assert_eq!(settings.cache.trusted_keys, ["main:x"]);
+        assert!(toml::from_str::<Settings>("[cache]\nurl = 'gs://team'").is_err());
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod traced;
 pub(crate) use compile::Compiler;
 pub use compile::{Fingerprint, find_compiler};
 pub use find::find;
-pub(crate) use remember::{recall, remember};
+pub(crate) use remember::{recall, recall_from_anywhere, remember};
 pub(crate) use script::run_script;
 pub(crate) use traced::{Traced, TracedScript};
 

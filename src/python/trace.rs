@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use forebay_store::{Digesting, ObjectDigest, Tree, TreeEntryKind};
 use serde::{Deserialize, Serialize};
@@ -37,12 +37,39 @@ pub(crate) struct Trace {
     /// The variables that the project's own code read, and not a library; `*` for all of them.
     #[serde(default)]
     pub(crate) read_by_project: Vec<String>,
+    /// Whether the project's code may have asked for local time; an older trace does not tell.
+    #[serde(default = "yes")]
+    time_zone_matters: bool,
     /// Whether the answer depends on the start time that the run was given.
     #[serde(default)]
     pub(crate) start_time_matters: bool,
 }
 
+fn yes() -> bool {
+    true
+}
+
+/// Stands for the user's own folder in paths outside the project, which is elsewhere on
+/// another machine.
+const HOME: &str = "~/";
+
 impl Trace {
+    /// Names what lies in the folder `home` so that another machine finds its own.
+    #[must_use]
+    pub(crate) fn relative_to_home(mut self, home: Option<&str>) -> Self {
+        let Some(home) = home.map(|home| format!("{}/", home.trim_end_matches('/'))) else {
+            return self;
+        };
+        for paths in [&mut self.files, &mut self.directories, &mut self.looked_up] {
+            for path in paths.iter_mut() {
+                if let Some(rest) = path.strip_prefix(&home).filter(|rest| !rest.is_empty()) {
+                    *path = format!("{HOME}{rest}");
+                }
+            }
+        }
+        self
+    }
+
     /// The files that were opened.
     pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(String::as_str)
@@ -78,8 +105,19 @@ impl World<'_> {
             directories: each(&trace.directories, |path| self.listing(path)),
             looked_up: each(&trace.looked_up, |path| self.kind(path)),
             variables: self.traced_variables(trace),
-            time_zone: self.variables.get("TZ").cloned(),
+            time_zone: self
+                .variables
+                .get("TZ")
+                .filter(|_| trace.time_zone_matters || trace.start_time_matters)
+                .cloned(),
             start_time: self.start_time.filter(|_| trace.start_time_matters),
+        }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        match (path.strip_prefix(HOME), self.variables.get("HOME")) {
+            (Some(rest), Some(home)) => Path::new(home).join(rest),
+            _ => self.directory.join(path),
         }
     }
 
@@ -89,11 +127,11 @@ impl World<'_> {
         {
             return Some(*digest);
         }
-        digest_of_file(&self.directory.join(path)).ok()
+        digest_of_file(&self.path(path)).ok()
     }
 
     fn listing(&self, path: &str) -> Option<ObjectDigest> {
-        let mut names: Vec<String> = std::fs::read_dir(self.directory.join(path))
+        let mut names: Vec<String> = std::fs::read_dir(self.path(path))
             .ok()?
             .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
             .filter(|name| !BUILT.contains(&name.as_str()) && !name.ends_with(".egg-info"))
@@ -103,7 +141,7 @@ impl World<'_> {
     }
 
     fn kind(&self, path: &str) -> &'static str {
-        match std::fs::metadata(self.directory.join(path)) {
+        match std::fs::metadata(self.path(path)) {
             Ok(metadata) if metadata.is_dir() => "directory",
             Ok(_) => "file",
             Err(_) => "absent",
@@ -115,7 +153,10 @@ impl World<'_> {
             if trace.all_variables {
                 return !NOISE.contains(&name);
             }
-            trace.variables.iter().any(|traced| traced == name)
+            // What a library looks for in there counts by itself.
+            let only_a_place =
+                name == "HOME" && !trace.read_by_project.iter().any(|read| read == name);
+            trace.variables.iter().any(|traced| traced == name) && !only_a_place
                 || trace.prefixes.iter().any(|prefix| name.starts_with(prefix))
         };
         self.variables
@@ -178,6 +219,7 @@ mod tests {
         let trace = Trace {
             variables: names(&["READ", "ABSENT"]),
             prefixes: names(&["bf_"]),
+            time_zone_matters: true,
             ..Trace::default()
         };
         let place = Path::new("/");
@@ -215,6 +257,36 @@ mod tests {
         assert_ne!(
             observe(&all, place, &[("OTHER", "2"), ("SHLVL", "1")]),
             before
+        );
+    }
+
+    #[test]
+    fn where_the_home_is_and_which_time_zone_counts_only_if_the_project_looked() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [here, there] = homes.each_ref().map(|home| home.path().to_str().unwrap());
+        let trace = Trace {
+            looked_up: vec![format!("{here}/.config/library"), "/etc/library".to_owned()],
+            variables: names(&["HOME"]),
+            ..Trace::default()
+        };
+        let trace = trace.relative_to_home(Some(here));
+        assert_eq!(trace.looked_up[0], "~/.config/library");
+        let place = Path::new("/");
+        let before = observe(&trace, place, &[("HOME", here), ("TZ", "UTC")]);
+        let elsewhere = [("HOME", there), ("TZ", "Asia/Tokyo")];
+        assert_eq!(observe(&trace, place, &elsewhere), before);
+
+        std::fs::create_dir_all(homes[1].path().join(".config/library")).unwrap();
+        assert_ne!(observe(&trace, place, &elsewhere), before);
+        let trace = Trace {
+            read_by_project: names(&["HOME"]),
+            looked_up: Vec::new(),
+            ..trace
+        };
+        assert_ne!(
+            observe(&trace, place, &[("HOME", here)]),
+            observe(&trace, place, &[("HOME", there)])
         );
     }
 

@@ -65,8 +65,9 @@ pub async fn forecast_push(
     let questions = questions.map(|blob| async move {
         let descriptor = blob.descriptor().clone();
         let present = registry.has_blob(&descriptor.digest).await?;
-        let mut origins = blob.origin().into_iter();
-        let mounted = !present && origins.any(|origin| are_on_one_registry(origin, own));
+        let mut elsewhere = blob.origin().into_iter().chain(&image.mount_candidates);
+        let mounted =
+            !present && elsewhere.any(|place| place != own && are_on_one_registry(place, own));
         Ok::<_, RegistryError>((descriptor, present, mounted))
     });
     // Boxed, because a stream of borrowing futures cannot be moved between threads.

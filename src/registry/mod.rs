@@ -109,6 +109,9 @@ pub trait Registry: Send + Sync {
     /// itself may be the first candidate: the mount then is that question, and
     /// its refusal opens the upload, so that the two cost one request.
     ///
+    /// A blob that this client has brought before, or is bringing for another image,
+    /// counts as present until [`Self::has_blob`] says otherwise.
+    ///
     /// # Errors
     /// See [`RegistryError`].
     async fn put_blob(

@@ -24,13 +24,14 @@ use crate::progress::{Event, Phase, Progress, Unit};
 pub(super) const PARALLEL_BLOBS: usize = 4;
 
 /// An image, and where the bytes of its blobs come from.
+#[derive(Clone)]
 pub struct ImageToPush {
     /// The manifest.
     pub manifest: FetchedManifest,
     /// Everything that the manifest names: configuration and layers.
     pub blobs: Vec<Arc<dyn BlobSource>>,
-    /// Repositories that may have those blobs whose source names no
-    /// [`BlobSource::origin`]. Those on another registry are passed over.
+    /// Repositories that are known to have had the whole image, the likeliest first. Those
+    /// on another registry are passed over.
     pub mount_candidates: Vec<Repository>,
 }
 
@@ -52,7 +53,9 @@ pub struct PushReport {
 /// `previous` is the digest of a manifest that is known to be in the
 /// repository, usually the live image's. It may be the image's own: then the
 /// tags are written without asking what they name now. Without `previous`, a
-/// first tag that names the image already is proof enough, and is not written again.
+/// first tag that names the image already is proof enough, and is not written again;
+/// that is not asked of an image that another repository of the registry had
+/// ([`ImageToPush::mount_candidates`]), because it is being promoted.
 ///
 /// Order: blobs, [`PARALLEL_BLOBS`] at a time; then the manifest under the
 /// first tag (under its digest if there is none); then the other tags.
@@ -143,6 +146,7 @@ impl Push<'_> {
         expected: bool,
     ) -> Result<Option<&'t [Tag]>, RegistryError> {
         let digest = self.image.manifest.descriptor.digest;
+        let expected = expected || self.had_by().is_some();
         if let (Some((first, others)), false) = (tags.split_first(), expected) {
             let name = ManifestName::Tag(first.clone());
             let tagged = self.registry.manifest_descriptor(&name).await?;
@@ -181,15 +185,21 @@ impl Push<'_> {
         in_parallel(sends, report).await
     }
 
-    /// Where to mount a blob from. A blob that came from nowhere else is sought
-    /// in the repository itself, which is the same request as starting its upload.
+    /// Another repository of the registry that is known to have had the image.
+    fn had_by(&self) -> Option<&Repository> {
+        let own = self.registry.repository();
+        (self.image.mount_candidates.iter())
+            .find(|candidate| *candidate != own && are_on_one_registry(candidate, own))
+    }
+
+    /// Where to mount a blob from. A blob that is known nowhere else is sought in the
+    /// repository itself, which is the same request as starting its upload.
     fn candidates(&self, blob: &Arc<dyn BlobSource>) -> Vec<Repository> {
         let own = self.registry.repository();
-        let mut candidates: Vec<_> = match blob.origin() {
-            Some(origin) => vec![origin.clone()],
-            None => self.image.mount_candidates.clone(),
-        };
-        candidates.retain(|candidate| candidate != own && are_on_one_registry(candidate, own));
+        let origin =
+            (blob.origin()).filter(|origin| *origin != own && are_on_one_registry(origin, own));
+        let mut candidates: Vec<_> = self.had_by().into_iter().chain(origin).cloned().collect();
+        candidates.dedup();
         if candidates.is_empty() {
             candidates.push(own.clone());
         }

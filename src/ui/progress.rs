@@ -158,9 +158,11 @@ fn key(phase: Phase) -> &'static str {
         Phase::Scan => "scan",
         Phase::Probe => "probe",
         Phase::Wheels => "wheels",
+        Phase::Engine => "engine",
         Phase::Image => "image",
         Phase::Push => "push",
         Phase::Upload => "upload",
+        Phase::Cache => "cache",
         Phase::Verify => "verify",
     }
 }
@@ -170,9 +172,11 @@ fn name(phase: Phase) -> &'static str {
         Phase::Scan => "Sources",
         Phase::Probe => "Workflows",
         Phase::Wheels => "Wheels",
+        Phase::Engine => "Engine",
         Phase::Image => "Image",
         Phase::Push => "Push",
         Phase::Upload => "DAGs",
+        Phase::Cache => "Cache",
         Phase::Verify => "Verify",
     }
 }

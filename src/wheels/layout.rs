@@ -32,7 +32,7 @@ const BUILDING: &str = "building-";
 /// A wheel that is refused or conflicts with another, or a failure to write.
 pub fn lay_out(set: &WheelSet, store: &Store) -> Result<PathBuf, WheelError> {
     let scheme = InstallScheme::relative();
-    let area = store.root().join("scratch").join("wheel-sets");
+    let area = store.scratch().join("wheel-sets");
     let place = area.join(set.digest().to_string());
     let packages = place.join(ROOT).join(&scheme.purelib);
     let marker = place.join(COMPLETE);
@@ -53,6 +53,7 @@ pub fn lay_out(set: &WheelSet, store: &Store) -> Result<PathBuf, WheelError> {
         .tempdir_in(&area)
         .map_err(cannot_make())?;
     let root = building.path().join(ROOT);
+    set.bring(store)?;
     let plans = set
         .wheels
         .iter()
@@ -197,7 +198,7 @@ mod tests {
         assert_eq!(fs::read(&module).unwrap(), b"x = 1\n");
 
         // As the disk may look after the machine stopped, and after a process was killed.
-        let area = store.root().join("scratch").join("wheel-sets");
+        let area = store.scratch().join("wheel-sets");
         let place = area.join(set.digest().to_string());
         fs::remove_file(place.join(COMPLETE)).unwrap();
         fs::write(&module, "").unwrap();

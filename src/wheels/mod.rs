@@ -16,6 +16,7 @@ mod entry_points;
 mod inflate;
 mod install;
 mod layout;
+mod lock;
 mod name;
 mod pip;
 mod record;
@@ -28,6 +29,7 @@ mod target;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod uv;
 
 pub use archive::{Archive, ArchiveError, Entry, Method, ReadAt};
 pub use archive_writer::ArchiveWriter;
@@ -35,10 +37,11 @@ pub use entry_points::script_for;
 pub use inflate::EntryReader;
 pub use install::{Content, Installation, InstalledFile, parents};
 pub use layout::lay_out;
+pub use lock::{LockedDistribution, LockedSource};
 pub use name::{DistributionName, WheelFileName};
 pub use record::{add_unhashed, relative_path, write_record};
 pub use requirements::{Requirements, has_credentials, strip_credentials};
-pub use resolve::{ResolveRequest, resolve};
+pub use resolve::{Resolution, ResolveRequest, lock_inputs, resolve};
 pub use scheme::InstallScheme;
 pub use target::{Platform, TargetPython, UnknownPlatform};
 
@@ -116,6 +119,15 @@ impl WheelSet {
         Ok(Self {
             wheels: sorted.into_values().collect(),
         })
+    }
+
+    /// Has the store's source bring those wheels that are not here, all at the same time.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn bring(&self, store: &Store) -> Result<(), WheelError> {
+        let objects: Vec<ObjectDigest> = self.wheels.iter().map(|wheel| wheel.object).collect();
+        Ok(store.bring(&objects)?)
     }
 
     /// Names the set by what is in it.

@@ -28,6 +28,8 @@ const MANYLINUX: [&str; 7] = [
 pub(super) struct Pip<'a> {
     executable: &'a Path,
     lent_by_uv: bool,
+    /// Settings that pip has not but uv.
+    variables: Vec<(String, String)>,
 }
 
 /// How a run of pip ended.
@@ -72,7 +74,10 @@ fn quiet(command: &mut Command) -> &mut Command {
 
 impl<'a> Pip<'a> {
     /// Looks for pip in the interpreter, then for uv.
-    pub(super) fn find(executable: &'a Path) -> Result<Self, WheelError> {
+    pub(super) fn find(
+        executable: &'a Path,
+        variables: Vec<(String, String)>,
+    ) -> Result<Self, WheelError> {
         let has_pip = quiet(Command::new(executable).args([
             "-c",
             "import importlib.util as u, sys; sys.exit(u.find_spec('pip') is None)",
@@ -86,6 +91,7 @@ impl<'a> Pip<'a> {
             return Ok(Self {
                 executable,
                 lent_by_uv: false,
+                variables,
             });
         }
         let has_uv = quiet(Command::new("uv").arg("--version")).status();
@@ -93,6 +99,7 @@ impl<'a> Pip<'a> {
             return Ok(Self {
                 executable,
                 lent_by_uv: true,
+                variables,
             });
         }
         Err(WheelError::NoPip {
@@ -123,32 +130,46 @@ impl<'a> Pip<'a> {
         // Wheels that are built here are dated as layers are, whatever the user's own
         // date is: they are kept for later images too.
         command.env("SOURCE_DATE_EPOCH", "315532801");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
-    /// Runs `pip wheel` (which may build) into `directory`.
-    pub(super) fn wheel(
+    /// Builds the wheel of one source distribution into `directory`.
+    pub(super) fn build(
         &self,
-        requirements: &[&Path],
+        source: &Path,
         directory: &Path,
         progress: &dyn Progress,
     ) -> Result<Outcome, WheelError> {
         let mut command = self.command("wheel");
-        command.arg("--wheel-dir").arg(directory);
-        run(with_files(&mut command, requirements), progress)
+        command.args(["--no-deps", "--wheel-dir"]).arg(directory);
+        command.arg(source);
+        // What a source distribution is built with is on no list of hashes.
+        command.env_remove("PIP_REQUIRE_HASHES");
+        run(&mut command, progress)
     }
 
-    /// Runs `pip download` of wheels for another Python into `directory`.
+    /// Downloads what requirements files come to into `directory`: wheels, and source
+    /// distributions of what has none.
     pub(super) fn download(
         &self,
         requirements: &[&Path],
         directory: &Path,
-        target: &TargetPython,
+        wanted: Wanted<'_>,
         progress: &dyn Progress,
     ) -> Result<Outcome, WheelError> {
         let mut command = self.command("download");
         command.arg("--dest").arg(directory);
-        for_target(&mut command, target);
+        if wanted.are_all {
+            command.arg("--no-deps");
+        }
+        if let Some(target) = wanted.other_target {
+            for_target(&mut command, target);
+            // pip resolves for another machine by wheels alone.
+            if !wanted.are_all {
+                command.args(["--only-binary", ":all:"]);
+            }
+        }
         run(with_files(&mut command, requirements), progress)
     }
 
@@ -164,9 +185,19 @@ impl<'a> Pip<'a> {
         let mut command = self.command("install");
         command.args(["--dry-run", "--no-deps", "--ignore-installed", "--target"]);
         command.arg(scratch);
+        command.args(["--only-binary", ":all:"]);
         for_target(&mut command, target);
         run(with_files(&mut command, requirements), progress)
     }
+}
+
+/// What is downloaded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// The image's Python, if it is not the host's.
+    pub(super) other_target: Option<&'a TargetPython>,
+    /// Whether the requirements are all there is: nothing that they require is added.
+    pub(super) are_all: bool,
 }
 
 fn with_files<'c>(command: &'c mut Command, files: &[&Path]) -> &'c mut Command {
@@ -178,7 +209,7 @@ fn with_files<'c>(command: &'c mut Command, files: &[&Path]) -> &'c mut Command 
 
 fn for_target(command: &mut Command, target: &TargetPython) {
     let TargetPython { major, minor, .. } = target;
-    command.args(["--only-binary", ":all:", "--implementation", "cp"]);
+    command.args(["--implementation", "cp"]);
     command
         .arg("--python-version")
         .arg(format!("{major}.{minor}"));
@@ -198,8 +229,8 @@ fn for_target(command: &mut Command, target: &TargetPython) {
     command.arg("--platform").arg(format!("linux_{machine}"));
 }
 
-/// Runs pip: its steps become progress, its messages are kept for an error.
-fn run(command: &mut Command, progress: &dyn Progress) -> Result<Outcome, WheelError> {
+/// Runs pip (or uv): its steps become progress, its messages are kept for an error.
+pub(super) fn run(command: &mut Command, progress: &dyn Progress) -> Result<Outcome, WheelError> {
     let start = WheelError::io(format!(
         "cannot start {}",
         command.get_program().to_string_lossy()

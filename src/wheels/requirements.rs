@@ -59,6 +59,39 @@ impl Requirements {
         ObjectDigest::of(text.as_bytes())
     }
 
+    /// Names what was read as far as it is the same on every machine: without users and
+    /// passwords of URLs. `None` if it names files or addresses of its own: what those have
+    /// cannot be fetched again by name and digest.
+    pub(super) fn portable_digest(&self) -> Option<ObjectDigest> {
+        let is_own = |line: &String| line.contains("://") || line.contains(" @ ");
+        if !self.local_files.is_empty()
+            || !self.find_links.is_empty()
+            || self.requirements.iter().any(is_own)
+        {
+            return None;
+        }
+        let mut text = String::new();
+        for part in [&self.requirements, &self.constraints, &self.options] {
+            for line in part {
+                text.push_str(&strip_credentials(line));
+                text.push('\n');
+            }
+            text.push('\0');
+        }
+        Some(ObjectDigest::of(text.as_bytes()))
+    }
+
+    /// Reads files as constraints.
+    ///
+    /// # Errors
+    /// See [`Requirements::read`].
+    pub(super) fn read_constraints(&mut self, files: &[PathBuf]) -> Result<(), WheelError> {
+        for file in files {
+            self.read_file(file, true, &mut Vec::new())?;
+        }
+        Ok(())
+    }
+
     /// Every line that was read.
     pub(super) fn lines(&self) -> impl Iterator<Item = &String> {
         [&self.requirements, &self.constraints, &self.options]

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use forebay_store::{Realisation, Recipe, Store};
+use forebay_store::{Digesting, ObjectDigest, Realisation, Recipe, Sha256Digest, Store};
 use serde::Serialize;
 
-use super::pip::{Outcome, Pip};
+use super::pip::{Outcome, Pip, Wanted};
 use super::surroundings::{Digests, Surroundings};
-use super::{LockedWheel, Requirements, TargetPython, WheelError, WheelFileName, WheelSet};
+use super::{
+    LockedDistribution, LockedSource, LockedWheel, Requirements, TargetPython, WheelError,
+    WheelFileName, WheelSet, uv,
+};
 use crate::progress::{Event, Phase, Progress, Unit};
 use crate::wheels::{Archive, InstallScheme, Installation};
 
@@ -23,6 +27,8 @@ const MAX_MISSING: usize = 50;
 pub struct ResolveRequest<'a> {
     /// Requirements files.
     pub requirements: &'a [PathBuf],
+    /// Constraint files.
+    pub constraints: &'a [PathBuf],
     /// Further lines of a requirements file.
     pub lines: &'a [String],
     /// What the wheels are for.
@@ -33,6 +39,20 @@ pub struct ResolveRequest<'a> {
     pub version: (u8, u8, u8),
     /// Its `sysconfig.get_platform()`.
     pub platform: &'a str,
+    /// What the requirements came to before, here or elsewhere: then they are not resolved
+    /// again, and nothing else is fetched.
+    pub locked: Option<&'a [LockedDistribution]>,
+    /// Resolves again, whatever is known.
+    pub refresh: bool,
+}
+
+/// What requirements come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    /// The wheels.
+    pub set: WheelSet,
+    /// The same in words that can be fetched from on any machine, sorted.
+    pub distributions: Vec<LockedDistribution>,
 }
 
 /// Everything that decides what requirements come to. What an index offers at
@@ -47,21 +67,21 @@ struct Inputs<'a> {
     surroundings: Digests,
 }
 
-/// Finds the wheels of `request`: from the store if they were resolved before,
-/// otherwise with pip.
-///
-/// If the interpreter agrees with the target in minor version and platform,
-/// distributions that have no wheel are built; otherwise they are an error that
-/// names them.
-///
-/// # Errors
-/// See [`WheelError`]. Nothing of a failed resolution is kept.
-pub fn resolve(
-    request: &ResolveRequest<'_>,
-    store: &Store,
-    progress: &dyn Progress,
-) -> Result<WheelSet, WheelError> {
+/// Everything that decides what a lock comes to: nothing of this machine, unless
+/// something is built.
+#[derive(Serialize)]
+struct LockedInputs<'a> {
+    distributions: &'a [LockedDistribution],
+    target: &'a TargetPython,
+    builder: Option<(String, &'a str)>,
+}
+
+/// The output of a realisation that holds the lock.
+const LOCK: &str = "lock";
+
+fn read(request: &ResolveRequest<'_>) -> Result<Requirements, WheelError> {
     let mut requirements = Requirements::read(request.requirements)?;
+    requirements.read_constraints(request.constraints)?;
     let (options, lines): (Vec<_>, Vec<_>) = request
         .lines
         .iter()
@@ -71,38 +91,88 @@ pub fn resolve(
         requirements.add_option(option, Path::new("."));
     }
     requirements.requirements.extend(lines);
-    if requirements.requirements.is_empty() {
-        return Ok(WheelSet::default());
+    Ok(requirements)
+}
+
+/// Names the requirements of `request` for a lock file, alike on every machine. `None` if they
+/// need no lock, because they name every hash themselves, or can have none, because
+/// they name files or addresses of their own.
+///
+/// # Errors
+/// Requirements that cannot be read.
+pub fn lock_inputs(request: &ResolveRequest<'_>) -> Result<Option<ObjectDigest>, WheelError> {
+    let requirements = read(request)?;
+    if requirements.requirements.is_empty() || requirements.are_all_hashed() {
+        return Ok(None);
     }
-    let (major, minor, micro) = request.version;
+    Ok(requirements.portable_digest())
+}
+
+/// Finds the wheels of `request`: from the store if they were resolved before, from
+/// `request.locked` if that is given, otherwise with pip (and uv).
+///
+/// What has no wheel is built from its source distribution. If the host's interpreter and
+/// platform are not the target's, only a wheel that fits every Python 3 everywhere is taken;
+/// the others are an error that names them.
+///
+/// # Errors
+/// See [`WheelError`]. Nothing of a failed resolution is kept.
+pub fn resolve(
+    request: &ResolveRequest<'_>,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Resolution, WheelError> {
+    let requirements = read(request)?;
+    if requirements.requirements.is_empty() {
+        return Ok(Resolution {
+            set: WheelSet::default(),
+            distributions: Vec::new(),
+        });
+    }
     let variables: BTreeMap<String, String> = std::env::vars_os()
         .map(|(name, value)| {
             let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
             (text(name), text(value))
         })
         .collect();
-    let recipe = Recipe::new(
-        "wheel-set",
-        2,
-        &Inputs {
-            requirements: requirements.digest().to_string(),
-            target: request.target,
-            interpreter: format!("{major}.{minor}.{micro}"),
-            platform: request.platform,
-            surroundings: Surroundings {
-                variables: &variables,
-                executable: request.executable,
-                system: Path::new("/etc"),
-            }
-            .observe(&requirements),
-        },
-    )?;
-    let known = store.realisation(&recipe.key())?;
-    if let Some(set) = known.as_ref().and_then(|known| known.outputs.get(SET)) {
-        // A set of another version of this program is resolved again.
-        if let Ok(set) = serde_json::from_slice(&store.read(set)?) {
-            return Ok(set);
+    let surroundings = Surroundings {
+        variables: &variables,
+        executable: request.executable,
+        system: Path::new("/etc"),
+    };
+    let (major, minor, micro) = request.version;
+    let interpreter = format!("{major}.{minor}.{micro}");
+    let recipe = match request.locked {
+        Some(distributions) => {
+            let builds = distributions.iter().any(|one| one.source.is_some());
+            let inputs = LockedInputs {
+                distributions,
+                target: request.target,
+                builder: builds.then_some((interpreter, request.platform)),
+            };
+            Recipe::new("locked-wheels", 1, &inputs)?
         }
+        None => {
+            let inputs = Inputs {
+                requirements: requirements.digest().to_string(),
+                target: request.target,
+                interpreter,
+                platform: request.platform,
+                surroundings: surroundings.observe(&requirements),
+            };
+            Recipe::new("wheel-set", 3, &inputs)?
+        }
+    };
+    let known = store
+        .realisation(&recipe.key())?
+        .filter(|_| !request.refresh);
+    if let Some(outputs) = known.map(|known| known.outputs)
+        && let (Some(set), Some(lock)) = (outputs.get(SET), outputs.get(LOCK))
+        // A set of another version of this program is resolved again.
+        && let Ok(set) = serde_json::from_slice(&store.read(set)?)
+        && let Ok(distributions) = serde_json::from_slice(&store.read(lock)?)
+    {
+        return Ok(Resolution { set, distributions });
     }
 
     progress.report(Event::Started {
@@ -111,11 +181,28 @@ pub fn resolve(
         unit: Unit::Items,
     });
     let scratch = tempfile::tempdir().map_err(WheelError::io("cannot make a folder for wheels"))?;
-    fetch(request, &requirements, scratch.path(), progress)?;
-    let set = keep(scratch.path(), &recipe, store)?;
-    if let Some(warning) = machine_bound(&set) {
+    let variables = surroundings.for_each_other();
+    let downloads = Downloads {
+        request,
+        requirements: &requirements,
+        wheels: scratch.path().join("wheels"),
+        scratch: scratch.path(),
+        pip: Pip::find(request.executable, variables.0)?,
+        for_uv: variables.1,
+        progress,
+    };
+    let sources = downloads.fetch()?;
+    let resolution = keep(&downloads.wheels, &sources, &recipe, store)?;
+    if let Some(warning) = machine_bound(&resolution.set) {
         progress.report(Event::Warning(warning));
     }
+    if let Some(warning) = request
+        .locked
+        .and_then(|locked| differs(locked, &resolution))
+    {
+        progress.report(Event::Warning(warning));
+    }
+    let set = &resolution.set;
     progress.report(Event::Finished {
         phase: Phase::Wheels,
         summary: format!(
@@ -124,7 +211,23 @@ pub fn resolve(
             set.wheels.iter().map(|wheel| wheel.size).sum::<u64>() as f64 / 1e6
         ),
     });
-    Ok(set)
+    Ok(resolution)
+}
+
+/// What is to be said of wheels that were built into something else than where they were locked.
+fn differs(locked: &[LockedDistribution], made: &Resolution) -> Option<String> {
+    let names: Vec<&str> = made
+        .distributions
+        .iter()
+        .filter(|one| !locked.contains(one))
+        .map(|one| one.file.as_str())
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "built from the locked sources, but into other bytes than where forebay.lock was written, so that the image is another one: {}",
+            names.join(", ")
+        )
+    })
 }
 
 /// What is to be said of wheels that were compiled here, if there are any.
@@ -143,45 +246,183 @@ fn machine_bound(set: &WheelSet) -> Option<String> {
     })
 }
 
-/// Has pip bring the wheels into `directory`.
-fn fetch(
-    request: &ResolveRequest<'_>,
-    requirements: &Requirements,
-    directory: &Path,
-    progress: &dyn Progress,
-) -> Result<(), WheelError> {
-    let pip = Pip::find(request.executable)?;
-    let extra = tempfile::tempdir().map_err(WheelError::io("cannot make a folder for pip"))?;
-    let lines = extra.path().join("requirements.txt");
-    write_lines(&lines, request.lines)?;
-    let mut files: Vec<&Path> = request.requirements.iter().map(PathBuf::as_path).collect();
-    if !request.lines.is_empty() {
-        files.push(&lines);
+/// The source distributions of built wheels, by the wheels' file names.
+type Sources = BTreeMap<String, LockedSource>;
+
+/// How wheels are brought into a folder.
+struct Downloads<'a> {
+    request: &'a ResolveRequest<'a>,
+    requirements: &'a Requirements,
+    /// Where the wheels go.
+    wheels: PathBuf,
+    scratch: &'a Path,
+    pip: Pip<'a>,
+    /// Settings of pip's for uv.
+    for_uv: Vec<(String, String)>,
+    progress: &'a dyn Progress,
+}
+
+impl Downloads<'_> {
+    fn fetch(&self) -> Result<Sources, WheelError> {
+        let target = self.request.target;
+        let (major, minor, _) = self.request.version;
+        let agrees = target.agrees_with((major, minor), self.request.platform);
+        let other_target = (!agrees).then_some(target);
+        let pins = self.scratch.join("pins.txt");
+        if let Some(locked) = self.request.locked {
+            let options = self.requirements.options.iter().cloned();
+            let lines: Vec<String> = options
+                .chain(locked.iter().map(LockedDistribution::pin))
+                .collect();
+            write_lines(&pins, &lines)?;
+            self.download(&[&pins], other_target, true)?;
+        } else {
+            let files = self.requirement_files()?;
+            let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+            self.resolve_anew(&files, &pins, other_target)?;
+        }
+        self.build_sources(other_target.is_some())
     }
-    let bounds = extra.path().join("bounds.txt");
-    if needs_package_resources(requirements) {
-        let constraint = extra.path().join("constraint.txt");
-        write_lines(&constraint, &[SETUPTOOLS.to_owned()])?;
-        write_lines(&bounds, &[format!("--constraint {}", constraint.display())])?;
-        files.push(&bounds);
+
+    fn resolve_anew(
+        &self,
+        files: &[&Path],
+        pins: &Path,
+        other_target: Option<&TargetPython>,
+    ) -> Result<(), WheelError> {
+        let wanted = Wanted {
+            other_target,
+            are_all: false,
+        };
+        let outcome = self
+            .pip
+            .download(files, &self.wheels, wanted, self.progress)?;
+        let Some(target) = other_target.filter(|_| outcome.unmatched().is_some()) else {
+            return success(outcome, "pip download");
+        };
+        if outcome.status.success() {
+            return Ok(());
+        }
+        // Something has no wheel: pip resolves for another machine by wheels alone.
+        if uv::is_there() {
+            let compiled = uv::compile(files, pins, target, &self.for_uv, self.progress)?;
+            success(compiled, "uv pip compile")?;
+            return self.download(&[pins], other_target, true);
+        }
+        let missing = missing_wheels(
+            &self.pip,
+            target,
+            self.requirements,
+            self.scratch,
+            self.progress,
+        )?;
+        if missing.is_empty() {
+            return success(outcome, "pip download");
+        }
+        Err(WheelError::NoWheel {
+            distributions: missing,
+            target: target.to_string(),
+        })
     }
-    let (major, minor, _) = request.version;
-    if request.target.agrees_with((major, minor), request.platform) {
-        let outcome = pip.wheel(&files, directory, progress)?;
-        return success(outcome, "pip wheel");
+
+    fn download(
+        &self,
+        files: &[&Path],
+        other_target: Option<&TargetPython>,
+        are_all: bool,
+    ) -> Result<(), WheelError> {
+        let wanted = Wanted {
+            other_target,
+            are_all,
+        };
+        let outcome = self
+            .pip
+            .download(files, &self.wheels, wanted, self.progress)?;
+        success(outcome, "pip download")
     }
-    let outcome = pip.download(&files, directory, request.target, progress)?;
-    if outcome.status.success() || outcome.unmatched().is_none() {
-        return success(outcome, "pip download");
+
+    /// The files that say what is wanted.
+    fn requirement_files(&self) -> Result<Vec<PathBuf>, WheelError> {
+        let request = self.request;
+        let mut files: Vec<PathBuf> = request.requirements.to_vec();
+        let mut lines = request.lines.to_vec();
+        for constraint in request.constraints {
+            let path = std::path::absolute(constraint).unwrap_or_else(|_| constraint.clone());
+            lines.push(format!("--constraint {}", path.display()));
+        }
+        if needs_package_resources(self.requirements) {
+            let constraint = self.scratch.join("constraint.txt");
+            write_lines(&constraint, &[SETUPTOOLS.to_owned()])?;
+            lines.push(format!("--constraint {}", constraint.display()));
+        }
+        if !lines.is_empty() {
+            let more = self.scratch.join("requirements.txt");
+            write_lines(&more, &lines)?;
+            files.push(more);
+        }
+        Ok(files)
     }
-    let missing = missing_wheels(&pip, request.target, requirements, extra.path(), progress)?;
-    if missing.is_empty() {
-        return success(outcome, "pip download");
+
+    /// Builds what was downloaded as a source distribution.
+    fn build_sources(&self, must_fit_everywhere: bool) -> Result<Sources, WheelError> {
+        let list = || WheelError::io(format!("cannot list {}", self.wheels.display()));
+        let mut sources = Sources::new();
+        let mut unfit = Vec::new();
+        let entries = fs::read_dir(&self.wheels).map_err(list())?;
+        let mut paths: Vec<PathBuf> = entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()
+            .map_err(list())?;
+        paths.sort();
+        for path in paths {
+            let name = path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            if name.ends_with(".whl") {
+                continue;
+            }
+            let built = self.scratch.join("built").join(&name);
+            let outcome = self.pip.build(&path, &built, self.progress)?;
+            success(outcome, &format!("building {name}"))?;
+            let open = || WheelError::io(format!("cannot read {}", path.display()));
+            let sha256 = sha256_of(&path).map_err(open())?;
+            for wheel in fs::read_dir(&built).map_err(list())? {
+                let wheel = wheel.map_err(list())?;
+                let file_name: WheelFileName = wheel.file_name().to_string_lossy().parse()?;
+                if must_fit_everywhere && !file_name.is_universal() {
+                    unfit.push(name.clone());
+                }
+                let to = self.wheels.join(file_name.as_str());
+                fs::rename(wheel.path(), to).map_err(list())?;
+                let source = LockedSource {
+                    file: name.clone(),
+                    sha256,
+                };
+                sources.insert(file_name.to_string(), source);
+            }
+            fs::remove_file(&path).map_err(list())?;
+        }
+        if unfit.is_empty() {
+            return Ok(sources);
+        }
+        Err(WheelError::NoWheel {
+            distributions: unfit,
+            target: self.request.target.to_string(),
+        })
     }
-    Err(WheelError::NoWheel {
-        distributions: missing,
-        target: request.target.to_string(),
-    })
+}
+
+fn sha256_of(path: &Path) -> std::io::Result<Sha256Digest> {
+    let mut digesting = Digesting::new();
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(digesting.finish().1),
+            length => digesting.update(buffer.get(..length).unwrap_or_default()),
+        }
+    }
 }
 
 /// The last setuptools that has the `pkg_resources` which BigFlow imports to run a job. BigFlow
@@ -251,7 +492,12 @@ fn missing_wheels(
 
 /// Checks the wheels in `directory` and brings them into the store: the wheels
 /// first, the set that names them, then the realisation, in one batch.
-fn keep(directory: &Path, recipe: &Recipe, store: &Store) -> Result<WheelSet, WheelError> {
+fn keep(
+    directory: &Path,
+    sources: &Sources,
+    recipe: &Recipe,
+    store: &Store,
+) -> Result<Resolution, WheelError> {
     let list = || WheelError::io(format!("cannot list {}", directory.display()));
     let mut batch = store.begin()?;
     let mut wheels = Vec::new();
@@ -269,12 +515,25 @@ fn keep(directory: &Path, recipe: &Recipe, store: &Store) -> Result<WheelSet, Wh
         });
     }
     let set = WheelSet::new(wheels)?;
-    let bytes = serde_json::to_vec(&set)
-        .map_err(|error| WheelError::io("cannot write the set of wheels")(error.into()))?;
+    let distributions: Vec<LockedDistribution> = set
+        .wheels
+        .iter()
+        .map(|wheel| LockedDistribution {
+            file: wheel.file_name.clone(),
+            sha256: wheel.sha256,
+            source: sources.get(wheel.file_name.as_str()).cloned(),
+        })
+        .collect();
+    let failed =
+        |error: serde_json::Error| WheelError::io("cannot write the set of wheels")(error.into());
     let mut realisation = Realisation::default();
-    realisation
-        .outputs
-        .insert(SET.to_owned(), batch.put(&bytes)?.digest);
+    for (output, bytes) in [
+        (SET, serde_json::to_vec(&set).map_err(failed)?),
+        (LOCK, serde_json::to_vec(&distributions).map_err(failed)?),
+    ] {
+        let object = batch.put(&bytes)?.digest;
+        realisation.outputs.insert(output.to_owned(), object);
+    }
     for wheel in &set.wheels {
         realisation
             .outputs
@@ -282,7 +541,7 @@ fn keep(directory: &Path, recipe: &Recipe, store: &Store) -> Result<WheelSet, Wh
     }
     batch.realise(&recipe.key(), &realisation)?;
     batch.commit()?;
-    Ok(set)
+    Ok(Resolution { set, distributions })
 }
 
 /// Refuses a wheel that could not be installed, before the store has it.

@@ -54,6 +54,9 @@ const FILES: [&str; 3] = ["build-constraint", "constraint", "requirement"];
 /// Names, and digests of names with values; sorted.
 pub(super) type Digests = Vec<(String, ObjectDigest)>;
 
+/// Variables of a process.
+pub(super) type Variables = Vec<(String, String)>;
+
 /// Where settings are looked up.
 pub(super) struct Surroundings<'a> {
     /// The process's variables.
@@ -112,6 +115,54 @@ impl Surroundings<'_> {
         }
         found.sort();
         found
+    }
+
+    /// Where packages come from, for the one of pip and uv that was not told: each reads its
+    /// own variables, and pip alone `pip.conf`. First for pip, then for uv. They may hold
+    /// credentials, and are handed on as variables, which no process list shows.
+    pub(super) fn for_each_other(&self) -> (Variables, Variables) {
+        let settings = self.settings();
+        let find = |names: &[&str]| {
+            let found = names.iter().find_map(|name| {
+                let (_, value) = settings.iter().find(|(option, _)| option == name)?;
+                Some(value.split_whitespace().collect::<Vec<_>>().join(" "))
+            });
+            found.filter(|value| !value.is_empty())
+        };
+        let mut for_pip = Vec::new();
+        let mut for_uv = Vec::new();
+        let main = (
+            find(&["index-url"]),
+            find(&["uv-default-index", "uv-index-url"]),
+        );
+        let more = (
+            find(&["extra-index-url"]),
+            find(&["uv-index", "uv-extra-index-url"]),
+        );
+        match main {
+            (None, Some(url)) => for_pip.push(("PIP_INDEX_URL".to_owned(), url)),
+            (Some(url), None) => for_uv.push(("UV_DEFAULT_INDEX".to_owned(), url)),
+            _ => {}
+        }
+        match more {
+            (None, Some(urls)) => {
+                // uv may name its indexes: NAME=URL.
+                let urls = urls.split(' ').map(|url| match url.split_once('=') {
+                    Some((name, rest)) if !name.contains(':') => rest,
+                    _ => url,
+                });
+                let urls: Vec<&str> = urls.collect();
+                for_pip.push(("PIP_EXTRA_INDEX_URL".to_owned(), urls.join(" ")));
+            }
+            (Some(urls), None) => for_uv.push(("UV_INDEX".to_owned(), urls)),
+            _ => {}
+        }
+        if let Some(places) = find(&["find-links"])
+            && !self.variables.contains_key("UV_FIND_LINKS")
+        {
+            for_uv.push(("UV_FIND_LINKS".to_owned(), places.replace(' ', ",")));
+        }
+        (for_pip, for_uv)
     }
 
     /// Settings by the names of pip's options, from variables and files.
@@ -367,6 +418,43 @@ mod tests {
         let path = bench.path("constraints.txt").display().to_string();
         assert!(bench.changes(|b| b.set("PIP_CONSTRAINT", &path)));
         assert!(bench.changes(|b| b.write("constraints.txt", "y<3\n")));
+    }
+
+    #[test]
+    fn pip_and_uv_are_told_what_the_other_knows() {
+        let bench = Bench::new("x\n");
+        let told = |bench: &Bench| {
+            Surroundings {
+                variables: &bench.variables,
+                executable: &bench.path("venv/bin/python"),
+                system: &bench.path("etc"),
+            }
+            .for_each_other()
+        };
+        assert_eq!(told(&bench), (Vec::new(), Vec::new()));
+        bench.write(
+            "etc/pip.conf",
+            "[global]\nindex-url = https://t@a.test/\nextra-index-url =\n  https://b.test/\n  https://c.test/\n",
+        );
+        let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let for_uv = vec![
+            own("UV_DEFAULT_INDEX", "https://t@a.test/"),
+            own("UV_INDEX", "https://b.test/ https://c.test/"),
+        ];
+        assert_eq!(told(&bench), (Vec::new(), for_uv));
+
+        let mut bench = Bench::new("x\n");
+        bench.set("UV_INDEX_URL", "https://a.test/");
+        bench.set("UV_INDEX", "private=https://b.test/");
+        let for_pip = vec![
+            own("PIP_INDEX_URL", "https://a.test/"),
+            own("PIP_EXTRA_INDEX_URL", "https://b.test/"),
+        ];
+        assert_eq!(told(&bench), (for_pip, Vec::new()));
+        // Each keeps what it was told itself.
+        bench.set("PIP_INDEX_URL", "https://c.test/");
+        bench.set("PIP_EXTRA_INDEX_URL", "https://d.test/");
+        assert_eq!(told(&bench), (Vec::new(), Vec::new()));
     }
 
     #[test]

@@ -265,6 +265,87 @@ fn two_wheels_may_share_only_identical_files() {
     assert!(check_conflicts([&d, &a].into_iter()).is_err());
 }
 
+#[test]
+fn data_descriptors_and_zip64_are_read() {
+    use std::io::Write as _;
+    // A writer that cannot go back writes sizes after the data.
+    let mut streamed = zip::ZipWriter::new_stream(Vec::new());
+    let options = zip::write::SimpleFileOptions::default();
+    for (path, large) in [("a.py", false), ("b.py", true)] {
+        streamed
+            .start_file(path, options.large_file(large))
+            .unwrap();
+        streamed.write_all(b"x = 1\n").unwrap();
+    }
+    let bytes = streamed.finish().unwrap().into_inner();
+    assert!(bytes.windows(4).any(|window| window == b"PK\x07\x08"));
+    let archive = Archive::open(bytes).unwrap();
+    for path in ["a.py", "b.py"] {
+        let entry = archive.entry(path).unwrap();
+        assert_eq!(archive.read(entry, 100).unwrap(), b"x = 1\n");
+    }
+}
+
+#[test]
+fn bombs_are_refused_before_they_are_inflated() {
+    let honest = WheelBuilder::new("x").file("a.py", b"x = 1\n").build();
+    let end = honest.len() - 22;
+    let directory = u32::from_le_bytes(honest[end + 16..end + 20].try_into().unwrap()) as usize;
+    let changed = |at: usize, value: &[u8]| {
+        let mut bytes = honest.clone();
+        bytes[at..at + value.len()].copy_from_slice(value);
+        Archive::open(bytes)
+    };
+    // The first entry says that it inflates to 4 GiB: it does not, which is found at its end.
+    let lying = changed(directory + 24, &0xffff_fff0_u32.to_le_bytes()).unwrap();
+    let problem = lying
+        .read(&lying.entries()[0], 1 << 20)
+        .unwrap_err()
+        .to_string();
+    assert!(problem.contains("larger than"), "{problem}");
+    let mut inflated = Vec::new();
+    let mut reader = lying.reader(&lying.entries()[0]);
+    let problem = std::io::Read::read_to_end(&mut reader, &mut inflated).unwrap_err();
+    assert!(
+        problem.to_string().contains("lies about its size"),
+        "{problem}"
+    );
+    // More entries than there are, a directory that is elsewhere.
+    assert!(changed(end + 10, &[0xfe, 0xff]).is_err());
+    assert!(changed(end + 16, &0_u32.to_le_bytes()).is_err());
+
+    // Entries that share their data: the same bytes inflated again and again.
+    let problem = changed(
+        directory + 42 + {
+            let name =
+                u16::from_le_bytes(honest[directory + 28..directory + 30].try_into().unwrap());
+            let extra =
+                u16::from_le_bytes(honest[directory + 30..directory + 32].try_into().unwrap());
+            46 + usize::from(name) + usize::from(extra)
+        },
+        &0_u32.to_le_bytes(),
+    );
+    assert!(problem.is_err());
+
+    // 5 entries of 4 GiB each, with nothing behind them.
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for n in 0..5 {
+        let options = zip::write::SimpleFileOptions::default();
+        archive.start_file(format!("{n}"), options).unwrap();
+    }
+    let mut bytes = archive.finish().unwrap().into_inner();
+    let mut at = 0;
+    while let Some(found) = bytes[at..]
+        .windows(4)
+        .position(|window| window == b"PK\x01\x02")
+    {
+        at += found + 24;
+        bytes[at..at + 4].copy_from_slice(&0xffff_fff0_u32.to_le_bytes());
+    }
+    let problem = Archive::open(bytes).unwrap_err().to_string();
+    assert!(problem.contains("16 GiB"), "{problem}");
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {

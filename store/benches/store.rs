@@ -1,7 +1,7 @@
 //! What the store costs: `cargo bench -p forebay-store`.
 //!
 //! Sizes are those of the goals; `FOREBAY_BENCH_SCALE=100` divides them.
-//! `benches/store-peers` measures other tools on the same kind of files.
+//! `benches/store-figures` measures whole processes, beside other tools.
 
 #![allow(clippy::panic)]
 

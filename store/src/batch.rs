@@ -6,12 +6,15 @@
 //!    all of them still in `staging/`; the lease names every object of the batch;
 //! 2. each gets its final name by a rename that replaces nothing;
 //! 3. the directories that got names are synced;
-//! 4. one transaction adds the rows.
+//! 4. one transaction adds the rows: now others see the batch;
+//! 5. the index is synced: now it is durable, and the commit returns.
 //!
 //! Killed before 4, files lie there that no row names: the next put of the same
-//! bytes uses them. A row never names bytes that are not durable.
+//! bytes uses them. A row never names bytes that are not durable. What is seen of
+//! another's batch between 4 and 5 may be lost in a power cut; so a commit syncs the
+//! index even if all that it was to add was there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
@@ -145,8 +148,14 @@ impl<'store> Batch<'store> {
     ///
     /// # Errors
     /// From the index or the file system, also if an earlier put failed to write. Then
-    /// nothing of the batch is visible; an index that is made anew may find all of it.
+    /// nothing of the batch is visible, unless it was the index's sync that failed; an
+    /// index that is made anew may find all of it.
     pub fn commit(mut self) -> Result<(), StoreError> {
+        if self.known.is_empty() && self.realisations.is_empty() && self.roots.is_empty() {
+            return Ok(());
+        }
+        // Before the index is asked what it says of them already.
+        self.store.inner().hold(self.named())?;
         let mut additions = Additions {
             records: self.new_records()?,
             ..Additions::default()
@@ -158,15 +167,11 @@ impl<'store> Batch<'store> {
         }
 
         if self.pack.is_none() && self.unsynced.is_empty() && self.synced.is_empty() {
-            return Ok(());
+            return self.store.inner().index.sync();
         }
         let pack = self.pack.take().map(PackWriter::seal).transpose()?;
         self.sync_staged()?;
-
-        let named = additions.records.iter().flat_map(Record::objects).copied();
-        let objects: Vec<_> = self.known.keys().copied().chain(named).collect();
-        self.store.inner().hold(objects)?;
-        let _publishing = self.store.inner().publishing()?;
+        let publishing = self.store.inner().publishing()?;
 
         let layout = &self.store.inner().layout;
         let file_system = self.store.inner().file_system.as_ref();
@@ -197,7 +202,18 @@ impl<'store> Batch<'store> {
             durable::sync_directory(file_system, directory)?;
         }
 
-        self.store.inner().index.add(&additions)
+        self.store.inner().index.add(&additions)?;
+        drop(publishing);
+        self.store.inner().index.sync()
+    }
+
+    /// Every object that the batch has, or names.
+    fn named(&self) -> HashSet<ObjectDigest> {
+        let realised = self.realisations.values();
+        let realised = realised.flat_map(|realisation| realisation.outputs.values());
+        let rooted = self.roots.values().flatten().flatten();
+        let known = self.known.keys();
+        known.chain(realised).chain(rooted).copied().collect()
     }
 
     /// The records of what the index does not say already.

@@ -1,6 +1,7 @@
 //! The file-system calls on which durability rests: repeated if a signal
 //! interrupts them, and each with its path in the error.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -64,6 +65,31 @@ impl Write for StagedFile {
 /// Makes the names in `directory` durable.
 pub(crate) fn sync_directory(fs: &dyn FileSystem, directory: &Path) -> Result<(), StoreError> {
     uninterrupted(|| fs.sync_directory(directory)).map_err(StoreError::io("sync", directory))
+}
+
+/// Makes the bytes of the file at `path` durable; a file that is not there has none.
+pub(crate) fn sync_file(fs: &dyn FileSystem, path: &Path) -> Result<(), StoreError> {
+    match uninterrupted(|| fs.sync_file(path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::io("sync", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Opens the file, which is made if need be, and locks it; the lock goes with the returned handle.
+pub(crate) fn lock_file(
+    path: &Path,
+    lock: impl Fn(&File) -> io::Result<()>,
+) -> Result<File, StoreError> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(StoreError::io("open", path))?;
+    uninterrupted(|| lock(&file)).map_err(StoreError::io("lock", path))?;
+    Ok(file)
 }
 
 /// Gives a sealed staged file its final name, unless that name is taken.

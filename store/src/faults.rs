@@ -43,6 +43,8 @@ struct State {
     calls: Vec<String>,
     /// Inodes of files whose bytes are not durable.
     unsynced: BTreeSet<u64>,
+    /// How long the index's log was when it was last synced.
+    synced_log: u64,
     /// Changes of names that are not durable, by directory.
     names: HashMap<PathBuf, Vec<NameChange>>,
 }
@@ -192,6 +194,14 @@ impl FileSystem for FaultyFileSystem {
         self.call("sync", directory)?;
         RealFileSystem.sync_directory(directory)?;
         self.state.lock().unwrap().names.remove(directory);
+        Ok(())
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        self.call("sync", path)?;
+        RealFileSystem.sync_file(path)?;
+        let length = fs::metadata(path)?.len();
+        self.state.lock().unwrap().synced_log = length;
         Ok(())
     }
 
@@ -368,18 +378,37 @@ fn collect(store: &Store) -> Result<usize, StoreError> {
     Ok(store.collect(&options)?.deleted.len())
 }
 
+fn number_of_collecting_calls(garbage: &Path) -> usize {
+    let directory = tempfile::tempdir().unwrap();
+    copy(garbage, directory.path());
+    let file_system = FaultyFileSystem::new(None);
+    let store = Store::open_with(directory.path(), file_system.clone()).unwrap();
+    assert_eq!(collect(&store).unwrap(), 5);
+    let calls = file_system.calls();
+    assert!(calls.len() > 8, "{calls:#?}");
+    calls.len()
+}
+
+/// After whatever has happened to a collection, all that is needed is there, and the next
+/// one leaves nothing else.
+fn assert_collectable(root: &Path) {
+    // With a handle of its own: what it looks at, it holds.
+    assert_sound(&Store::open(root).unwrap());
+    let store = &Store::open(root).unwrap();
+    collect(store).unwrap();
+    assert_has(store, "first");
+    let alive = ObjectDigest::of(b"alive among the dead");
+    assert_eq!(store.read(&alive).unwrap(), b"alive among the dead");
+    assert_eq!(store.inner().index.all_objects().unwrap().len(), 6);
+    assert!(store.rebuild_index().unwrap().damaged.is_empty());
+    assert_eq!(store.inner().index.all_objects().unwrap().len(), 6);
+    assert_has(store, "first");
+}
+
 #[test]
 fn a_collection_that_fails_or_loses_its_power_at_any_call_loses_nothing() {
     let garbage = with_garbage();
-    let calls = {
-        let directory = tempfile::tempdir().unwrap();
-        copy(garbage.path(), directory.path());
-        let file_system = FaultyFileSystem::new(None);
-        let store = Store::open_with(directory.path(), file_system.clone()).unwrap();
-        assert_eq!(collect(&store).unwrap(), 5);
-        file_system.calls().len()
-    };
-    assert!(calls > 8, "{calls}");
+    let calls = number_of_collecting_calls(garbage.path());
     for at in 0..=calls {
         for with_names in [false, true] {
             let directory = tempfile::tempdir().unwrap();
@@ -392,18 +421,7 @@ fn a_collection_that_fails_or_loses_its_power_at_any_call_loses_nothing() {
             drop(store);
             file_system.lose_power(root, with_names);
 
-            let store = Store::open(root).unwrap();
-            assert_sound(&store);
-            drop(store);
-            let store = Store::open(root).unwrap();
-            collect(&store).unwrap();
-            assert_has(&store, "first");
-            let alive = ObjectDigest::of(b"alive among the dead");
-            assert_eq!(store.read(&alive).unwrap(), b"alive among the dead");
-            assert_eq!(store.inner().index.all_objects().unwrap().len(), 6);
-            assert!(store.rebuild_index().unwrap().damaged.is_empty());
-            assert_eq!(store.inner().index.all_objects().unwrap().len(), 6);
-            assert_has(&store, "first");
+            assert_collectable(root);
         }
     }
 }
@@ -432,7 +450,8 @@ fn files_whose_rows_were_never_committed_do_no_harm() {
 #[test]
 fn an_error_at_any_call_fails_the_batch_and_nothing_else() {
     let first = with_first();
-    for at in 0..number_of_calls(first.path()) {
+    let calls = number_of_calls(first.path());
+    for at in 0..calls {
         for code in [EIO, ENOSPC, EINTR] {
             let directory = tempfile::tempdir().unwrap();
             copy(first.path(), directory.path());
@@ -447,7 +466,9 @@ fn an_error_at_any_call_fails_the_batch_and_nothing_else() {
                     panic!("{at}: {error:?}");
                 };
                 assert_eq!(source.raw_os_error(), Some(code), "{at}: {error}");
-                assert!(store.realisation(&key("second")).unwrap().is_none());
+                // The last call is the sync of the index: others see the batch before it.
+                let seen = store.realisation(&key("second")).unwrap().is_some();
+                assert_eq!(seen, at == calls - 1);
                 assert_has(&store, "first");
                 // The same handle goes on, once the disk has room again.
                 commit(&store, "second").unwrap();
@@ -462,8 +483,87 @@ fn an_error_at_any_call_fails_the_batch_and_nothing_else() {
     }
 }
 
+#[test]
+fn an_error_at_any_call_of_a_collection_loses_nothing() {
+    let garbage = with_garbage();
+    for at in 0..number_of_collecting_calls(garbage.path()) {
+        for code in [EIO, ENOSPC, EINTR] {
+            let directory = tempfile::tempdir().unwrap();
+            copy(garbage.path(), directory.path());
+            let file_system = FaultyFileSystem::new(Some((at, Fault::Once(code))));
+            let store = Store::open_with(directory.path(), file_system.clone()).unwrap();
+            let result = collect(&store);
+            if code == EINTR {
+                assert_eq!(result.unwrap(), 5);
+            } else {
+                let error = result.unwrap_err();
+                let StoreError::Io { source, .. } = &error else {
+                    panic!("{at}: {error:?}");
+                };
+                assert_eq!(source.raw_os_error(), Some(code), "{at}: {error}");
+                // The same handle goes on, once the disk has room again.
+                collect(&store).unwrap();
+            }
+            drop(store);
+            assert_collectable(directory.path());
+        }
+    }
+}
+
+/// The log of the index is what a power cut leaves of it: a part, or all but some of its pages.
+#[test]
+fn an_index_whose_log_was_cut_anywhere_is_the_old_or_the_new() {
+    let first = with_first();
+    let log = |root: &Path| root.join("index.sqlite-wal");
+    let file_system = FaultyFileSystem::new(None);
+    let store = Store::open_with(first.path(), file_system.clone()).unwrap();
+    commit(&store, "before").unwrap();
+    let before = fs::metadata(log(first.path())).unwrap().len();
+    commit(&store, "second").unwrap();
+    let after = fs::metadata(log(first.path())).unwrap().len();
+    assert!(after > before);
+    // What was acknowledged had been synced.
+    assert_eq!(file_system.state.lock().unwrap().synced_log, after);
+
+    let cut = |at: u64, page: bool| {
+        let directory = tempfile::tempdir().unwrap();
+        copy(first.path(), directory.path());
+        fs::remove_file(directory.path().join("index.sqlite-shm")).unwrap();
+        let file = OpenOptions::new()
+            .write(true)
+            .open(log(directory.path()))
+            .unwrap();
+        if page {
+            let zeros = [0; 4096];
+            std::os::unix::fs::FileExt::write_all_at(&file, &zeros, at).unwrap();
+            file.set_len(after).unwrap();
+        } else {
+            file.set_len(at).unwrap();
+        }
+        let store = Store::open(directory.path()).unwrap();
+        assert_sound(&store);
+        assert_has(&store, "first");
+        assert_has(&store, "before");
+        let has_second = store.realisation(&key("second")).unwrap().is_some();
+        if has_second {
+            assert_has(&store, "second");
+        }
+        assert_eq!(has_second, !page && at == after);
+        commit(&store, "second").unwrap();
+        assert_has(&store, "second");
+    };
+    let step = (after - before).div_ceil(16);
+    for number in 0..16 {
+        let at = (before + number * step).min(after - 1);
+        cut(at, false);
+        cut(at, true);
+    }
+    cut(after, false);
+}
+
 const ROOT: &str = "FOREBAY_TEST_ABORT_ROOT";
 const AT: &str = "FOREBAY_TEST_ABORT_AT";
+const COLLECTS: &str = "FOREBAY_TEST_ABORT_COLLECTS";
 
 /// Does nothing unless the test below has started it.
 #[test]
@@ -474,7 +574,39 @@ fn child_that_dies() {
     let at = std::env::var(AT).unwrap().parse().unwrap();
     let file_system = FaultyFileSystem::new(Some((at, Fault::Abort)));
     let store = Store::open_with(Path::new(&root), file_system).unwrap();
-    let _ = commit(&store, "second");
+    if std::env::var_os(COLLECTS).is_some() {
+        let _ = collect(&store);
+    } else {
+        let _ = commit(&store, "second");
+    }
+}
+
+/// Runs the child above until it dies at the call with that number.
+fn die_at(at: usize, root: &Path, collects: bool) {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    if collects {
+        child.env(COLLECTS, "");
+    }
+    let status = child
+        .args(["faults::child_that_dies", "--exact", "--quiet"])
+        .env(ROOT, root)
+        .env(AT, at.to_string())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.code().is_none(), "call {at}: {status}");
+}
+
+#[test]
+fn a_collector_that_dies_at_any_call_loses_nothing() {
+    let garbage = with_garbage();
+    for at in 0..number_of_collecting_calls(garbage.path()) {
+        let directory = tempfile::tempdir().unwrap();
+        copy(garbage.path(), directory.path());
+        die_at(at, directory.path(), true);
+        assert_collectable(directory.path());
+    }
 }
 
 #[test]
@@ -483,15 +615,7 @@ fn a_process_that_dies_at_any_call_leaves_nothing_behind() {
     for at in 0..number_of_calls(first.path()) {
         let directory = tempfile::tempdir().unwrap();
         copy(first.path(), directory.path());
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args(["faults::child_that_dies", "--exact", "--quiet"])
-            .env(ROOT, directory.path())
-            .env(AT, at.to_string())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .status()
-            .unwrap();
-        assert!(status.code().is_none(), "call {at}: {status}");
+        die_at(at, directory.path(), false);
         let store = Store::open(directory.path()).unwrap();
         assert_sound(&store);
         assert_has(&store, "first");
@@ -525,4 +649,45 @@ fn what_a_power_cut_undoes_is_what_was_not_synced() {
     file_system.sync_directory(root).unwrap();
     file_system.lose_power(root, true);
     assert!(!root.join("a").exists());
+}
+
+/// What a batch asks of the disk does not grow with the number of its small objects.
+#[test]
+fn a_batch_costs_a_fixed_number_of_syncs() {
+    let directory = tempfile::tempdir().unwrap();
+    let count = |number: u32, large: u32| {
+        let file_system = FaultyFileSystem::new(None);
+        let store = Store::open_with(directory.path(), file_system.clone()).unwrap();
+        let mut batch = store.begin().unwrap();
+        for n in 0..number {
+            batch.put(format!("{number} {n}").as_bytes()).unwrap();
+        }
+        for n in 0..large {
+            batch
+                .put(&vec![n as u8; 100_000 + number as usize])
+                .unwrap();
+        }
+        batch.commit().unwrap();
+        let calls = file_system.calls();
+        let of = |what: &str| calls.iter().filter(|call| call.starts_with(what)).count();
+        (of("create in"), of("seal"), of("rename to"), of("sync"))
+    };
+    // A pack: sealed, renamed; its folder and the index's log are synced.
+    assert_eq!(count(1, 0), (1, 1, 1, 2));
+    assert_eq!(count(2_000, 0), (1, 1, 1, 2));
+    // A large object is one more file, its folder one more sync, and theirs one.
+    assert_eq!(count(3, 1), (2, 2, 2, 4));
+    // What is there already costs the sync that makes sure of it.
+    assert_eq!(count(1, 0), (0, 0, 0, 1));
+    assert_eq!(count(0, 0), (0, 0, 0, 0));
+}
+
+/// A collection that finds nothing to do changes nothing, and syncs nothing.
+#[test]
+fn a_collection_without_garbage_asks_nothing_of_the_disk() {
+    let first = with_first();
+    let file_system = FaultyFileSystem::new(None);
+    let store = Store::open_with(first.path(), file_system.clone()).unwrap();
+    assert_eq!(collect(&store).unwrap(), 0);
+    assert_eq!(file_system.calls(), Vec::<String>::new());
 }

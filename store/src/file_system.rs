@@ -1,8 +1,10 @@
 //! The calls by which the store changes its files, as a trait: what a power cut,
 //! a full disk or a kill at any of them does can then be tried in one process.
 //!
-//! Reading is not among them: whatever is read is verified. Neither is the
-//! SQLite file: SQLite makes its own promises (`synchronous=FULL`).
+//! Reading is not among them: whatever is read is verified. Neither is what SQLite
+//! does: it syncs its log before it writes that into its file, and its file before
+//! it forgets the log (`synchronous=NORMAL`). The sync that makes a transaction
+//! durable is ours.
 
 use std::fmt::Debug;
 use std::fs::{self, File, Permissions};
@@ -30,6 +32,9 @@ pub(crate) trait FileSystem: Debug + Send + Sync {
 
     /// Makes the names in `directory` durable.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+
+    /// Makes the bytes of the file at `path` durable, whoever wrote them.
+    fn sync_file(&self, path: &Path) -> io::Result<()>;
 
     /// Creates `directory`.
     fn create_directory(&self, directory: &Path) -> io::Result<()>;
@@ -63,6 +68,10 @@ impl FileSystem for RealFileSystem {
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         File::open(directory)?.sync_all()
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_data()
     }
 
     fn create_directory(&self, directory: &Path) -> io::Result<()> {

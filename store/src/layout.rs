@@ -7,12 +7,14 @@
 //! verify-progress          how far an interrupted verification came
 //! collect.lock             held by whoever collects or rebuilds the index
 //! index.sqlite             what is where; rebuilt from the rest when it is lost
+//! index.lock               held by the process that writes to the index
 //! index.sqlite-damaged     is there if somebody found the index damaged while using it
 //! objects/ab/<digest>      one large object, mode 0444
 //! packs/<name>.pack        the small objects and the records of one batch, mode 0444
 //! staging/<owner>/         what a live process is writing; beside it <owner>.lock, which it holds, and which is its lease
 //! trees/<digest>           what the last scan of one directory saw
 //! corrupt/                 damaged bytes, for people to look at
+//! scratch/                 what programs make of objects for their own use; nothing in it is an object
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -58,6 +60,10 @@ impl Layout {
         self.root.join("index.sqlite")
     }
 
+    pub(crate) fn index_lock(&self) -> PathBuf {
+        self.root.join("index.lock")
+    }
+
     /// The index, what SQLite keeps beside it, and the mark that it is damaged.
     pub(crate) fn index_files(&self) -> [PathBuf; 4] {
         ["", "-wal", "-shm", "-damaged"]
@@ -98,7 +104,11 @@ impl Layout {
         self.root.join("corrupt")
     }
 
-    /// Every directory that exists in an opened store.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.root.join("scratch")
+    }
+
+    /// Every directory that exists in an opened store. Whoever needs `scratch/` makes it.
     pub(crate) fn directories(&self) -> [PathBuf; 5] {
         [
             self.objects(),

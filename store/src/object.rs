@@ -59,7 +59,7 @@ pub(crate) struct Located {
 
 impl Located {
     /// Where the object's bytes begin in its file.
-    fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         match self.place {
             Place::File => 0,
             Place::Pack { offset, .. } => offset,
@@ -215,7 +215,7 @@ impl Read for ObjectReader {
 
 impl Inner {
     /// The file that holds the object.
-    fn path_of(&self, located: &Located) -> PathBuf {
+    pub(crate) fn path_of(&self, located: &Located) -> PathBuf {
         match located.place {
             Place::File => self.layout.object(&located.info.digest),
             Place::Pack { name, .. } => self.layout.pack(&name),

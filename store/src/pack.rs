@@ -16,7 +16,8 @@ use crate::{ObjectDigest, Sha256Digest, StoreError};
 const HEADER: [u8; HEADER_SIZE as usize] = *b"forebay-pack\x01\0\0\0";
 const HEADER_SIZE: u64 = 16;
 const MAGIC: &[u8] = b"forebay-pack";
-const ENTRY_SIZE: u64 = 81;
+/// What the index of a pack says of one entry, in bytes.
+pub(crate) const ENTRY_SIZE: u64 = 81;
 const FOOTER_SIZE: u64 = 48;
 
 /// What an entry of a pack is.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{ObjectDigest, RecipeKey};
@@ -102,6 +103,39 @@ pub(crate) enum Record {
     },
 }
 
+/// What a record is about, and how new it is; not what it says. A root may keep a million
+/// objects, which whoever wants only this need not read.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecordHead {
+    #[serde(rename = "record")]
+    _kind: RecordKind,
+    #[serde(rename = "version")]
+    _version: RecordVersion,
+    pub(crate) sequence: i64,
+    /// Of a realisation.
+    pub(crate) key: Option<RecipeKey>,
+    /// Of a root.
+    pub(crate) name: Option<RootName>,
+    #[serde(default, rename = "outputs")]
+    _outputs: IgnoredAny,
+    #[serde(default, rename = "objects")]
+    _objects: IgnoredAny,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RecordKind {
+    Realisation,
+    Root,
+}
+
+impl RecordHead {
+    pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
 /// The version of a record's schema: always 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
@@ -179,6 +213,13 @@ mod tests {
             r#"{"record":"root","version":1,"name":"pin/x","sequence":8,"objects":null}"#
         );
         for record in [realisation, removed] {
+            let head = RecordHead::from_json(&record.to_json().unwrap()).unwrap();
+            assert_eq!(head.sequence, record.sequence());
+            assert_eq!(
+                head.key.is_some(),
+                matches!(record, Record::Realisation { .. })
+            );
+            assert_eq!(head.name.is_some(), matches!(record, Record::Root { .. }));
             assert_eq!(
                 Record::from_json(&record.to_json().unwrap()).unwrap(),
                 record
@@ -190,6 +231,7 @@ mod tests {
     fn a_record_of_another_version_is_not_understood() {
         let text = r#"{"record":"root","version":2,"name":"pin/x","sequence":8,"objects":null}"#;
         assert!(Record::from_json(text.as_bytes()).is_err());
+        assert!(RecordHead::from_json(text.as_bytes()).is_err());
     }
 
     #[test]

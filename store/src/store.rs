@@ -1,8 +1,9 @@
 //! Opening a store, and asking it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use crate::layout::Layout;
 use crate::object::{Located, ObjectFile, ObjectInfo, ObjectReader};
 use crate::rebuild::{self, Survey};
 use crate::scan::{self, Tree};
+use crate::source::Source;
 use crate::staging::{self, Staging};
 use crate::{
     ArchiveReport, Artifact, Batch, Explanation, ListedObject, ObjectDigest, Realisation,
@@ -30,6 +32,10 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Where to look for what is not here.
+    source: OnceLock<Arc<dyn Source>>,
+    /// What another machine would ask for too.
+    shared: Mutex<BTreeSet<RecipeKey>>,
 }
 
 /// What readers keep alive.
@@ -64,7 +70,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let root = std::path::absolute(root).map_err(StoreError::io("open", root))?;
         let layout = Layout::new(root);
-        let (index, lock) = open_index(&layout)?;
+        let (index, lock) = open_index(&layout, &file_system)?;
         staging::reclaim(&layout.staging())?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -74,12 +80,27 @@ impl Store {
                 staging: Mutex::new(None),
                 _lock: lock,
             }),
+            source: OnceLock::new(),
+            shared: Mutex::default(),
         })
+    }
+
+    /// From now on, what this handle does not find here is looked for there. The first
+    /// source stays.
+    pub fn set_source(&self, source: Arc<dyn Source>) {
+        let _ = self.source.set(source);
     }
 
     /// The directory that the store is.
     pub fn root(&self) -> &Path {
         self.inner.layout.root()
+    }
+
+    /// A directory for what can be made anew from the store's objects at any time, such as
+    /// wheels that are laid out for an interpreter. It is the callers' to make and to clear:
+    /// nothing in it is an object, and no collection looks there.
+    pub fn scratch(&self) -> PathBuf {
+        self.inner.layout.scratch()
     }
 
     /// Begins a batch. Nothing is written until something is put.
@@ -90,15 +111,45 @@ impl Store {
         Ok(Batch::new(self))
     }
 
-    /// The names and size of an object; none if it is not in the store.
+    /// The names and size of an object; none if it is neither in the store nor promised by
+    /// its source.
     ///
     /// # Errors
     /// From the index or the file system.
     pub fn info(&self, digest: &ObjectDigest) -> Result<Option<ObjectInfo>, StoreError> {
+        match self.local_info(digest)? {
+            None => Ok(self.source.get().and_then(|source| source.info(digest))),
+            found => Ok(found),
+        }
+    }
+
+    /// [`Store::info`] of what is in the store itself.
+    ///
+    /// # Errors
+    /// From the index or the file system.
+    pub fn local_info(&self, digest: &ObjectDigest) -> Result<Option<ObjectInfo>, StoreError> {
         match self.inner.locate(digest)? {
             Some(located) if self.inner.is_present(&located)? => Ok(Some(located.info)),
             _ => Ok(None),
         }
+    }
+
+    /// Has the source bring objects that are not here, at the same time. What it cannot
+    /// bring fails when it is read.
+    ///
+    /// # Errors
+    /// From the index or the file system.
+    pub fn bring(&self, digests: &[ObjectDigest]) -> Result<(), StoreError> {
+        let Some(source) = self.source.get() else {
+            return Ok(());
+        };
+        let mut absent = Vec::new();
+        for digest in digests {
+            if self.local_info(digest)?.is_none() {
+                absent.push(*digest);
+            }
+        }
+        source.bring(self, &absent)
     }
 
     /// The names and size of the object with that SHA-256; none if it is not in the store.
@@ -137,26 +188,82 @@ impl Store {
     /// # Errors
     /// As [`Store::read`]; damage is not found.
     pub fn file(&self, digest: &ObjectDigest) -> Result<ObjectFile, StoreError> {
+        let absent = match self.local_file(digest) {
+            Err(error @ (StoreError::NotFound { .. } | StoreError::Lost { .. })) => error,
+            found => return found,
+        };
+        match self.source.get() {
+            Some(source) => source.bring(self, &[*digest])?,
+            None => return Err(absent),
+        }
+        self.local_file(digest)
+    }
+
+    fn local_file(&self, digest: &ObjectDigest) -> Result<ObjectFile, StoreError> {
         match self.inner.locate(digest)? {
             Some(located) => self.inner.open_object(located),
             None => Err(self.inner.not_found(digest)),
         }
     }
 
-    /// What following a recipe gave: only if every output is in the store.
+    /// What following a recipe gave: only if every output is in the store, or promised by
+    /// its source.
     ///
     /// # Errors
     /// From the index or the file system.
     pub fn realisation(&self, key: &RecipeKey) -> Result<Option<Realisation>, StoreError> {
-        let Some(realisation) = self.inner.index.realisation(key)? else {
-            return Ok(None);
-        };
+        self.share(key);
+        if let Some(known) = self.inner.index.realisation(key)?
+            && self.are_all(&known, Self::info)?
+        {
+            return Ok(Some(known));
+        }
+        let elsewhere = self
+            .source
+            .get()
+            .and_then(|source| source.realisation(self, key));
+        match elsewhere {
+            Some(known) if self.are_all(&known, Self::info)? => Ok(Some(known)),
+            _ => Ok(None),
+        }
+    }
+
+    /// What following a recipe gave, by this store alone: for recipes that no other machine
+    /// could follow to the same end.
+    ///
+    /// # Errors
+    /// From the index or the file system.
+    pub fn local_realisation(&self, key: &RecipeKey) -> Result<Option<Realisation>, StoreError> {
+        match self.inner.index.realisation(key)? {
+            Some(known) if self.are_all(&known, Self::local_info)? => Ok(Some(known)),
+            _ => Ok(None),
+        }
+    }
+
+    fn are_all(
+        &self,
+        realisation: &Realisation,
+        info: impl Fn(&Self, &ObjectDigest) -> Result<Option<ObjectInfo>, StoreError>,
+    ) -> Result<bool, StoreError> {
         for digest in realisation.outputs.values() {
-            if self.info(digest)?.is_none() {
-                return Ok(None);
+            if info(self, digest)?.is_none() {
+                return Ok(false);
             }
         }
-        Ok(Some(realisation))
+        Ok(true)
+    }
+
+    /// Counts a recipe among those that other machines would ask for too.
+    pub fn share(&self, key: &RecipeKey) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.insert(*key);
+    }
+
+    /// The recipes that [`Store::realisation`] was asked for through this handle, and those of
+    /// [`Store::share`]: what another machine would ask for if it did the same.
+    pub fn shared(&self) -> Vec<RecipeKey> {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.iter().copied().collect()
     }
 
     /// Every root, sorted by name.
@@ -314,23 +421,23 @@ impl Inner {
 
     /// Held while files have names, but no rows yet.
     pub(crate) fn publishing(&self) -> Result<File, StoreError> {
-        let gate = lock_file(&self.layout.publish_gate(), File::lock_shared)?;
-        let lock = lock_file(&self.layout.publish_lock(), File::lock_shared)?;
+        let gate = durable::lock_file(&self.layout.publish_gate(), File::lock_shared)?;
+        let lock = durable::lock_file(&self.layout.publish_lock(), File::lock_shared)?;
         drop(gate);
         Ok(lock)
     }
 
     /// Held while files without rows are told from those of unfinished batches: there are none.
     pub(crate) fn nobody_publishes(&self) -> Result<File, StoreError> {
-        let gate = lock_file(&self.layout.publish_gate(), File::lock)?;
-        let lock = lock_file(&self.layout.publish_lock(), File::lock)?;
+        let gate = durable::lock_file(&self.layout.publish_gate(), File::lock)?;
+        let lock = durable::lock_file(&self.layout.publish_lock(), File::lock)?;
         drop(gate);
         Ok(lock)
     }
 
     /// Held by the one who collects, or makes the index anew.
     pub(crate) fn collecting(&self) -> Result<File, StoreError> {
-        lock_file(&self.layout.collect_lock(), File::lock)
+        durable::lock_file(&self.layout.collect_lock(), File::lock)
     }
 
     /// A new file in the store's file system, which vanishes unless it is published.
@@ -346,21 +453,24 @@ impl Inner {
 }
 
 /// Opens the index and the lock that keeps it in place; first makes both if need be.
-fn open_index(layout: &Layout) -> Result<(Index, File), StoreError> {
+fn open_index(
+    layout: &Layout,
+    file_system: &Arc<dyn FileSystem>,
+) -> Result<(Index, File), StoreError> {
     let lock_path = layout.lock();
     let deadline = Instant::now() + OPEN_TIMEOUT;
     loop {
         let lock = open_lock(layout, &lock_path)?;
         lock.lock_shared()
             .map_err(StoreError::io("lock", &lock_path))?;
-        if let Some(index) = Index::open(&layout.index())? {
+        if let Some(index) = Index::open(layout, file_system)? {
             return Ok((index, lock));
         }
         lock.unlock()
             .map_err(StoreError::io("unlock", &lock_path))?;
         // Another process may be about to do the same; whoever comes second finds it done.
         match lock.try_lock() {
-            Ok(()) if Index::open(&layout.index())?.is_none() => create_index(layout)?,
+            Ok(()) if Index::open(layout, file_system)?.is_none() => create_index(layout)?,
             Ok(()) => {}
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(5));
@@ -375,21 +485,6 @@ fn open_index(layout: &Layout) -> Result<(Index, File), StoreError> {
             }
         }
     }
-}
-
-/// Opens the file and locks it; the lock goes with the returned handle.
-fn lock_file(
-    path: &Path,
-    lock: impl FnOnce(&File) -> std::io::Result<()>,
-) -> Result<File, StoreError> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(StoreError::io("open", path))?;
-    lock(&file).map_err(StoreError::io("lock", path))?;
-    Ok(file)
 }
 
 fn open_lock(layout: &Layout, lock_path: &Path) -> Result<File, StoreError> {

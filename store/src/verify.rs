@@ -1,8 +1,9 @@
 //! Reading everything that the store has, to find what is missing, corrupt or orphaned.
 //!
 //! What is corrupt is treated as any read would treat it: moved to `corrupt/` and
-//! forgotten, so that putting it again heals it. What is missing is forgotten too.
-//! Orphans are only named: `collect` removes them.
+//! forgotten, so that putting it again heals it. What is missing is forgotten too, and
+//! so is an object whose SHA-256 is not what the index says. Orphans are only named:
+//! `collect` removes them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
@@ -15,10 +16,10 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 
 use crate::collect::list_files;
-use crate::object::{Located, ObjectReader, Place};
+use crate::object::{Located, ObjectInfo, ObjectReader, Place};
 use crate::pack::{EntryKind, Pack};
 use crate::store::Inner;
-use crate::{ObjectDigest, StoreError};
+use crate::{Digesting, ObjectDigest, StoreError};
 
 /// How the store is to be verified.
 #[derive(Debug, Clone, Default)]
@@ -38,7 +39,7 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Objects whose file is gone.
     pub missing: Vec<ObjectDigest>,
-    /// Objects with other bytes than their digest says.
+    /// Objects with other bytes than one of their digests says.
     pub corrupt: Vec<ObjectDigest>,
     /// Packs whose own index or records are damaged. Their objects are judged alone.
     pub damaged_packs: Vec<PathBuf>,
@@ -117,7 +118,7 @@ pub(crate) fn verify(
     }
     let _ = fs::remove_file(&path);
     let mut report = progress.report;
-    report.orphaned = files.without_rows(&large, &packs);
+    report.orphaned = files.orphans(store, &large, &packs)?;
     report.missing.sort_unstable();
     report.corrupt.sort_unstable();
     report.damaged_packs.sort_unstable();
@@ -212,22 +213,33 @@ fn read_unit(
         pack_file = File::open(&path).ok();
     }
     for located in objects {
-        let quick = pack_file
-            .as_ref()
-            .is_some_and(|file| is_intact_in(file, located, &mut buffer));
-        if quick {
+        let intact = match &pack_file {
+            Some(file) => is_intact(file, located, &mut buffer),
+            None => File::open(store.path_of(located))
+                .is_ok_and(|file| is_intact(&file, located, &mut buffer)),
+        };
+        if intact {
             report.objects += 1;
             report.bytes += located.info.size;
             continue;
         }
+        // The slow way says what is wrong, and does something about it.
         let verified = store
             .open_object(*located)
             .and_then(|object| ObjectReader::new(Arc::clone(store), object).verify());
         match verified {
-            Ok(()) => {
-                report.objects += 1;
-                report.bytes += located.info.size;
-            }
+            Ok(()) => match store.index.locate(&located.info.digest)? {
+                // It has another SHA-256 than its row says.
+                Some((now, _)) if now == *located => {
+                    store.index.forget_if(located, || Ok(true))?;
+                    report.corrupt.push(located.info.digest);
+                }
+                // A collection has moved it, or somebody has healed it, since the list was made.
+                _ => {
+                    report.objects += 1;
+                    report.bytes += located.info.size;
+                }
+            },
             Err(StoreError::Lost { digest, .. }) => report.missing.push(digest),
             Err(StoreError::Damaged { digest, .. }) => report.corrupt.push(digest),
             // Collected since the list was made.
@@ -238,17 +250,23 @@ fn read_unit(
     Ok(())
 }
 
-/// Whether a small object's bytes are right; if not, the slow way says what is wrong.
-fn is_intact_in(file: &File, located: &Located, buffer: &mut Vec<u8>) -> bool {
-    let Place::Pack { offset, .. } = located.place else {
-        return false;
-    };
-    let Ok(size) = usize::try_from(located.info.size) else {
-        return false;
-    };
-    if size > 1024 * 1024 {
+/// Whether an object's bytes in that file have both of its digests.
+fn is_intact(file: &File, located: &Located, buffer: &mut Vec<u8>) -> bool {
+    let size = located.info.size;
+    buffer.resize(size.min(256 * 1024) as usize, 0);
+    if located.place == Place::File && !file.metadata().is_ok_and(|found| found.len() == size) {
         return false;
     }
-    buffer.resize(size, 0);
-    file.read_exact_at(buffer, offset).is_ok() && ObjectDigest::of(buffer) == located.info.digest
+    let mut digesting = Digesting::new();
+    let mut done = 0;
+    while done < size {
+        let wanted = (size - done).min(buffer.len() as u64) as usize;
+        let (part, _) = buffer.split_at_mut(wanted);
+        if file.read_exact_at(part, located.offset() + done).is_err() {
+            return false;
+        }
+        digesting.update(part);
+        done += part.len() as u64;
+    }
+    ObjectInfo::from(digesting) == located.info
 }

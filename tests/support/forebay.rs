@@ -11,6 +11,7 @@ pub(crate) struct Machine {
     home: tempfile::TempDir,
     python: Option<PathBuf>,
     variables: Vec<(String, String)>,
+    without: Vec<String>,
 }
 
 /// What a finished command left.
@@ -26,6 +27,7 @@ impl Machine {
             home: tempfile::tempdir().unwrap(),
             python: None,
             variables: Vec::new(),
+            without: Vec::new(),
         }
     }
 
@@ -35,9 +37,20 @@ impl Machine {
         self
     }
 
+    /// The Python that it uses.
+    pub(crate) fn python(&self) -> Option<&Path> {
+        self.python.as_deref()
+    }
+
     /// Sets a variable for all commands.
     pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Keeps what this machine's own environment says about a variable from all commands.
+    pub(crate) fn without_variable(mut self, name: &str) -> Self {
+        self.without.push(name.to_owned());
         self
     }
 
@@ -63,6 +76,9 @@ impl Machine {
             if proxy || text.starts_with("PIP_") || text == "SSL_CERT_FILE" {
                 command.env(&name, value);
             }
+        }
+        for name in &self.without {
+            command.env_remove(name);
         }
         for (name, value) in &self.variables {
             command.env(name, value);

@@ -7,6 +7,7 @@ use super::store::{store_exit, store_next};
 use crate::artifacts::{BuildError, NotReplaced, Placeholder};
 use crate::dags::RenderError;
 use crate::image::ImageError;
+use crate::image::saved::SavedImageError;
 use crate::project::{ProjectError, VersionError};
 use crate::python::PythonError;
 use crate::ui::{CommandError, Exit, closest};
@@ -22,6 +23,7 @@ impl From<BuildError> for CommandError {
                 registry_exit(error)
             }
             BuildError::Wheels(_) | BuildError::Image(_) | BuildError::Probe(_) => Exit::Failed,
+            BuildError::SavedImage(SavedImageError::Engine { .. }) => Exit::Failed,
             BuildError::NoWorkflow => Exit::Refused,
             _ => Exit::Usage,
         };
@@ -79,6 +81,7 @@ impl From<BuildError> for CommandError {
             BuildError::Lock(_) => failure.next(
                 "mend forebay.lock, or delete it: the next build asks the registry again and writes a new one",
             ),
+            BuildError::Engine { .. } => failure.next("name one of them, or unset FOREBAY_ENGINE"),
             BuildError::Registry(error) => base_registry_next(failure, error),
             BuildError::Probe(error) => {
                 failure.next(error.next_step().unwrap_or_else(|| MEND_WORKFLOW.to_owned()))
@@ -93,12 +96,36 @@ impl From<BuildError> for CommandError {
             BuildError::ImageElsewhere { .. } => failure.next(
                 "name that repository with --docker-repository, or build the DAG files for this environment",
             ),
+            BuildError::SavedImage(error) => saved_image_next(failure, error),
+            BuildError::OtherImage { .. } => failure.next(
+                "name the DAG files that were built with the image with --dags-dir, or save the image that they run",
+            ),
             BuildError::ReadFolder(_) => failure.next(
                 "name the folder that `bigflow build-dags` or `forebay build-dags` has written: .dags",
             ),
             BuildError::StartTime(_) => failure.next("for example --start-time 2026-01-31"),
             _ => failure,
         }
+    }
+}
+
+fn saved_image_next(failure: CommandError, error: &SavedImageError) -> CommandError {
+    match error {
+        SavedImageError::In { source, .. } => saved_image_next(failure, source),
+        SavedImageError::NoVersion => {
+            failure.next("give the file the name that BigFlow gives it, for example image-0.1.0.tar")
+        }
+        SavedImageError::Several { .. } => {
+            failure.next("save one image alone, or name the tag: oci:FOLDER:TAG")
+        }
+        SavedImageError::Engine { .. } => failure.next(
+            "run this where that engine is, or build with `export_image_tar=True` in setup.py and name the file",
+        ),
+        SavedImageError::Damaged { .. } => failure.next("save or copy the image again"),
+        SavedImageError::Image(error) => image_next(failure, error),
+        _ => failure.next(
+            "name what `docker save`, `bigflow build-image` or `forebay build-image --export-image-tar` has written, or an OCI layout",
+        ),
     }
 }
 

@@ -41,9 +41,18 @@ pub(super) fn image_next(failure: CommandError, error: &ImageError) -> CommandEr
         ImageError::Lines { .. } => failure.next(
             "rewrite these lines, or move what they do into the base image; `forebay image plan` explains each",
         ),
+        ImageError::NoEngine { .. } => failure.next(
+            "start or install docker, podman or buildah, or run `forebay image base push` where one is and commit forebay.lock, or move these lines into the base image",
+        ),
+        ImageError::Engine { .. } => failure.next(
+            "mend what the engine names; `[tool.forebay.engine]` in pyproject.toml takes `program` and `arguments` (for example [\"--network=host\"]), and FOREBAY_ENGINE another engine",
+        ),
         ImageError::Base { .. } => {
             failure.next("mend FROM, or take a base of Debian's with a CPython in it")
         }
+        ImageError::Link { .. } => failure.next(
+            "put the file itself there, or make the link relative to a file of the project",
+        ),
         ImageError::NotInContext { .. } => {
             failure.next("add the file, or mend the line that names it (.dockerignore may hide it)")
         }

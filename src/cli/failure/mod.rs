@@ -7,3 +7,5 @@ mod image;
 mod project;
 mod remote;
 mod store;
+
+pub(super) use remote::pushing;

@@ -28,6 +28,11 @@ pub(super) fn registry_exit(error: &RegistryError) -> Exit {
     }
 }
 
+/// An image could not be sent.
+pub(in crate::cli) fn pushing(error: &RegistryError) -> CommandError {
+    registry_next(CommandError::from_error(registry_exit(error), error), error)
+}
+
 pub(super) fn registry_next(failure: CommandError, error: &RegistryError) -> CommandError {
     match error {
         RegistryError::Unreachable { source, .. }

@@ -2,51 +2,85 @@
 
 use std::collections::BTreeSet;
 
-use super::{CopiedFile, DIST, Instruction, Outcome, Planner, Step, native};
+use super::{CopiedFile, DIST, Instruction, Outcome, Planner, Refusal, Step, native};
 use crate::image::glob;
 use crate::image::run::resolve_path;
 
+/// The words of a COPY line: its flags, its sources, and where they go.
+struct Words {
+    flags: Vec<String>,
+    sources: Vec<String>,
+    to: String,
+}
+
 impl Planner<'_> {
-    pub(super) fn copy(&mut self, instruction: &Instruction) -> Outcome {
-        let words = match instruction.exec_form() {
+    fn copy_words(&self, instruction: &Instruction) -> Result<Words, String> {
+        let mut flags = Vec::new();
+        let mut rest = instruction.arguments.trim_start();
+        while rest.starts_with("--") {
+            let (flag, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            flags.push(self.expand(flag)?);
+            rest = after.trim_start();
+        }
+        let unflagged = Instruction {
+            arguments: rest.to_owned(),
+            ..instruction.clone()
+        };
+        let mut words = match unflagged.exec_form() {
             Some(words) => words
                 .iter()
                 .map(|word| self.expand(word))
-                .collect::<Result<_, _>>()?,
-            None => self.words(&instruction.arguments)?,
+                .collect::<Result<Vec<_>, _>>()?,
+            None => self.words(rest)?,
         };
-        let (flags, paths): (Vec<&String>, Vec<&String>) =
-            words.iter().partition(|word| word.starts_with("--"));
-        for flag in flags {
-            let (flag, value) = flag.split_once('=').unwrap_or((flag, ""));
-            match flag {
-                "--link" => {}
-                "--chown" if matches!(value, "root" | "0" | "root:root" | "0:0") => {}
-                "--chown" => {
-                    return Err("files of another owner than root are not known".to_owned());
-                }
-                "--from" => return Err("it copies from another stage or image".to_owned()),
-                _ => return Err(format!("its option {flag} is not known here")),
-            }
+        let to = words.pop().filter(|_| !words.is_empty());
+        Ok(Words {
+            flags,
+            sources: words,
+            to: to.ok_or("it needs a source and a destination")?,
+        })
+    }
+
+    pub(super) fn copy(&mut self, instruction: &Instruction) -> Outcome {
+        let Words { flags, sources, to } = self.copy_words(instruction)?;
+        let engine = |reason: &str| Err(Refusal::Engine(reason.to_owned()));
+        if flags.iter().any(|flag| flag.starts_with("--from=")) {
+            return engine("it copies from another stage or image");
         }
-        let Some((to, sources)) = paths.split_last().filter(|(_, from)| !from.is_empty()) else {
-            return Err("it needs a source and a destination".to_owned());
-        };
-        let mut files = Vec::new();
-        let mut brings_wheel = false;
-        for source in sources {
-            if source.contains("://") {
-                return Err("it downloads a file".to_owned());
+        if !instruction.heredocs.is_empty() {
+            return engine("it has a here-document");
+        }
+        for source in &sources {
+            if source.contains("://") || source.starts_with("git@") {
+                return engine("it downloads a file");
             }
             if instruction.name == "ADD" && is_archive(source) {
-                return Err("it unpacks an archive".to_owned());
+                return engine("it unpacks an archive");
             }
-            brings_wheel |= self.copy_source(source, to, sources.len() > 1, &mut files)?;
+        }
+        let mut files = Vec::new();
+        let mut brings_wheel = false;
+        for source in &sources {
+            brings_wheel |= self.copy_source(source, &to, sources.len() > 1, &mut files)?;
+        }
+        if !files.is_empty() {
+            for flag in &flags {
+                let (flag, value) = flag.split_once('=').unwrap_or((flag, ""));
+                match flag {
+                    "--link" => {}
+                    "--chown" if matches!(value, "root" | "0" | "root:root" | "0:0") => {}
+                    "--chown" => return engine("its files get another owner than root"),
+                    _ => return engine(&format!("its option {flag} is not known here")),
+                }
+            }
         }
         match (files.is_empty(), brings_wheel) {
             (true, _) => native("the project layer stands for the project's wheel"),
             (false, _) => {
-                let reason = format!("a layer with {} of the context", count(files.len(), "file"));
+                let reason = format!(
+                    "a layer with {} of the context",
+                    crate::image::count(files.len(), "file")
+                );
                 self.steps.push(Step::Copy {
                     text: instruction.text(),
                     files,
@@ -54,6 +88,41 @@ impl Planner<'_> {
                 native(reason)
             }
         }
+    }
+
+    /// The files of the context that a line takes with it into a container; where they go
+    /// is remembered.
+    pub(super) fn files_for_container(
+        &mut self,
+        instruction: &Instruction,
+    ) -> Result<BTreeSet<String>, String> {
+        let Words { flags, sources, to } = self.copy_words(instruction)?;
+        let mut files = Vec::new();
+        let is_local = |source: &&String| !source.contains("://") && !source.starts_with("<<");
+        if !flags.iter().any(|flag| flag.starts_with("--from=")) {
+            for source in sources.iter().filter(is_local) {
+                self.copy_source(source, &to, sources.len() > 1, &mut files)?;
+            }
+        }
+        Ok(files.into_iter().map(|file| file.from).collect())
+    }
+
+    /// The same for a line of another stage. What cannot be told takes all files.
+    pub(super) fn files_of_other_stage(&self, instruction: &Instruction) -> BTreeSet<String> {
+        let all = || {
+            let entries = self.context.tree.entries.iter();
+            entries
+                .map(|entry| entry.path.clone())
+                .filter(|path| !self.context.ignore.excludes(path))
+                .collect()
+        };
+        // Its variables are those of its own stage.
+        if instruction.arguments.contains('$') {
+            return all();
+        }
+        self.clone()
+            .files_for_container(instruction)
+            .unwrap_or_else(|_| all())
     }
 
     /// Adds the files of one source; true if it was (or had) the project's wheel.
@@ -181,8 +250,4 @@ fn is_archive(path: &str) -> bool {
     [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz"]
         .iter()
         .any(|suffix| path.ends_with(suffix))
-}
-
-fn count(number: usize, word: &str) -> String {
-    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,7 +1,29 @@
 //! RUN: what its commands come to, seen together with what COPY brought before.
 
-use super::{DIST, Instruction, LineClass, Outcome, Planner, Step};
+use super::container::SYSTEM_FOLDERS;
+use super::{
+    Containers, DIST, Instruction, LineClass, Outcome, Planner, Refusal, Step, usual_shell,
+};
+use crate::image::packages::is_scratch;
 use crate::image::run::{self, Effect, Surroundings};
+
+/// Flags of a shell that do not change what lines mean that are understood here.
+fn is_plain_shell(shell: &[String]) -> bool {
+    let Some((program, flags)) = shell.split_first() else {
+        return false;
+    };
+    let name = program.rsplit('/').next().unwrap_or_default();
+    matches!(name, "sh" | "bash" | "dash" | "ash")
+        && flags
+            .iter()
+            .any(|flag| flag.starts_with('-') && flag.ends_with('c'))
+        && flags.iter().all(|flag| {
+            flag == "pipefail"
+                || flag
+                    .strip_prefix('-')
+                    .is_some_and(|letters| letters.chars().all(|letter| "ceuxol".contains(letter)))
+        })
+}
 
 impl Planner<'_> {
     pub(super) fn run(&mut self, instruction: &Instruction) -> Outcome {
@@ -14,50 +36,86 @@ impl Planner<'_> {
             let is_harmless = flag.starts_with("network=")
                 || (flag.starts_with("mount=") && flag.contains("type=cache"));
             if !is_harmless {
-                return Err(format!("its option --{flag} needs a container"));
+                return Err(Refusal::Engine(format!("it has the option --{flag}")));
             }
             arguments = rest.trim_start();
         }
+        let variables = self.variables();
+        let surroundings = Surroundings {
+            directory: &self.directory,
+            variables: &variables,
+        };
         let stripped = Instruction {
             arguments: arguments.to_owned(),
             ..instruction.clone()
         };
-        let surroundings = Surroundings {
-            directory: &self.directory,
-            variables: &self.variables,
-        };
-        let effects = match stripped.exec_form() {
-            Some(words) => run::exec_effects(&words, &surroundings),
-            None => run::shell_effects(arguments, &surroundings),
-        };
-        let needs_container = |problem: String| {
-            format!(
-                "{problem}, which needs a container: put it into the base image that FROM names"
-            )
+        let shell = self.shell.clone().unwrap_or_else(usual_shell);
+        let effects = match (stripped.exec_form(), instruction.heredocs.as_slice()) {
+            (Some(words), _) => run::exec_effects(&words, &surroundings),
+            (None, _) if !is_plain_shell(&shell) => {
+                Err(format!("its shell is `{}`", shell.join(" ")))
+            }
+            (None, []) => run::shell_effects(arguments, &surroundings),
+            // `RUN <<EOF`: the body is a script.
+            (None, [heredoc])
+                if arguments.split_whitespace().count() == 1 && !heredoc.body.starts_with("#!") =>
+            {
+                run::shell_effects(&heredoc.body.replace("\\\n", ""), &surroundings)
+            }
+            (None, _) => Err("it has a here-document".to_owned()),
         };
         let mut reasons = Vec::new();
         let mut class = LineClass::NoOp;
-        for effect in effects.map_err(needs_container)? {
+        let mut prepares = false;
+        let user = self.settings.user.clone().unwrap_or_default();
+        let is_root = matches!(user.split(':').next(), Some("" | "root" | "0"));
+        for effect in effects.map_err(Refusal::Engine)? {
+            if !is_root
+                && matches!(
+                    effect,
+                    Effect::Install { .. } | Effect::InstallWheels { .. }
+                )
+            {
+                return Err(Refusal::Engine(format!("pip installs for the user {user}")));
+            }
             match effect {
                 Effect::Nothing(reason) => reasons.push(reason.to_owned()),
+                Effect::System(reason) => {
+                    prepares |= self.containers != Containers::None;
+                    reasons.push(reason.to_owned());
+                }
+                Effect::Installer(reason) => {
+                    prepares |= self.containers == Containers::OfAnyKind;
+                    reasons.push(reason.to_owned());
+                }
                 Effect::Remove(paths) => {
                     for path in paths {
-                        self.removal(&path).map_err(needs_container)?;
+                        prepares |= is_scratch(&path) && self.containers != Containers::None;
+                        self.removal(&path).map_err(Refusal::Engine)?;
                     }
-                    reasons.push("what it removes was never there".to_owned());
+                    reasons.push("the image never has what it removes".to_owned());
                 }
-                Effect::Install { files, lines } => {
-                    class = LineClass::Native;
+                Effect::Install {
+                    files,
+                    constraints,
+                    lines,
+                } => {
+                    if !files.is_empty() || lines.iter().any(|line| !line.starts_with('-')) {
+                        class = LineClass::Native;
+                        self.add_step(Step::Wheels);
+                        reasons.push("layers of wheels, spliced".to_owned());
+                    }
                     for file in files {
-                        let origin = self
-                            .origin(&file)
-                            .filter(|origin| self.context.tree.get(origin).is_some())
-                            .ok_or_else(|| format!("no COPY line brings /{file}"))?;
+                        let origin = self.brought(&file)?;
                         self.require(origin);
                     }
+                    for file in constraints {
+                        let origin = self.brought(&file)?;
+                        if !self.constraint_files.contains(&origin) {
+                            self.constraint_files.push(origin);
+                        }
+                    }
                     self.requirement_lines.extend(lines);
-                    self.add_step(Step::Wheels);
-                    reasons.push("layers of wheels, spliced".to_owned());
                 }
                 Effect::InstallWheels {
                     directory,
@@ -65,9 +123,9 @@ impl Planner<'_> {
                 } => {
                     class = LineClass::Native;
                     if self.origin(&directory).as_deref() != Some(DIST) {
-                        return Err(format!(
+                        return Err(Refusal::Error(format!(
                             "no COPY line brings the project's wheel to /{directory}"
-                        ));
+                        )));
                     }
                     let requirements = self.context.project_requirements;
                     if dependencies && self.context.tree.get(requirements).is_some() {
@@ -79,8 +137,20 @@ impl Planner<'_> {
                 }
             }
         }
+        if class == LineClass::NoOp && prepares {
+            return Err(Refusal::Engine(
+                "other lines run in a container, and may need what it does".to_owned(),
+            ));
+        }
         reasons.dedup();
         Ok((class, reasons.join("; ")))
+    }
+
+    /// The context's path of a file in the image that pip reads.
+    fn brought(&self, file: &str) -> Result<String, Refusal> {
+        self.origin(file)
+            .filter(|origin| self.context.tree.get(origin).is_some())
+            .ok_or_else(|| Refusal::Engine(format!("no COPY line brings /{file}")))
     }
 
     fn require(&mut self, file: String) {
@@ -97,26 +167,37 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether removing `path` is removing what this image does not have.
-    fn removal(&self, path: &str) -> Result<(), String> {
-        let is_scratch = [
-            "var/lib/apt/lists",
-            "var/cache/apt",
-            "var/cache/debconf",
-            "tmp",
-            "var/tmp",
-            "root/.cache",
-        ]
-        .iter()
-        .any(|directory| {
-            path.strip_prefix(directory)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        });
+    /// Removes `path`: scratch is not there, the project's wheel neither, and what COPY
+    /// brought is left out of its layer.
+    fn removal(&mut self, path: &str) -> Result<(), String> {
         let origin = self.origin(path).unwrap_or_default();
-        if (is_scratch && origin.is_empty()) || origin == DIST || origin.starts_with("dist/") {
-            Ok(())
-        } else {
-            Err(format!("it removes /{path}"))
+        if origin == DIST || origin.starts_with("dist/") || (is_scratch(path) && origin.is_empty())
+        {
+            return Ok(());
+        }
+        let is_below = |file: &str| {
+            file.strip_prefix(path)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let mut found = false;
+        for step in &mut self.steps {
+            match step {
+                Step::Copy { files, .. } => {
+                    let before = files.len();
+                    files.retain(|file| !is_below(&file.to));
+                    found |= files.len() < before;
+                }
+                // What runs in between has seen the file, and may have left more there.
+                Step::Engine(_) => found = false,
+                _ => {}
+            }
+        }
+        self.steps
+            .retain(|step| !matches!(step, Step::Copy { files, .. } if files.is_empty()));
+        let top = path.split('/').next().unwrap_or_default();
+        match found && !SYSTEM_FOLDERS.contains(&top) {
+            true => Ok(()),
+            false => Err(format!("it removes /{path}")),
         }
     }
 }

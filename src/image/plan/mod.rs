@@ -10,9 +10,16 @@ use super::dockerfile::{Dockerfile, Instruction, expand_words, substitute};
 use super::glob::IgnoreFile;
 use super::run::resolve_path;
 use crate::oci::ImageReference;
+use crate::wheels::Platform;
 
+mod container;
 mod copy;
 mod install;
+mod stages;
+
+pub use container::{EngineLine, EngineStep};
+use stages::Stages;
+pub use stages::base_of;
 
 /// The folder that BigFlow builds the project's wheel into.
 const DIST: &str = "dist";
@@ -25,16 +32,24 @@ pub enum LineClass {
     Native,
     /// Changes nothing in the image.
     NoOp,
+    /// Runs in a container, on what the lines before it came to.
+    Engine,
     /// Cannot be done.
     Error,
 }
 
 impl LineClass {
+    /// Whether no container is needed.
+    pub fn is_native(self) -> bool {
+        matches!(self, Self::Native | Self::NoOp)
+    }
+
     /// The word that people and scripts see.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::NoOp => "no-op",
+            Self::Engine => "engine",
             Self::Error => "error",
         }
     }
@@ -71,7 +86,8 @@ pub struct CopiedFile {
     pub to: String,
 }
 
-/// What makes layers, in the Dockerfile's order.
+/// What makes layers, in the Dockerfile's order; only lines that are about system packages
+/// alone may stand earlier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// A layer with the directory that a WORKDIR line names.
@@ -92,6 +108,8 @@ pub enum Step {
     Wheels,
     /// The layer of the project itself.
     Project,
+    /// The layers of lines that run in a container.
+    Engine(EngineStep),
 }
 
 /// What the Dockerfile says about the container (OCI image specification, "config").
@@ -126,6 +144,8 @@ pub struct ImagePlan {
     pub steps: Vec<Step>,
     /// Requirement files to install, as paths in the build context.
     pub requirement_files: Vec<String>,
+    /// Constraint files of `pip install` lines, as paths in the build context.
+    pub constraint_files: Vec<String>,
     /// Requirements and index options from `pip install` lines.
     pub requirement_lines: Vec<String>,
     /// What changes the image's configuration.
@@ -138,6 +158,13 @@ impl ImagePlan {
         self.lines
             .iter()
             .filter(|line| line.class == LineClass::Error)
+    }
+
+    /// The lines that run in a container.
+    pub fn engine_lines(&self) -> impl Iterator<Item = &PlannedLine> {
+        self.lines
+            .iter()
+            .filter(|line| line.class == LineClass::Engine)
     }
 }
 
@@ -155,45 +182,13 @@ pub struct PlanContext<'a> {
     /// The requirements file that the project's wheel is built with, as a path
     /// in the build context: pip installs them with the wheel.
     pub project_requirements: &'a str,
-}
-
-/// The image that a Dockerfile starts from.
-///
-/// # Errors
-/// No FROM line, or one that names no image.
-pub fn base_of(dockerfile: &Dockerfile) -> Result<BaseName, String> {
-    let mut arguments = BTreeMap::new();
-    for instruction in &dockerfile.instructions {
-        match instruction.name.as_str() {
-            "ARG" => declare_arguments(&mut arguments, instruction, dockerfile.escape)?,
-            "FROM" => return read_from(instruction, &arguments, dockerfile.escape),
-            _ => break,
-        }
-    }
-    Err("the Dockerfile does not start with FROM".to_owned())
-}
-
-fn read_from(
-    instruction: &Instruction,
-    arguments: &BTreeMap<String, String>,
-    escape: char,
-) -> Result<BaseName, String> {
-    let text = substitute(&instruction.arguments, arguments, escape)?;
-    let words: Vec<&str> = text
-        .split_whitespace()
-        .filter(|word| !word.starts_with("--"))
-        .collect();
-    let name = match words.as_slice() {
-        [name] => name,
-        [name, as_word, _] if as_word.eq_ignore_ascii_case("as") => name,
-        _ => return Err(format!("`FROM {text}` names no image")),
-    };
-    if *name == "scratch" {
-        return Ok(BaseName::Scratch);
-    }
-    name.parse()
-        .map(BaseName::Image)
-        .map_err(|error| format!("{error}"))
+    /// What the image is for: `TARGETARCH` and its like.
+    pub platform: Platform,
+    /// Whether lines that are about system packages alone run before all others, so that
+    /// they run once per base.
+    pub hoists_packages: bool,
+    /// The base that the environment's settings put in the place of FROM's.
+    pub replaced_base: Option<&'a str>,
 }
 
 fn declare_arguments(
@@ -214,68 +209,130 @@ fn declare_arguments(
     Ok(())
 }
 
-/// A line's outcome: native or no-op with a reason, or the reason of an error.
-type Outcome = Result<(LineClass, String), String>;
+/// Why a line is not done natively.
+#[derive(Debug)]
+enum Refusal {
+    /// It has to run in a container.
+    Engine(String),
+    /// It cannot be done at all.
+    Error(String),
+}
+
+impl From<String> for Refusal {
+    fn from(problem: String) -> Self {
+        Self::Error(problem)
+    }
+}
+
+impl From<&str> for Refusal {
+    fn from(problem: &str) -> Self {
+        Self::Error(problem.to_owned())
+    }
+}
+
+/// A line's outcome: its class with a reason, or why it is not done here.
+type Outcome = Result<(LineClass, String), Refusal>;
 
 fn native(reason: impl Into<String>) -> Outcome {
     Ok((LineClass::Native, reason.into()))
 }
 
+#[derive(Clone)]
 struct Planner<'a> {
     context: &'a PlanContext<'a>,
     escape: char,
-    seen_from: bool,
-    /// ARG before FROM.
-    global_arguments: BTreeMap<String, String>,
-    /// ENV and ARG, as later lines see them.
-    variables: BTreeMap<String, String>,
-    environment_names: BTreeSet<String>,
+    stages: &'a Stages<'a>,
+    containers: Containers,
+    /// ENV, as later lines see it, the base's included.
+    environment: BTreeMap<String, String>,
+    /// ARG, as later lines of the stage see it.
+    arguments: BTreeMap<String, String>,
+    shell: Option<Vec<String>>,
     directory: String,
     /// Where paths of the image came from: (image, context), later lines win.
     origins: Vec<(String, String)>,
     steps: Vec<Step>,
     requirement_files: Vec<String>,
+    constraint_files: Vec<String>,
     requirement_lines: Vec<String>,
     settings: ContainerSettings,
 }
 
 /// Plans a Dockerfile.
 pub fn plan(dockerfile: &Dockerfile, context: &PlanContext<'_>) -> ImagePlan {
+    let stages = Stages::read(dockerfile);
+    let first = plan_once(dockerfile, &stages, context, Containers::None);
+    let steps = first.steps.iter().filter_map(|step| match step {
+        Step::Engine(step) if step.lines.iter().any(EngineLine::is_run) => Some(step),
+        _ => None,
+    });
+    let containers = steps.map(EngineStep::containers).max();
+    match containers {
+        Some(containers) => plan_once(dockerfile, &stages, context, containers),
+        None => first,
+    }
+}
+
+/// Which lines run in a container: what does not matter without one may matter to those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Containers {
+    /// None.
+    None,
+    /// Only those that install system packages, which do not look at pip.
+    OfPackages,
+    /// Others, too.
+    OfAnyKind,
+}
+
+fn plan_once(
+    dockerfile: &Dockerfile,
+    stages: &Stages<'_>,
+    context: &PlanContext<'_>,
+    containers: Containers,
+) -> ImagePlan {
     let mut planner = Planner {
         context,
         escape: dockerfile.escape,
-        seen_from: false,
-        global_arguments: BTreeMap::new(),
-        variables: context.base_environment.clone(),
-        environment_names: context.base_environment.keys().cloned().collect(),
+        stages,
+        containers,
+        environment: context.base_environment.clone(),
+        arguments: BTreeMap::new(),
+        shell: None,
         directory: resolve_path("", context.base_directory.unwrap_or("/")),
         origins: Vec::new(),
         steps: Vec::new(),
         requirement_files: Vec::new(),
+        constraint_files: Vec::new(),
         requirement_lines: Vec::new(),
         settings: ContainerSettings::default(),
     };
-    let lines = dockerfile
-        .instructions
-        .iter()
-        .map(|instruction| {
-            let (class, reason) = match planner.line(instruction) {
-                Ok(outcome) => outcome,
-                Err(problem) => (LineClass::Error, problem),
-            };
-            PlannedLine {
-                line: instruction.line,
-                // Index URLs may carry passwords, and this is shown.
-                text: crate::wheels::strip_credentials(&instruction.text()),
-                class,
-                reason,
-            }
-        })
-        .collect();
+    let mut outcomes: BTreeMap<usize, (LineClass, String)> = BTreeMap::new();
+    for index in stages.chain_lines() {
+        if let Some(instruction) = dockerfile.instructions.get(index) {
+            outcomes.insert(index, planner.line(instruction));
+        }
+    }
+    let needed = planner.needed_stages();
+    let mut lines: Vec<PlannedLine> = Vec::new();
+    for (index, instruction) in dockerfile.instructions.iter().enumerate() {
+        let (class, reason) = outcomes
+            .remove(&index)
+            .unwrap_or_else(|| stages.other_line(index, instruction, &needed));
+        lines.push(PlannedLine {
+            line: instruction.line,
+            // Index URLs may carry passwords, and this is shown.
+            text: crate::wheels::strip_credentials(&instruction.text()),
+            class,
+            reason,
+        });
+    }
+    let steps = without_needless_directories(planner.steps);
+    let steps = container::arrange(steps, context.hoists_packages, stages, &mut lines);
     ImagePlan {
         lines,
-        steps: without_needless_directories(planner.steps),
+        steps,
         requirement_files: planner.requirement_files,
+        constraint_files: planner.constraint_files,
         requirement_lines: planner.requirement_lines,
         settings: planner.settings,
     }
@@ -303,18 +360,30 @@ fn without_needless_directories(steps: Vec<Step>) -> Vec<Step> {
 }
 
 impl Planner<'_> {
-    fn line(&mut self, instruction: &Instruction) -> Outcome {
-        let name = instruction.name.as_str();
-        if !self.seen_from && !matches!(name, "FROM" | "ARG") {
-            return Err("it stands before FROM".to_owned());
+    /// One line of the stages that the image comes of.
+    fn line(&mut self, instruction: &Instruction) -> (LineClass, String) {
+        let may_need_engine = matches!(instruction.name.as_str(), "RUN" | "COPY" | "ADD");
+        let before = may_need_engine.then(|| self.clone());
+        let outcome = match self.native_line(instruction) {
+            Err(Refusal::Engine(reason)) => {
+                if let Some(before) = before {
+                    *self = before;
+                }
+                self.container_line(instruction, reason)
+            }
+            outcome => outcome,
+        };
+        match outcome {
+            Ok(outcome) => outcome,
+            Err(Refusal::Engine(problem) | Refusal::Error(problem)) => (LineClass::Error, problem),
         }
-        if instruction.has_heredoc {
-            return Err("it has a here-document, which needs a container".to_owned());
-        }
-        match name {
+    }
+
+    fn native_line(&mut self, instruction: &Instruction) -> Outcome {
+        match instruction.name.as_str() {
             "FROM" => self.from(instruction),
             "ARG" => self.argument(instruction),
-            "ENV" => self.environment(instruction),
+            "ENV" => self.set_environment(instruction),
             "LABEL" => self.label(instruction),
             "MAINTAINER" => {
                 self.settings
@@ -352,12 +421,20 @@ impl Planner<'_> {
                 self.settings.stop_signal = Some(self.expand(&instruction.arguments)?);
                 native("sets the stop signal")
             }
+            "SHELL" => {
+                let shell = instruction
+                    .exec_form()
+                    .filter(|words| !words.is_empty())
+                    .ok_or("SHELL wants a JSON list of words")?;
+                self.shell = Some(shell);
+                native("names the shell of the lines that follow")
+            }
             "CMD" => {
-                self.settings.command = Some(command(instruction));
+                self.settings.command = Some(self.command(instruction));
                 native("sets the command")
             }
             "ENTRYPOINT" => {
-                self.settings.entrypoint = Some(command(instruction));
+                self.settings.entrypoint = Some(self.command(instruction));
                 // Docker forgets an earlier CMD, also the base's.
                 self.settings.command.get_or_insert_default();
                 native("sets the entry point")
@@ -366,24 +443,43 @@ impl Planner<'_> {
                 LineClass::NoOp,
                 "OCI images have no health check, and Kubernetes has its own".to_owned(),
             )),
-            _ => Err(format!("{name} is not supported")),
+            "ONBUILD" => Ok((
+                LineClass::NoOp,
+                "it is meant for images that start from this one, and OCI images have no such lines"
+                    .to_owned(),
+            )),
+            name => Err(format!("{name} is not supported").into()),
         }
+    }
+
+    /// ENV and ARG together; ENV always wins.
+    fn variables(&self) -> BTreeMap<String, String> {
+        let mut variables = self.arguments.clone();
+        variables.extend(self.environment.clone());
+        variables
     }
 
     fn expand(&self, text: &str) -> Result<String, String> {
-        substitute(text.trim(), &self.variables, self.escape)
+        substitute(text.trim(), &self.variables(), self.escape)
     }
 
     fn words(&self, text: &str) -> Result<Vec<String>, String> {
-        expand_words(text, &self.variables, self.escape)
+        expand_words(text, &self.variables(), self.escape)
     }
 
     fn from(&mut self, instruction: &Instruction) -> Outcome {
-        if self.seen_from {
-            return Err("a second FROM starts another stage, which needs a container".to_owned());
+        self.arguments.clear();
+        self.shell = None;
+        let base = self.stages.read_from(instruction)?;
+        if let Some(stage) = self.stages.stage_named(&base, instruction.line) {
+            return native(format!("goes on from the stage on line {stage}"));
         }
-        self.seen_from = true;
-        match read_from(instruction, &self.global_arguments, self.escape)? {
+        if let Some(replaced) = self.context.replaced_base {
+            return native(format!(
+                "the environment's settings put {replaced} in its place"
+            ));
+        }
+        match stages::base_name(&base)? {
             BaseName::Scratch => native("starts from nothing"),
             BaseName::Image(_) => {
                 native("takes the base by digest; its layers stay where they are")
@@ -392,22 +488,18 @@ impl Planner<'_> {
     }
 
     fn argument(&mut self, instruction: &Instruction) -> Outcome {
-        if !self.seen_from {
-            declare_arguments(&mut self.global_arguments, instruction, self.escape)?;
-            return native("sets a build argument");
-        }
         for word in self.words(&instruction.arguments)? {
             let (name, value) = match word.split_once('=') {
                 Some((name, value)) => (name.to_owned(), value.to_owned()),
                 None => {
-                    let value = self.global_arguments.get(&word).cloned();
+                    let value = self
+                        .stages
+                        .global_argument(&word)
+                        .or_else(|| platform_argument(&word, self.context.platform));
                     (word, value.unwrap_or_default())
                 }
             };
-            // ENV always wins over ARG.
-            if !self.environment_names.contains(&name) {
-                self.variables.insert(name, value);
-            }
+            self.arguments.insert(name, value);
         }
         native("sets a build argument")
     }
@@ -432,10 +524,9 @@ impl Planner<'_> {
         }
     }
 
-    fn environment(&mut self, instruction: &Instruction) -> Outcome {
+    fn set_environment(&mut self, instruction: &Instruction) -> Outcome {
         for (name, value) in self.pairs(instruction)? {
-            self.variables.insert(name.clone(), value.clone());
-            self.environment_names.insert(name.clone());
+            self.environment.insert(name.clone(), value.clone());
             self.settings.environment.push((name, value));
         }
         native("sets environment variables")
@@ -459,15 +550,29 @@ impl Planner<'_> {
         }
         native("sets the working directory")
     }
+
+    /// CMD and ENTRYPOINT: exec form, or a line for the shell.
+    fn command(&self, instruction: &Instruction) -> Vec<String> {
+        instruction.exec_form().unwrap_or_else(|| {
+            let mut words = self.shell.clone().unwrap_or_else(usual_shell);
+            words.push(instruction.arguments.clone());
+            words
+        })
+    }
 }
 
-/// CMD and ENTRYPOINT: exec form, or a line for the shell.
-fn command(instruction: &Instruction) -> Vec<String> {
-    instruction.exec_form().unwrap_or_else(|| {
-        vec![
-            "/bin/sh".to_owned(),
-            "-c".to_owned(),
-            instruction.arguments.clone(),
-        ]
-    })
+/// What runs lines in shell form.
+fn usual_shell() -> Vec<String> {
+    vec!["/bin/sh".to_owned(), "-c".to_owned()]
+}
+
+/// Arguments that every build has (Docker's "Automatic platform ARGs in the global scope").
+/// Where something is built is nowhere else than where it is built for.
+fn platform_argument(name: &str, platform: Platform) -> Option<String> {
+    match name {
+        "TARGETPLATFORM" | "BUILDPLATFORM" => Some(platform.to_string()),
+        "TARGETOS" | "BUILDOS" => Some(platform.os().to_owned()),
+        "TARGETARCH" | "BUILDARCH" => Some(platform.architecture().to_owned()),
+        _ => None,
+    }
 }

@@ -2,6 +2,7 @@
 # interpreter's own, and environment variables. The names go into the answer, see
 # trace(); the values never do.
 import importlib._bootstrap_external as bootstrap
+import re
 
 DIRECTORY = REQUEST["directory"]
 FILES, DIRECTORIES, LOOKED_UP = set(), set(), set()
@@ -179,6 +180,26 @@ def begin_trace():
     without_bytecode_of_the_project()
 
 
+# What code says that asks for local time, in one way or another.
+LOCAL_TIME = re.compile(
+    r"\b(now|today|localtime|ctime|asctime|mktime|strftime|fromtimestamp|timestamp|astimezone|tz\w*|timezone|altzone|daylight|get_localzone)\b"
+)
+
+
+def asks_for_local_time(files):
+    """Whether the project's own code may have looked at the clock in the local time zone."""
+    for path in files:
+        if os.path.isabs(path) or not path.endswith(".py"):
+            continue
+        try:
+            with open(os.path.join(DIRECTORY, path), encoding="utf-8", errors="replace") as source:
+                if LOCAL_TIME.search(source.read()):
+                    return True
+        except OSError:
+            return True
+    return False
+
+
 def trace():
     # A scratch file of somebody's is gone by now.
     files = {path for path in FILES if path and (not os.path.isabs(path) or os.path.isfile(path))}
@@ -196,6 +217,7 @@ def trace():
         "variables": sorted(name for name in VARIABLES if isinstance(name, str)),
         "prefixes": sorted(PREFIXES),
         "all_variables": ALL_VARIABLES,
+        "time_zone_matters": asks_for_local_time(files),
         "started_process": STARTED_PROCESS,
         "read_by_project": sorted(name for name in READ_BY_PROJECT if isinstance(name, str)),
     }

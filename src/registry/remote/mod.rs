@@ -4,6 +4,7 @@ mod answer;
 mod auth;
 mod blobs;
 mod body;
+mod brought;
 mod challenge;
 mod lists;
 mod manifests;
@@ -27,6 +28,7 @@ use crate::http::HttpClient;
 use crate::oci::{BlobSource, Descriptor, MediaType, Repository, Sha256Digest, Tag};
 
 use auth::Scopes;
+use brought::Brought;
 use transport::{Call, Target, Transport};
 
 /// One repository of a registry.
@@ -35,6 +37,7 @@ pub(super) struct RemoteRegistry {
     host: String,
     name: String,
     transport: Arc<Transport>,
+    brought: Brought,
 }
 
 impl RemoteRegistry {
@@ -60,6 +63,7 @@ impl RemoteRegistry {
             host: host.to_owned(),
             name: name.to_owned(),
             transport: Arc::new(Transport::new(target, http, credentials)),
+            brought: Brought::default(),
         })
     }
 
@@ -154,7 +158,11 @@ impl Registry for RemoteRegistry {
     }
 
     async fn has_blob(&self, digest: &Sha256Digest) -> Result<bool, RegistryError> {
-        self.head_blob(digest).await
+        let there = self.head_blob(digest).await;
+        if !matches!(there, Ok(true)) {
+            self.brought.forget(digest);
+        }
+        there
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>, RegistryError> {
@@ -166,7 +174,9 @@ impl Registry for RemoteRegistry {
         blob: &Arc<dyn BlobSource>,
         mount_candidates: &[Repository],
     ) -> Result<BlobOutcome, RegistryError> {
-        self.mount_or_upload(blob, mount_candidates).await
+        let digest = blob.descriptor().digest;
+        let work = self.mount_or_upload(blob, mount_candidates);
+        self.brought.once(digest, work).await
     }
 
     async fn put_manifest(

@@ -6,37 +6,55 @@
 //! a file that comes back after a power cut has no row, and goes with the next run.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{Transaction, params};
 
 use super::mark::Marked;
+use super::orphans::without_rows;
 use super::plan::{Plan, Subject, read_records};
 use crate::batch::is_intact_pack;
-use crate::index::{WriteError, to_integer};
+use crate::index::{WriteError, checksum, to_integer};
+use crate::object::ObjectInfo;
 use crate::pack::{EntryKind, Pack, PackWriter, SealedPack};
-use crate::rebuild::parse_name;
 use crate::store::Inner;
 use crate::{ObjectDigest, StoreError, durable, staging};
 
-/// How many files are removed before writers may go on.
-const CHUNK: usize = 500;
+/// How many files are removed before writers may go on. A removal can take milliseconds
+/// where others sync.
+const CHUNK: usize = 8;
 
-/// Deletes; false if somebody has used something meanwhile, so that there must be another plan.
-pub(super) fn delete(store: &Inner, marked: &Marked, plan: &Plan) -> Result<bool, StoreError> {
-    let new_pack = copy_live(store, plan)?;
+/// How it went.
+pub(super) enum Outcome {
+    /// As planned.
+    Done,
+    /// Somebody has used something meanwhile: there must be another plan.
+    Overtaken,
+    /// Something that is needed is damaged in that pack, which must be left alone; `verify`
+    /// moves it aside.
+    Damaged(ObjectDigest),
+}
+
+/// Deletes what is planned, or nothing.
+pub(super) fn delete(store: &Inner, marked: &Marked, plan: &Plan) -> Result<Outcome, StoreError> {
+    let new_pack = match copy_live(store, plan)? {
+        Ok(new_pack) => new_pack,
+        Err(damaged) => return Ok(Outcome::Damaged(damaged)),
+    };
     {
-        let _publishing = store.nobody_publishes()?;
+        let _publishing = store.publishing()?;
         let published = match new_pack {
             Some(pack) => Some(publish(store, pack)?),
             None => None,
         };
-        let done = store
-            .index
-            .write(|transaction| drop_rows(store, transaction, marked, plan, published.as_ref()))?;
-        if !done {
-            // The new pack has no row: the next run removes it.
-            return Ok(false);
+        if !plan.is_empty() {
+            let done = store.index.write(|transaction| {
+                drop_rows(store, transaction, marked, plan, published.as_ref())
+            })?;
+            if !done {
+                // The new pack has no row: the next run removes it.
+                return Ok(Outcome::Overtaken);
+            }
         }
     }
     let files = plan.files.iter().filter_map(|at| marked.objects.get(*at));
@@ -44,30 +62,33 @@ pub(super) fn delete(store: &Inner, marked: &Marked, plan: &Plan) -> Result<bool
     paths.extend(plan.packs.iter().map(|pack| store.layout.pack(&pack.name)));
     paths.extend(plan.orphans.iter().cloned());
     for chunk in paths.chunks(CHUNK) {
-        remove_orphans(store, chunk)?;
+        let _publishing = store.nobody_publishes()?;
+        for path in without_rows(store, chunk.to_vec())? {
+            durable::remove_file(store.file_system.as_ref(), &path)?;
+        }
     }
-    Ok(true)
+    Ok(Outcome::Done)
 }
 
-/// Where the copies are: by the old pack's id and offset.
-type Moved = HashMap<(i64, u64), u64>;
+/// Where the copies are, by the old pack's id and offset.
+type Moved = HashMap<(i64, u64), (u64, ObjectInfo)>;
 
-/// Copies what is alive in the packs that go; none if nothing is.
-fn copy_live(store: &Inner, plan: &Plan) -> Result<Option<(SealedPack, Moved)>, StoreError> {
+/// Copies what is alive in the packs that go; nothing if nothing is. Instead, the name of a
+/// pack in which it is damaged.
+#[allow(clippy::type_complexity)]
+fn copy_live(
+    store: &Inner,
+    plan: &Plan,
+) -> Result<Result<Option<(SealedPack, Moved)>, ObjectDigest>, StoreError> {
     let mut writer = None;
     let mut moved = Moved::new();
-    for pack in &plan.packs {
+    for pack in plan.packs.iter().filter(|pack| !pack.live.is_empty()) {
         let path = store.layout.pack(&pack.name);
+        let source = Pack::open(&path)?;
         for entry in &pack.live {
-            let bytes = pack
-                .pack
-                .bytes(entry)
-                .map_err(StoreError::io("read", &path))?;
+            let bytes = source.bytes(entry).map_err(StoreError::io("read", &path))?;
             if ObjectDigest::of(&bytes) != entry.info.digest {
-                return Err(StoreError::Pack {
-                    path,
-                    problem: "an object that is needed has other bytes than its digest says; `verify` moves it aside",
-                });
+                return Ok(Err(pack.name));
             }
             let writer = match &mut writer {
                 Some(writer) => writer,
@@ -75,12 +96,12 @@ fn copy_live(store: &Inner, plan: &Plan) -> Result<Option<(SealedPack, Moved)>, 
             };
             let offset = writer.append(entry.kind, entry.info, &bytes)?;
             if entry.kind == EntryKind::Object {
-                moved.insert((pack.id, entry.offset), offset);
+                moved.insert((pack.id, entry.offset), (offset, entry.info));
             }
         }
     }
     let sealed = writer.map(PackWriter::seal).transpose()?;
-    Ok(sealed.map(|sealed| (sealed, moved)))
+    Ok(Ok(sealed.map(|sealed| (sealed, moved))))
 }
 
 fn publish(
@@ -123,10 +144,19 @@ fn drop_rows(
             [name.as_bytes()],
             |row| row.get(0),
         )?;
-        let mut update = transaction
-            .prepare("UPDATE objects SET pack = ?1, offset = ?2 WHERE pack = ?3 AND offset = ?4")?;
-        for ((old, offset), to) in moved {
-            update.execute(params![new, to_integer(*to)?, old, to_integer(*offset)?])?;
+        let mut update = transaction.prepare(
+            "UPDATE objects SET pack = ?1, offset = ?2, checksum = ?3
+             WHERE digest = ?4 AND pack = ?5 AND offset = ?6",
+        )?;
+        for ((old, offset), (to, info)) in moved {
+            update.execute(params![
+                new,
+                to_integer(*to)?,
+                checksum::of_object(info, Some((new, *to)))?,
+                info.digest.as_bytes(),
+                old,
+                to_integer(*offset)?,
+            ])?;
         }
     }
     let mut delete = transaction.prepare("DELETE FROM objects WHERE id = ?1")?;
@@ -215,52 +245,4 @@ fn still_holds(
         }
     }
     Ok(true)
-}
-
-/// Removes those of the files that no row names.
-fn remove_orphans(store: &Inner, paths: &[PathBuf]) -> Result<(), StoreError> {
-    let _publishing = store.nobody_publishes()?;
-    let orphans: Vec<&PathBuf> = store.index.read(|connection| {
-        let mut file =
-            connection.prepare("SELECT 1 FROM objects WHERE digest = ?1 AND pack IS NULL")?;
-        let mut pack = connection.prepare("SELECT 1 FROM packs WHERE name = ?1")?;
-        let mut orphans = Vec::new();
-        for path in paths {
-            let row: Option<i64> = match named_by(path) {
-                Named::Object(digest) => file.query_row([digest.as_bytes()], |row| row.get(0)),
-                Named::Pack(name) => pack.query_row([name.as_bytes()], |row| row.get(0)),
-                Named::Nothing => continue,
-            }
-            .optional()?;
-            if row.is_none() {
-                orphans.push(path);
-            }
-        }
-        Ok(orphans)
-    })?;
-    for path in orphans {
-        durable::remove_file(store.file_system.as_ref(), path)?;
-    }
-    Ok(())
-}
-
-enum Named {
-    Object(ObjectDigest),
-    Pack(ObjectDigest),
-    Nothing,
-}
-
-fn named_by(path: &Path) -> Named {
-    if path
-        .extension()
-        .is_some_and(|extension| extension == "pack")
-    {
-        return path
-            .file_stem()
-            .and_then(parse_name)
-            .map_or(Named::Nothing, Named::Pack);
-    }
-    path.file_name()
-        .and_then(parse_name)
-        .map_or(Named::Nothing, Named::Object)
 }

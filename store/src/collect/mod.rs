@@ -11,15 +11,27 @@
 //!    that looks again at list and leases; then the files. Killed in between,
 //!    files without rows remain, and the next collection removes them.
 //!
-//! A large object is a file, and is deleted alone. Small ones share a pack; a pack
-//! that is mostly dead is written anew without what is dead, before the old
-//! one goes. What is dead in other packs stays, as a cache that costs nothing
-//! more. So the index always says what the files say, and can be made anew from them.
+//! A large object is a file, and is deleted alone. Small ones share a pack, which is
+//! written anew without what is dead before the old one goes, if that is worth it: a
+//! small pack whenever anything in it is dead, another one when a fifth of it is. So
+//! no more than a fifth of a pack is ever wasted, and four bytes at most are written
+//! for one that is freed. Small packs that have become many are written together as
+//! one, so that their number does not grow with the number of batches. See
+//! [`worth`].
+//!
+//! What is dead in other packs stays, as a cache that costs nothing more. So the index
+//! always says what the files say, and can be made anew from them; and a collection,
+//! which reads both, refuses to delete anything if the index says less than the records
+//! do ([`check`]).
 
+mod check;
 mod delete;
 mod mark;
+mod orphans;
 mod plan;
+mod worth;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,10 +39,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::index::WriteError;
 use crate::store::Inner;
 use crate::{ObjectDigest, RecipeKey, StoreError, staging};
+use delete::Outcome;
 use mark::Marked;
 use plan::Plan;
 
-pub(crate) use plan::list_files;
+pub(crate) use orphans::list_files;
 
 /// How a collection is to be done.
 #[derive(Debug, Clone)]
@@ -77,12 +90,12 @@ pub struct CollectReport {
     pub realisations: Vec<RecipeKey>,
     /// Files that no row of the index named: left by batches that were killed.
     pub orphans: Vec<PathBuf>,
-    /// How many packs are replaced because they were mostly dead.
+    /// How many packs are removed or written anew, without what was dead or together.
     pub packs: usize,
     /// How many bytes of files that frees.
     pub freed: u64,
     /// Objects that nobody needs, but whose grace period is not over, or
-    /// whose pack is mostly alive.
+    /// whose pack is almost wholly alive.
     pub waiting: usize,
     /// How many bytes they have.
     pub waiting_bytes: u64,
@@ -102,27 +115,34 @@ pub(crate) fn collect(
 ) -> Result<CollectReport, StoreError> {
     let _collecting = store.collecting()?;
     let mut report = CollectReport::default();
+    let mut damaged = HashSet::new();
     for _ in 0..ATTEMPTS {
-        let files = plan::list_files(store)?;
+        let files = orphans::list_files(store)?;
         let now = seconds_since_1970();
-        let marked = if options.dry_run {
-            store.index.read(|connection| {
-                let mut marked = mark(store, connection, options)?;
-                marked.condemn(now);
-                Ok(marked)
-            })?
-        } else {
-            store.index.write(|transaction| {
+        let (mut marked, changes) = store.index.read(|connection| {
+            let mut marked = mark(store, connection, options)?;
+            let changes = marked.condemn(now);
+            Ok((marked, changes))
+        })?;
+        if !options.dry_run && !changes.is_empty() {
+            // What is condemned must be out of reach while it is: nobody writes meanwhile.
+            marked = store.index.write(|transaction| {
                 let mut marked = mark(store, transaction, options)?;
-                let changes = marked.condemn(now);
-                changes.write(transaction, now)?;
+                marked.condemn(now).write(transaction, now)?;
                 Ok(marked)
-            })?
-        };
-        let plan = Plan::make(store, &marked, files, now, options.grace)?;
+            })?;
+        }
+        let plan = Plan::make(store, &marked, files, now, options.grace, &damaged)?;
         report = plan.report(&marked);
-        if options.dry_run || delete::delete(store, &marked, &plan)? {
+        if options.dry_run {
             return Ok(report);
+        }
+        match delete::delete(store, &marked, &plan)? {
+            Outcome::Done => return Ok(report),
+            Outcome::Overtaken => {}
+            Outcome::Damaged(pack) => {
+                damaged.insert(pack);
+            }
         }
     }
     Ok(CollectReport {

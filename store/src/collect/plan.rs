@@ -3,14 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::check::check;
 use super::mark::Marked;
+use super::orphans::Files;
+use super::worth::{Judge, MANY, is_small, weight};
 use super::{CollectReport, CollectedObject};
 use crate::pack::{Entry, EntryKind, Pack};
-use crate::rebuild::{list, parse_name};
-use crate::record::Record;
+use crate::record::RecordHead;
 use crate::store::Inner;
 use crate::{ObjectDigest, RecipeKey, RootName, StoreError};
 
@@ -24,28 +27,11 @@ pub(super) enum Subject {
     Root(RootName),
 }
 
-impl Subject {
-    pub(super) fn of(record: &Record) -> Self {
-        match record {
-            Record::Realisation { key, .. } => Self::Realisation(*key),
-            Record::Root { name, .. } => Self::Root(name.clone()),
-        }
-    }
-}
-
-/// The files that a store has.
-#[derive(Debug, Default)]
-pub(crate) struct Files {
-    objects: Vec<(ObjectDigest, PathBuf)>,
-    packs: Vec<(ObjectDigest, PathBuf)>,
-}
-
 /// A pack that is written anew without what is dead, or removed if all of it is.
 #[derive(Debug)]
 pub(super) struct DeadPack {
     pub(super) id: i64,
     pub(super) name: ObjectDigest,
-    pub(super) pack: Pack,
     /// What the new pack takes over.
     pub(super) live: Vec<Entry>,
 }
@@ -66,58 +52,20 @@ pub(super) struct Plan {
 }
 
 /// One pack, read.
-struct Surveyed {
-    id: i64,
+pub(super) struct Surveyed {
+    pub(super) id: i64,
     name: ObjectDigest,
     path: PathBuf,
-    pack: Pack,
-    records: Records,
+    pub(super) entries: Vec<Entry>,
+    pub(super) records: Records,
 }
 
-/// Lists the files while no batch is between its files and its rows: a file that
-/// has no row afterwards is an orphan.
-pub(crate) fn list_files(store: &Inner) -> Result<Files, StoreError> {
-    let _publishing = store.nobody_publishes()?;
-    let mut files = Files::default();
-    for directory in list(&store.layout.objects())? {
-        if directory.is_dir() {
-            for path in list(&directory)? {
-                if let Some(digest) = path.file_name().and_then(parse_name) {
-                    files.objects.push((digest, path));
-                }
-            }
-        }
-    }
-    for path in list(&store.layout.packs())? {
-        if let Some(name) = path.file_stem().and_then(parse_name) {
-            files.packs.push((name, path));
-        }
-    }
-    Ok(files)
-}
-
-impl Files {
-    /// Those that are neither one of these large objects nor one of these packs.
-    pub(crate) fn without_rows(
-        self,
-        objects: &HashSet<ObjectDigest>,
-        packs: &HashSet<ObjectDigest>,
-    ) -> Vec<PathBuf> {
-        // What a newer program wrote is not ours to judge.
-        let is_newer =
-            |path: &PathBuf| matches!(Pack::open(path), Err(StoreError::NewerPack { .. }));
-        let objects = self
-            .objects
-            .into_iter()
-            .filter(|(digest, _)| !objects.contains(digest));
-        let packs = self
-            .packs
-            .into_iter()
-            .filter(|(name, path)| !packs.contains(name) && !is_newer(path));
-        let mut paths: Vec<_> = objects.chain(packs).map(|(_, path)| path).collect();
-        paths.sort_unstable();
-        paths
-    }
+/// What the index says of packs and roots, at one moment.
+pub(super) struct Tables {
+    /// The ids of packs by name.
+    pub(super) packs: BTreeMap<ObjectDigest, i64>,
+    /// The sequences of roots, and whether they were removed.
+    pub(super) roots: BTreeMap<RootName, (i64, bool)>,
 }
 
 impl Plan {
@@ -127,6 +75,7 @@ impl Plan {
         files: Files,
         now: i64,
         grace: Duration,
+        damaged: &HashSet<ObjectDigest>,
     ) -> Result<Self, StoreError> {
         let grace = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         let is_due = |at: usize| {
@@ -135,98 +84,71 @@ impl Plan {
                 .is_some_and(|since| now.saturating_sub(since) >= grace)
         };
         let due: HashSet<usize> = (0..marked.objects.len()).filter(|at| is_due(*at)).collect();
-        let mut plan = Self::default();
-        let (packs, roots) = read_tables(store)?;
-        let surveyed = survey(store, &packs)?;
-        plan.known_packs = surveyed.iter().map(|pack| pack.id).collect();
-
-        // Where each object in a pack really is: an entry that no row points to is dead.
-        let rows: HashMap<(i64, u64), usize> = marked
-            .objects
-            .iter()
-            .enumerate()
-            .filter_map(|(at, row)| row.pack.map(|place| (place, at)))
-            .collect();
-        let sequences = sequences(marked, &roots);
-        let doomed = dead_subjects(marked, &roots, |at| due.contains(&at));
-        let is_dead = |pack: &Surveyed, entry: &Entry, subjects: &BTreeSet<Subject>| {
-            if entry.kind == EntryKind::Object {
-                return rows
-                    .get(&(pack.id, entry.offset))
-                    .is_none_or(|at| due.contains(at));
-            }
-            let Some((subject, sequence)) = pack.records.get(&entry.offset) else {
-                return false;
-            };
-            subjects.contains(subject)
-                || sequences
-                    .get(subject)
-                    .is_none_or(|current| sequence < current)
-        };
-        let (chosen, others): (Vec<Surveyed>, Vec<Surveyed>) =
-            surveyed.into_iter().partition(|pack| {
-                let weight = |entry: &&Entry| entry.info.size + 81;
-                let entries = &pack.pack.entries;
-                let all: u64 = entries.iter().map(|entry| weight(&entry)).sum();
-                let dead: u64 = entries
-                    .iter()
-                    .filter(|entry| is_dead(pack, entry, &doomed))
-                    .map(|entry| weight(&entry))
-                    .sum();
-                dead > all / 2 || all == 0
-            });
-
-        let chosen_ids: HashSet<i64> = chosen.iter().map(|pack| pack.id).collect();
-        for at in due.iter().copied() {
-            match marked.objects.get(at).map(|row| row.pack) {
-                Some(None) => plan.files.push(at),
-                Some(Some((pack, _))) if chosen_ids.contains(&pack) => plan.packed.push(at),
-                _ => {}
-            }
-        }
-        plan.files.sort_unstable();
-        plan.packed.sort_unstable();
-        // A record elsewhere would bring back what is forgotten here.
-        let elsewhere: BTreeSet<&Subject> = others
-            .iter()
-            .flat_map(|pack| pack.records.values())
-            .map(|(subject, _)| subject)
-            .collect();
-        let deleted: HashSet<usize> = plan.files.iter().chain(&plan.packed).copied().collect();
-        let recorded: BTreeSet<&Subject> = chosen
-            .iter()
-            .flat_map(|pack| pack.records.values())
-            .map(|(subject, _)| subject)
-            .collect();
-        plan.subjects = dead_subjects(marked, &roots, |at| deleted.contains(&at))
-            .into_iter()
-            .filter(|subject| recorded.contains(subject) && !elsewhere.contains(subject))
-            .collect();
-        for pack in chosen {
-            let live: Vec<Entry> = pack
-                .pack
-                .entries
-                .iter()
-                .filter(|entry| !is_dead(&pack, entry, &plan.subjects))
-                .copied()
-                .collect();
-            let size = length(&pack.path);
-            let moved: u64 = live.iter().map(|entry| entry.info.size + 81).sum();
-            plan.freed += size.saturating_sub(moved);
-            plan.packs.push(DeadPack {
-                id: pack.id,
-                name: pack.name,
-                pack: pack.pack,
-                live,
-            });
-        }
+        let tables = read_tables(store)?;
+        let mut surveyed = survey(store, &tables.packs)?;
         let large = marked
             .objects
             .iter()
             .filter(|row| row.pack.is_none())
             .map(|row| row.digest)
             .collect();
-        plan.orphans = files.without_rows(&large, &packs.keys().copied().collect());
+        let packs = tables.packs.keys().copied().collect();
+        let mut plan = Self {
+            known_packs: surveyed.iter().map(|pack| pack.id).collect(),
+            orphans: files.orphans(store, &large, &packs)?,
+            ..Self::default()
+        };
+        check(store, marked, &tables, &surveyed, &plan.orphans)?;
+
+        let judge = Judge::new(marked, &tables, &due);
+        let roots = &tables.roots;
+        // At first, as if everything could be forgotten that should be.
+        let mut forgotten = dead_subjects(marked, roots, |at| due.contains(&at));
+        let mut others = Vec::new();
+        loop {
+            let (chosen, rest): (Vec<_>, Vec<_>) = surveyed.into_iter().partition(|pack| {
+                !damaged.contains(&pack.name) && judge.is_worth_it(pack, &forgotten)
+            });
+            let is_settled = rest.is_empty();
+            others.extend(rest);
+            surveyed = chosen;
+            plan.choose_objects(marked, &due, &surveyed);
+            // A record elsewhere would bring back what is forgotten here.
+            let subjects = |packs: &[Surveyed]| -> BTreeSet<Subject> {
+                let records = packs.iter().flat_map(|pack| pack.records.values());
+                records.map(|(subject, _)| subject.clone()).collect()
+            };
+            let (here, elsewhere) = (subjects(&surveyed), subjects(&others));
+            let deleted: HashSet<usize> = plan.files.iter().chain(&plan.packed).copied().collect();
+            let dead = dead_subjects(marked, roots, |at| deleted.contains(&at)).into_iter();
+            let dead =
+                dead.filter(|subject| here.contains(subject) && !elsewhere.contains(subject));
+            let now_forgotten: BTreeSet<Subject> = dead.collect();
+            if is_settled && now_forgotten == forgotten {
+                break;
+            }
+            forgotten = now_forgotten;
+        }
+        plan.subjects = forgotten;
+        let is_mergeable = |pack: &Surveyed| is_small(pack) && !damaged.contains(&pack.name);
+        if others.iter().filter(|pack| is_mergeable(pack)).count() > MANY {
+            surveyed.extend(others.into_iter().filter(is_mergeable));
+        }
+        for pack in surveyed {
+            let live: Vec<Entry> = pack
+                .entries
+                .iter()
+                .filter(|entry| !judge.is_dead(&pack, entry, &plan.subjects))
+                .copied()
+                .collect();
+            let moved: u64 = live.iter().map(weight).sum();
+            plan.freed += length(&pack.path).saturating_sub(moved);
+            plan.packs.push(DeadPack {
+                id: pack.id,
+                name: pack.name,
+                live,
+            });
+        }
         plan.freed += plan.orphans.iter().map(|path| length(path)).sum::<u64>();
         plan.freed += plan
             .files
@@ -235,6 +157,27 @@ impl Plan {
             .map(|row| row.size)
             .sum::<u64>();
         Ok(plan)
+    }
+
+    /// Whether no row changes.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.packs.is_empty() && self.subjects.is_empty()
+    }
+
+    /// What goes, if these packs are written anew.
+    fn choose_objects(&mut self, marked: &Marked, due: &HashSet<usize>, chosen: &[Surveyed]) {
+        let ids: HashSet<i64> = chosen.iter().map(|pack| pack.id).collect();
+        let mut due: Vec<usize> = due.iter().copied().collect();
+        due.sort_unstable();
+        self.files.clear();
+        self.packed.clear();
+        for at in due {
+            match marked.objects.get(at).map(|row| row.pack) {
+                Some(None) => self.files.push(at),
+                Some(Some((pack, _))) if ids.contains(&pack) => self.packed.push(at),
+                _ => {}
+            }
+        }
     }
 
     pub(super) fn report(&self, marked: &Marked) -> CollectReport {
@@ -273,10 +216,7 @@ impl Plan {
     }
 }
 
-type Roots = BTreeMap<RootName, (i64, bool)>;
-
-/// The packs' ids by name; the roots' sequences, and whether they were removed.
-fn read_tables(store: &Inner) -> Result<(BTreeMap<ObjectDigest, i64>, Roots), StoreError> {
+fn read_tables(store: &Inner) -> Result<Tables, StoreError> {
     store.index.read(|connection| {
         let packs = connection
             .prepare("SELECT name, id FROM packs")?
@@ -284,7 +224,7 @@ fn read_tables(store: &Inner) -> Result<(BTreeMap<ObjectDigest, i64>, Roots), St
                 Ok((ObjectDigest::from_bytes(row.get(0)?), row.get(1)?))
             })?
             .collect::<Result<_, _>>()?;
-        let mut roots = Roots::new();
+        let mut roots = BTreeMap::new();
         let mut statement = connection.prepare("SELECT name, sequence, removed FROM roots")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -293,7 +233,7 @@ fn read_tables(store: &Inner) -> Result<(BTreeMap<ObjectDigest, i64>, Roots), St
                 roots.insert(name, (row.get(1)?, row.get(2)?));
             }
         }
-        Ok((packs, roots))
+        Ok(Tables { packs, roots })
     })
 }
 
@@ -302,15 +242,18 @@ fn survey(store: &Inner, packs: &BTreeMap<ObjectDigest, i64>) -> Result<Vec<Surv
     let mut surveyed = Vec::new();
     for (name, id) in packs {
         let path = store.layout.pack(name);
-        let Ok(pack) = Pack::open(&path) else {
-            continue;
+        let pack = match Pack::open(&path) {
+            Ok(pack) => pack,
+            Err(StoreError::Pack { .. } | StoreError::NewerPack { .. }) => continue,
+            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
         };
         if let Some(records) = read_records(&pack)? {
             surveyed.push(Surveyed {
                 id: *id,
                 name: *name,
                 path,
-                pack,
+                entries: pack.entries,
                 records,
             });
         }
@@ -330,31 +273,24 @@ pub(super) fn read_records(pack: &Pack) -> Result<Option<Records>, StoreError> {
             .bytes(entry)
             .ok()
             .filter(|bytes| ObjectDigest::of(bytes) == entry.info.digest)
-            .and_then(|bytes| Record::from_json(&bytes).ok());
-        let Some(record) = record else {
+            .and_then(|bytes| RecordHead::from_json(&bytes).ok());
+        let Some(head) = record else {
             return Ok(None);
         };
-        records.insert(entry.offset, (Subject::of(&record), record.sequence()));
+        let subject = match (head.key, head.name) {
+            (Some(key), None) => Subject::Realisation(key),
+            (None, Some(name)) => Subject::Root(name),
+            _ => return Ok(None),
+        };
+        records.insert(entry.offset, (subject, head.sequence));
     }
     Ok(Some(records))
-}
-
-/// The sequence that counts, for every subject.
-fn sequences(marked: &Marked, roots: &Roots) -> BTreeMap<Subject, i64> {
-    let realisations = marked
-        .realisations
-        .iter()
-        .map(|row| (Subject::Realisation(row.key), row.sequence));
-    let roots = roots
-        .iter()
-        .map(|(name, (sequence, _))| (Subject::Root(name.clone()), *sequence));
-    realisations.chain(roots).collect()
 }
 
 /// Realisations with an output that is not there or is going, and roots that were removed.
 fn dead_subjects(
     marked: &Marked,
-    roots: &Roots,
+    roots: &BTreeMap<RootName, (i64, bool)>,
     is_deleted: impl Fn(usize) -> bool,
 ) -> BTreeSet<Subject> {
     let realisations = marked

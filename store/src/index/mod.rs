@@ -2,14 +2,21 @@
 //!
 //! Its SQL is `schema/index.sql`. Several processes use it at once: write
 //! transactions are immediate (a deferred one fails as soon as another process
-//! writes between its read and its write), and wait for each other.
+//! writes between its read and its write), and wait for each other in a queue that
+//! the system keeps. SQLite's own way to wait, asking again after a pause, leaves
+//! the index idle most of the time when many wait.
+//!
+//! A transaction is durable when its write returns, but the log is synced after the
+//! next one may begin: several that end at about the same time share one sync. Whoever
+//! relies on what somebody else has just written calls [`Index::sync`] before saying so.
 
+pub(crate) mod checksum;
 mod rows;
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{
@@ -17,21 +24,26 @@ use rusqlite::{
     params,
 };
 
-pub(crate) use rows::{Additions, from_integer, to_integer};
+pub(crate) use rows::{Additions, from_integer, object, roots, to_integer};
 
-use crate::file_system::RealFileSystem;
+use rows::LOCATED;
+
+use crate::file_system::{FileSystem, RealFileSystem};
+use crate::layout::Layout;
 use crate::object::{Located, Place};
 use crate::{
     ObjectDigest, Realisation, RecipeKey, Root, RootName, Sha256Digest, StoreError, durable,
 };
 
 /// The first makes version 1, each other leads from one version to the next.
-const SCHEMAS: [&str; 2] = [
+const SCHEMAS: [&str; 3] = [
     include_str!("../../../schema/index.sql"),
     include_str!("../../../schema/index-2.sql"),
+    include_str!("../../../schema/index-3.sql"),
 ];
 /// `PRAGMA user_version` of an index that is whole.
 const SCHEMA_VERSION: i64 = SCHEMAS.len() as i64;
+const FIRST_WITH_CHECKSUMS: i64 = 3;
 /// `PRAGMA application_id`: "fbst".
 const APPLICATION_ID: i64 = 0x6662_7374;
 const TABLES: [&str; 8] = [
@@ -44,19 +56,27 @@ const TABLES: [&str; 8] = [
     "root_objects",
     "roots",
 ];
-/// How long a writer waits for the others. A transaction lasts milliseconds.
+/// How long SQLite waits for others. Writers wait in [`Index::write`]; what remains is
+/// programs that know nothing of it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An open index.
 #[derive(Debug)]
 pub(crate) struct Index {
     path: PathBuf,
+    /// Held by the one process that writes.
+    queue: PathBuf,
+    file_system: Arc<dyn FileSystem>,
     connection: Mutex<Connection>,
 }
 
 impl Index {
-    /// Opens the index at `path`; none if it is missing, or not one, or not whole.
-    pub(crate) fn open(path: &Path) -> Result<Option<Self>, StoreError> {
+    /// Opens the index; none if it is missing, or not one, or not whole.
+    pub(crate) fn open(
+        layout: &Layout,
+        file_system: &Arc<dyn FileSystem>,
+    ) -> Result<Option<Self>, StoreError> {
+        let path = &layout.index();
         if !exists(path)? || exists(&damage_mark(path))? {
             return Ok(None);
         }
@@ -72,6 +92,8 @@ impl Index {
         match opened {
             Ok((connection, Some(SCHEMA_VERSION))) => Ok(Some(Self {
                 path: path.to_owned(),
+                queue: layout.index_lock(),
+                file_system: Arc::clone(file_system),
                 connection: Mutex::new(connection),
             })),
             Ok((_, Some(found))) if found > SCHEMA_VERSION => Err(StoreError::NewerSchema {
@@ -95,6 +117,7 @@ impl Index {
         let create = || {
             let mut connection = Connection::open(path)?;
             configure(&connection)?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -129,7 +152,7 @@ impl Index {
         query(&self.connection()).map_err(|source| self.error(source))
     }
 
-    fn error(&self, source: rusqlite::Error) -> StoreError {
+    pub(crate) fn error(&self, source: rusqlite::Error) -> StoreError {
         let path = self.path.clone();
         if is_damage(&source) {
             // The next open finds the mark. If it cannot be made, this is found again.
@@ -146,14 +169,12 @@ impl Index {
     ) -> Result<Option<(Located, bool)>, StoreError> {
         self.query(|connection| {
             connection
-                .prepare_cached(
-                    "SELECT digest, sha256, size, packs.name, offset,
-                         EXISTS (SELECT 1 FROM condemned WHERE object = objects.id)
-                     FROM objects
-                     LEFT JOIN packs ON packs.id = objects.pack WHERE digest = ?1",
-                )?
+                .prepare_cached(&format!(
+                    "SELECT {LOCATED}, EXISTS (SELECT 1 FROM condemned WHERE object = objects.id)
+                     FROM objects WHERE digest = ?1",
+                ))?
                 .query_row([digest.as_bytes()], |row| {
-                    Ok((rows::located(row)?, row.get(5)?))
+                    Ok((rows::located(row)?, row.get(7)?))
                 })
                 .optional()
         })
@@ -168,12 +189,14 @@ impl Index {
         Ok(self.locate(digest)?.map(|(located, _)| located))
     }
 
-    /// Does `work` in one transaction while nobody else writes; an error undoes it.
-    pub(crate) fn write<T>(
+    /// Does `work` in one transaction while nobody else writes; an error undoes it. It is
+    /// visible to everybody, but not durable: see [`Index::sync`].
+    pub(crate) fn write_unsynced<T>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, WriteError>,
     ) -> Result<T, StoreError> {
         let mut connection = self.connection();
+        let _turn = durable::lock_file(&self.queue, File::lock)?;
         let run = || {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -181,10 +204,38 @@ impl Index {
             transaction.commit()?;
             Ok(result)
         };
-        run().map_err(|error| match error {
+        run().map_err(|error| self.write_error(error))
+    }
+
+    /// Does `work` in one transaction while nobody else writes; an error undoes it. It is
+    /// durable when this returns.
+    pub(crate) fn write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, WriteError>,
+    ) -> Result<T, StoreError> {
+        let result = self.write_unsynced(work)?;
+        self.sync()?;
+        Ok(result)
+    }
+
+    /// Makes every transaction durable that can be seen now, whoever wrote it.
+    ///
+    /// If that fails, nobody knows what of the log is on the disk: the next open makes the
+    /// index anew from the files, which are.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        let log = PathBuf::from(log);
+        durable::sync_file(self.file_system.as_ref(), &log).inspect_err(|_| {
+            let _ = File::create(damage_mark(&self.path));
+        })
+    }
+
+    fn write_error(&self, error: WriteError) -> StoreError {
+        match error {
             WriteError::Index(source) => self.error(source),
             WriteError::Store(error) => *error,
-        })
+        }
     }
 
     /// Does `work` on one moment's state, without holding anybody up.
@@ -198,10 +249,7 @@ impl Index {
                 connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
             work(&transaction)
         };
-        run().map_err(|error| match error {
-            WriteError::Index(source) => self.error(source),
-            WriteError::Store(error) => *error,
-        })
+        run().map_err(|error| self.write_error(error))
     }
 
     /// Where the object with that SHA-256 is.
@@ -211,11 +259,9 @@ impl Index {
     ) -> Result<Option<Located>, StoreError> {
         self.query(|connection| {
             connection
-                .prepare_cached(
-                    "SELECT digest, sha256, size, packs.name, offset FROM objects
-                     LEFT JOIN packs ON packs.id = objects.pack WHERE sha256 = ?1
-                     ORDER BY objects.id LIMIT 1",
-                )?
+                .prepare_cached(&format!(
+                    "SELECT {LOCATED} FROM objects WHERE sha256 = ?1 ORDER BY id LIMIT 1",
+                ))?
                 .query_row([digest.as_bytes()], rows::located)
                 .optional()
         })
@@ -225,10 +271,9 @@ impl Index {
     pub(crate) fn all_objects(&self) -> Result<Vec<Located>, StoreError> {
         self.query(|connection| {
             connection
-                .prepare_cached(
-                    "SELECT digest, sha256, size, packs.name, offset FROM objects
-                     LEFT JOIN packs ON packs.id = objects.pack ORDER BY objects.pack, offset, digest",
-                )?
+                .prepare(&format!(
+                    "SELECT {LOCATED} FROM objects ORDER BY pack, offset, digest",
+                ))?
                 .query_map([], rows::located)?
                 .collect()
         })
@@ -245,26 +290,20 @@ impl Index {
             Place::File => (None, None),
             Place::Pack { name, offset } => (Some(name), Some(offset)),
         };
-        let mut connection = self.connection();
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|source| self.error(source))?;
-        if !is_bad()? {
-            return Ok(());
-        }
-        let run = || {
-            transaction.execute(
-                "DELETE FROM objects WHERE digest = ?1 AND offset IS ?3
-                 AND pack IS (SELECT id FROM packs WHERE name = ?2)",
-                params![
-                    object.info.digest.as_bytes(),
-                    pack.as_ref().map(ObjectDigest::as_bytes),
-                    offset.map(rows::to_integer).transpose()?,
-                ],
-            )?;
-            transaction.commit()
-        };
-        run().map_err(|source| self.error(source))
+        self.write(|transaction| {
+            if is_bad()? {
+                transaction.execute(
+                    "DELETE FROM objects WHERE digest = ?1 AND offset IS ?3
+                     AND pack IS (SELECT id FROM packs WHERE name = ?2)",
+                    params![
+                        object.info.digest.as_bytes(),
+                        pack.as_ref().map(ObjectDigest::as_bytes),
+                        offset.map(rows::to_integer).transpose()?,
+                    ],
+                )?;
+            }
+            Ok(())
+        })
     }
 
     /// The recorded outputs of a recipe, whether or not they are in the store.
@@ -298,20 +337,14 @@ impl Index {
     /// Every realisation with its sequence, sorted by key.
     pub(crate) fn realisations(&self) -> Result<Vec<(RecipeKey, i64, Realisation)>, StoreError> {
         self.query(|connection| {
-            let mut statement = connection.prepare(
-                "SELECT key, sequence, name, digest FROM realisations
-                 LEFT JOIN realisation_outputs ON realisation = id ORDER BY key",
-            )?;
-            let mut rows = statement.query([])?;
-            let mut found: Vec<(RecipeKey, i64, Realisation)> = Vec::new();
-            while let Some(row) = rows.next()? {
-                let key = RecipeKey::from_bytes(row.get(0)?);
-                if found.last().is_none_or(|(last, ..)| *last != key) {
-                    found.push((key, row.get(1)?, Realisation::default()));
-                }
-                if let (Some((.., value)), Some(name)) = (found.last_mut(), row.get(2)?) {
-                    let digest = ObjectDigest::from_bytes(row.get(3)?);
-                    value.outputs.insert(name, digest);
+            let keys: Vec<[u8; 32]> = connection
+                .prepare("SELECT key FROM realisations ORDER BY key")?
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            let mut found = Vec::with_capacity(keys.len());
+            for key in keys.into_iter().map(RecipeKey::from_bytes) {
+                if let Some((sequence, value)) = rows::realisation(connection, &key)? {
+                    found.push((key, sequence, value));
                 }
             }
             Ok(found)
@@ -327,16 +360,9 @@ impl Index {
         })
     }
 
-    /// Adds all of it, or nothing.
+    /// Adds all of it, or nothing. Not durable yet: see [`Index::sync`].
     pub(crate) fn add(&self, additions: &Additions) -> Result<(), StoreError> {
-        let mut connection = self.connection();
-        let mut run = || {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            rows::add(&transaction, additions)?;
-            transaction.commit()
-        };
-        run().map_err(|source| self.error(source))
+        self.write_unsynced(|transaction| Ok(rows::add(transaction, additions)?))
     }
 
     /// Replaces everything by what `survey` finds while nobody else writes.
@@ -344,21 +370,15 @@ impl Index {
         &self,
         survey: impl FnOnce() -> Result<Additions, StoreError>,
     ) -> Result<(), StoreError> {
-        let mut connection = self.connection();
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|source| self.error(source))?;
-        let additions = survey()?;
-        let run = || {
+        self.write(|transaction| {
+            let additions = survey()?;
             transaction.execute_batch(
                 "DELETE FROM root_objects; DELETE FROM roots;
                  DELETE FROM realisation_outputs; DELETE FROM realisations;
                  DELETE FROM objects; DELETE FROM packs; UPDATE clock SET last_sequence = 0;",
             )?;
-            rows::add(&transaction, &additions)?;
-            transaction.commit()
-        };
-        run().map_err(|source| self.error(source))
+            Ok(rows::add(transaction, &additions)?)
+        })
     }
 }
 
@@ -389,6 +409,9 @@ fn migrate(mut connection: Connection, old: i64) -> rusqlite::Result<(Connection
         for schema in SCHEMAS.iter().skip(usize::try_from(old).unwrap_or(0)) {
             transaction.execute_batch(schema)?;
         }
+        if old < FIRST_WITH_CHECKSUMS {
+            checksum::fill_in(&transaction)?;
+        }
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     }
     transaction.commit()?;
@@ -398,7 +421,8 @@ fn migrate(mut connection: Connection, old: i64) -> rusqlite::Result<(Connection
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    // The index cannot be torn by a power cut; `Index::sync` sees to it that nothing is lost.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
     // In KiB, if negative. Digests are spread over the whole of their index: a batch of
     // 100,000 objects would write the same pages again and again from a smaller cache.
     connection.pragma_update(None, "cache_size", -32 * 1024)?;

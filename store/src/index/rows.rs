@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, Row, Transaction, params};
 
+use super::checksum;
 use crate::object::{Located, ObjectInfo, Place};
 use crate::record::Record;
 use crate::{ObjectDigest, Realisation, RecipeKey, Root, RootName, Sha256Digest};
@@ -79,8 +80,8 @@ fn add_object(
     // Whoever was first with the same object has it as safely as we do.
     transaction
         .prepare_cached(
-            "INSERT INTO objects (digest, sha256, size, pack, offset)
-             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (digest) DO NOTHING",
+            "INSERT INTO objects (digest, sha256, size, pack, offset, checksum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO NOTHING",
         )?
         .execute(params![
             info.digest.as_bytes(),
@@ -88,6 +89,7 @@ fn add_object(
             to_integer(info.size)?,
             pack.map(|(id, _)| id),
             pack.map(|(_, offset)| to_integer(offset)).transpose()?,
+            checksum::of_object(info, pack)?,
         ])
         .map(drop)
 }
@@ -108,12 +110,17 @@ fn add_record(transaction: &Transaction<'_>, record: &Record) -> rusqlite::Resul
             if old.is_some_and(|(at, value)| (at, &value.outputs) >= (*sequence, outputs)) {
                 return Ok(());
             }
+            let named = outputs.iter().map(|(name, digest)| (&**name, digest));
+            let checksum = checksum::of_realisation(key, *sequence, named)?;
             let id: i64 = transaction
                 .prepare_cached(
-                    "INSERT INTO realisations (key, sequence) VALUES (?1, ?2)
-                     ON CONFLICT (key) DO UPDATE SET sequence = excluded.sequence RETURNING id",
+                    "INSERT INTO realisations (key, sequence, checksum) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (key) DO UPDATE
+                     SET sequence = excluded.sequence, checksum = excluded.checksum RETURNING id",
                 )?
-                .query_row(params![key.as_bytes(), sequence], |row| row.get(0))?;
+                .query_row(params![key.as_bytes(), sequence, checksum], |row| {
+                    row.get(0)
+                })?;
             transaction
                 .prepare_cached("DELETE FROM realisation_outputs WHERE realisation = ?1")?
                 .execute([id])?;
@@ -134,13 +141,16 @@ fn add_record(transaction: &Transaction<'_>, record: &Record) -> rusqlite::Resul
             if old.is_some_and(|(at, value)| (at, &value) >= (*sequence, objects)) {
                 return Ok(());
             }
+            let removed = objects.is_none();
+            let kept = objects.iter().flatten();
+            let checksum = checksum::of_root(name.as_str(), *sequence, removed, kept);
             let id: i64 = transaction
                 .prepare_cached(
-                    "INSERT INTO roots (name, sequence, removed) VALUES (?1, ?2, ?3)
-                     ON CONFLICT (name) DO UPDATE
-                     SET sequence = excluded.sequence, removed = excluded.removed RETURNING id",
+                    "INSERT INTO roots (name, sequence, removed, checksum) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (name) DO UPDATE SET sequence = excluded.sequence,
+                         removed = excluded.removed, checksum = excluded.checksum RETURNING id",
                 )?
-                .query_row(params![name.as_str(), sequence, objects.is_none()], |row| {
+                .query_row(params![name.as_str(), sequence, removed, checksum], |row| {
                     row.get(0)
                 })?;
             transaction
@@ -159,19 +169,33 @@ fn add_record(transaction: &Transaction<'_>, record: &Record) -> rusqlite::Resul
 /// The sequence of the record that counts, and what it says.
 type Versioned<T> = Option<(i64, T)>;
 
-/// What a recipe gave. One statement, so that all of it is of one moment.
+/// What a recipe gave, if the row has its checksum.
 pub(super) fn realisation(
     connection: &Connection,
     key: &RecipeKey,
 ) -> rusqlite::Result<Versioned<Realisation>> {
+    let Some((sequence, sum, value)) = realisation_row(connection, key)? else {
+        return Ok(None);
+    };
+    let outputs = value.outputs.iter().map(|(name, digest)| (&**name, digest));
+    let expected = checksum::of_realisation(key, sequence, outputs)?;
+    checksum::check(sum, expected, || format!("realisation {key}"))?;
+    Ok(Some((sequence, value)))
+}
+
+/// Sequence, checksum and value. One statement, so that all of it is of one moment.
+pub(super) fn realisation_row(
+    connection: &Connection,
+    key: &RecipeKey,
+) -> rusqlite::Result<Option<(i64, i64, Realisation)>> {
     let mut statement = connection.prepare_cached(
-        "SELECT sequence, name, digest FROM realisations
+        "SELECT sequence, name, digest, checksum FROM realisations
          LEFT JOIN realisation_outputs ON realisation = id WHERE key = ?1",
     )?;
     let mut rows = statement.query([key.as_bytes()])?;
-    let mut found: Versioned<Realisation> = None;
+    let mut found: Option<(i64, i64, Realisation)> = None;
     while let Some(row) = rows.next()? {
-        let (_, value) = found.get_or_insert((row.get(0)?, Realisation::default()));
+        let (.., value) = found.get_or_insert((row.get(0)?, row.get(3)?, Realisation::default()));
         if let Some(name) = row.get(1)? {
             value.outputs.insert(name, object_digest(row, 2)?);
         }
@@ -180,19 +204,34 @@ pub(super) fn realisation(
 }
 
 /// What a root keeps; none inside if it was removed.
-pub(super) fn root(
+type Kept = Option<BTreeSet<ObjectDigest>>;
+
+/// What a root keeps, if the row has its checksum.
+pub(super) fn root(connection: &Connection, name: &RootName) -> rusqlite::Result<Versioned<Kept>> {
+    let Some((sequence, sum, value)) = root_row(connection, name.as_str())? else {
+        return Ok(None);
+    };
+    let objects = value.iter().flatten();
+    let expected = checksum::of_root(name.as_str(), sequence, value.is_none(), objects);
+    checksum::check(sum, expected, || format!("root {name}"))?;
+    Ok(Some((sequence, value)))
+}
+
+/// Sequence, checksum and value. One statement, so that all of it is of one moment.
+pub(super) fn root_row(
     connection: &Connection,
-    name: &RootName,
-) -> rusqlite::Result<Versioned<Option<BTreeSet<ObjectDigest>>>> {
+    name: &str,
+) -> rusqlite::Result<Option<(i64, i64, Kept)>> {
     let mut statement = connection.prepare_cached(
-        "SELECT sequence, removed, digest FROM roots
+        "SELECT sequence, removed, digest, checksum FROM roots
          LEFT JOIN root_objects ON root = id WHERE name = ?1",
     )?;
-    let mut rows = statement.query([name.as_str()])?;
-    let mut found: Versioned<Option<BTreeSet<ObjectDigest>>> = None;
+    let mut rows = statement.query([name])?;
+    let mut found: Option<(i64, i64, Kept)> = None;
     while let Some(row) = rows.next()? {
         let removed: bool = row.get(1)?;
-        let (_, value) = found.get_or_insert((row.get(0)?, (!removed).then(BTreeSet::new)));
+        let empty = (!removed).then(BTreeSet::new);
+        let (.., value) = found.get_or_insert((row.get(0)?, row.get(3)?, empty));
         if let (Some(objects), Some(digest)) = (value, row.get(2)?) {
             objects.insert(ObjectDigest::from_bytes(digest));
         }
@@ -200,44 +239,73 @@ pub(super) fn root(
     Ok(found)
 }
 
-/// Every root that was not removed, sorted by name.
-pub(super) fn roots(connection: &Connection) -> rusqlite::Result<Vec<Root>> {
+/// Every root that was not removed, sorted by name, if all rows have their checksums.
+pub(crate) fn roots(connection: &Connection) -> rusqlite::Result<Vec<Root>> {
     let mut statement = connection.prepare_cached(
-        "SELECT name, digest FROM roots LEFT JOIN root_objects ON root = id
-         WHERE removed = 0 ORDER BY name, digest",
+        "SELECT name, digest, sequence, removed, checksum
+         FROM roots LEFT JOIN root_objects ON root = id ORDER BY name, digest",
     )?;
     let mut rows = statement.query([])?;
     let mut roots: Vec<Root> = Vec::new();
+    let mut versions: Vec<(i64, bool, i64)> = Vec::new();
     while let Some(row) = rows.next()? {
         let name = root_name(row, 0)?;
         if roots.last().is_none_or(|last| last.name != name) {
             let objects = Vec::new();
             roots.push(Root { name, objects });
+            versions.push((row.get(2)?, row.get(3)?, row.get(4)?));
         }
         if let (Some(root), Some(digest)) = (roots.last_mut(), row.get(1)?) {
             root.objects.push(ObjectDigest::from_bytes(digest));
         }
     }
-    Ok(roots)
+    for (root, (sequence, removed, sum)) in roots.iter().zip(&versions) {
+        let name = root.name.as_str();
+        let expected = checksum::of_root(name, *sequence, *removed, root.objects.iter());
+        checksum::check(*sum, expected, || format!("root {name}"))?;
+    }
+    let roots = roots.into_iter().zip(versions);
+    let live = roots.filter(|(_, (_, removed, _))| !removed);
+    Ok(live.map(|(root, _)| root).collect())
 }
 
+/// What [`located`] reads.
+pub(super) const LOCATED: &str =
+    "digest, sha256, size, pack, offset, checksum, (SELECT name FROM packs WHERE id = pack)";
+
+/// Where an object is, if the row has its checksum.
 pub(super) fn located(row: &Row<'_>) -> rusqlite::Result<Located> {
-    let pack: Option<[u8; 32]> = row.get(3)?;
+    let (info, pack) = object(row, 0)?;
     let place = match pack {
         None => Place::File,
-        Some(name) => Place::Pack {
-            name: ObjectDigest::from_bytes(name),
-            offset: from_integer(row, 4)?,
+        Some((_, offset)) => Place::Pack {
+            name: object_digest(row, 6)?,
+            offset,
         },
     };
-    Ok(Located {
-        info: ObjectInfo {
-            digest: object_digest(row, 0)?,
-            sha256: Sha256Digest::from_bytes(row.get(1)?),
-            size: from_integer(row, 2)?,
-        },
-        place,
-    })
+    Ok(Located { info, place })
+}
+
+/// An object and the pack that it is in, if the row has its checksum: six columns as in
+/// [`LOCATED`], from `first` on.
+pub(crate) fn object(
+    row: &Row<'_>,
+    first: usize,
+) -> rusqlite::Result<(ObjectInfo, Option<(i64, u64)>)> {
+    let info = ObjectInfo {
+        digest: object_digest(row, first)?,
+        sha256: Sha256Digest::from_bytes(row.get(first + 1)?),
+        size: from_integer(row, first + 2)?,
+    };
+    let pack = match row.get(first + 3)? {
+        Some(id) => Some((id, from_integer(row, first + 4)?)),
+        None => None,
+    };
+    let expected = checksum::of_object(&info, pack)?;
+    checksum::check(row.get(first + 5)?, expected, || {
+        format!("object {}", info.digest)
+    })?;
+    Ok((info, pack))
 }
 
 fn object_digest(row: &Row<'_>, column: usize) -> rusqlite::Result<ObjectDigest> {

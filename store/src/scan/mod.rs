@@ -4,7 +4,8 @@
 //! a file whose size, modification and change times, inode and device are those
 //! of the last scan is not read, unless one of the times is not older than that
 //! scan. Such a file could have been edited after it was read, within one tick
-//! of the file system's clock.
+//! of the file system's clock. Where the clock has been set back since, every file
+//! is read: its times may come a second time.
 
 mod read;
 mod record;
@@ -38,7 +39,10 @@ pub(crate) fn scan(
         .layout
         .trees()
         .join(record::name(&directory).to_string());
-    let last = ScanRecord::load(&path, &directory);
+    let mut last = ScanRecord::load(&path, &directory);
+    if last.time > Time::now() {
+        last = ScanRecord::default();
+    }
     let Matched {
         digests,
         kept,

@@ -79,6 +79,13 @@ fn read(
 /// None if the file was not the same before and after.
 fn read_once(path: &Path, found: &FoundFile, buffer: &mut [u8]) -> io::Result<Option<ReadFile>> {
     let mut file = File::open(path)?;
+    if let Some(digest) = read_all_of(&mut file, found.stat.size, buffer)?
+        && Stat::of(&file.metadata()?) == found.stat
+    {
+        // It was listed, opened and read with the same metadata: no need to look before, too.
+        return Ok(Some((found.stat, found.executable, digest)));
+    }
+    let mut file = File::open(path)?;
     let before = file.metadata()?;
     let identity = (before.dev(), before.ino());
     if identity != (found.stat.device, found.stat.inode) {
@@ -89,23 +96,31 @@ fn read_once(path: &Path, found: &FoundFile, buffer: &mut [u8]) -> io::Result<Op
         }
     }
     let stat = Stat::of(&before);
+    let Some(digest) = read_all_of(&mut file, stat.size, buffer)? else {
+        return Ok(None);
+    };
+    if Stat::of(&file.metadata()?) != stat {
+        return Ok(None);
+    }
+    Ok(Some((stat, is_executable(before.mode()), digest)))
+}
+
+/// The digest of the file's first `size` bytes; none if it has fewer. Whether more came
+/// behind is seen from the metadata, without another read.
+fn read_all_of(file: &mut File, size: u64, buffer: &mut [u8]) -> io::Result<Option<ObjectDigest>> {
     let mut hasher = blake3::Hasher::new();
-    let mut size = 0;
-    // Whether more came behind is seen from the metadata, without another read.
-    while size < stat.size {
+    let mut done = 0;
+    while done < size {
         match file.read(buffer) {
             Ok(0) => return Ok(None),
             Ok(read) => {
                 hasher.update(buffer.get(..read).unwrap_or_default());
-                size += read as u64;
+                done += read as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    if Stat::of(&file.metadata()?) != stat || size != stat.size {
-        return Ok(None);
-    }
     let digest = ObjectDigest::from_bytes(*hasher.finalize().as_bytes());
-    Ok(Some((stat, is_executable(before.mode()), digest)))
+    Ok((done == size).then_some(digest))
 }

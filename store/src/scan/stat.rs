@@ -2,6 +2,7 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A time that the file system has given a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -16,6 +17,16 @@ impl Time {
     /// When the file's bytes were last written, or said to be.
     pub(super) fn modified(metadata: &Metadata) -> Self {
         Self::new(metadata.mtime(), metadata.mtime_nsec())
+    }
+
+    /// What the system's clock says, which is never behind the one that stamps files.
+    pub(super) fn now() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        Self {
+            seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+            nanoseconds: now.subsec_nanos(),
+        }
     }
 
     fn new(seconds: i64, nanoseconds: i64) -> Self {

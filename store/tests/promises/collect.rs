@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::common::{dump_index, files_under, large, new_store, put};
+use crate::common::{downgrade_index, dump_index, files_under, large, new_store, put};
 use forebay_store::{
-    CollectOptions, CollectReport, ObjectDigest, Realisation, Recipe, RecipeKey, Store,
+    CollectOptions, CollectReport, ObjectDigest, Realisation, Recipe, RecipeKey, Store, StoreError,
 };
 
 fn now() -> CollectOptions {
@@ -179,42 +180,171 @@ fn a_budget_keeps_the_newest_unneeded_realisations() {
     assert!(store.realisation(&key("rooted")).unwrap().is_some());
 }
 
-#[test]
-fn a_pack_that_is_mostly_alive_stays_and_one_that_is_mostly_dead_is_written_anew() {
-    let (_directory, store) = new_store();
+/// Keeps exactly these under "root/most"; the store, opened anew.
+fn keep(store: Store, objects: &[ObjectDigest]) -> Store {
     let mut batch = store.begin().unwrap();
-    let digests: Vec<_> = (0..100u8)
-        .map(|n| batch.put(&[n; 500]).unwrap().digest)
-        .collect();
     batch
-        .set_root(&"root/most".parse().unwrap(), &digests[..80])
+        .set_root(&"root/most".parse().unwrap(), objects)
         .unwrap();
     batch.commit().unwrap();
-    let store = reopened(store);
-    let report = store.collect(&now()).unwrap();
-    assert_eq!((report.deleted.len(), report.waiting), (0, 20));
-    assert_rebuild_is_equal(&store);
+    reopened(store)
+}
 
-    let mut batch = store.begin().unwrap();
-    batch
-        .set_root(&"root/most".parse().unwrap(), &digests[10..20])
-        .unwrap();
-    batch.commit().unwrap();
-    let reader = store.reader(&digests[15]).unwrap();
-    let store = reopened(store);
+fn collected(store: &Store) -> CollectReport {
+    let dry = CollectOptions {
+        dry_run: true,
+        ..now()
+    };
+    let expected = store.collect(&dry).unwrap();
     let report = store.collect(&now()).unwrap();
-    assert_eq!((report.deleted.len(), report.kept), (90, 10));
-    assert_rebuild_is_equal(&store);
-    for (n, digest) in (0u8..).zip(&digests) {
+    assert_eq!(report, expected);
+    assert_rebuild_is_equal(store);
+    report
+}
+
+fn bodies(count: u8, size: usize) -> Vec<Vec<u8>> {
+    (0..count).map(|n| vec![n; size]).collect()
+}
+
+fn put_all(store: &Store, bodies: &[Vec<u8>]) -> Vec<ObjectDigest> {
+    let mut batch = store.begin().unwrap();
+    let digests = bodies
+        .iter()
+        .map(|body| batch.put(body).unwrap().digest)
+        .collect();
+    batch.commit().unwrap();
+    digests
+}
+
+#[test]
+fn a_small_pack_is_written_anew_if_anything_in_it_is_dead() {
+    let (_directory, store) = new_store();
+    let digests = put_all(&store, &bodies(100, 500));
+    let store = keep(store, &digests[..99]);
+    let report = collected(&store);
+    assert_eq!(
+        (report.deleted.len(), report.waiting, report.packs),
+        (1, 0, 1)
+    );
+    let store = keep(store, &digests[10..20]);
+    let mut reader = store.reader(&digests[15]).unwrap();
+    let store = reopened(store);
+    let report = collected(&store);
+    assert_eq!((report.deleted.len(), report.kept), (89, 10));
+    for (n, digest) in digests.iter().enumerate() {
         match store.read(digest) {
-            Ok(bytes) => assert_eq!(bytes, [n; 500]),
+            Ok(bytes) => assert_eq!(bytes, [n as u8; 500]),
             Err(_) => assert!(!(10..20).contains(&n)),
         }
     }
     // Who had it open before reads it still.
     let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut { reader }, &mut bytes).unwrap();
+    std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
     assert_eq!(bytes, [15; 500]);
+    // Nothing is dead any more: nothing is written again.
+    let report = collected(&store);
+    assert_eq!((report.packs, report.freed), (0, 0));
+}
+
+#[test]
+fn a_large_pack_is_written_anew_when_a_fifth_of_it_is_dead() {
+    let (_directory, store) = new_store();
+    let digests = put_all(&store, &bodies(100, 20_000));
+    let store = keep(store, &digests[..81]);
+    let report = collected(&store);
+    assert_eq!((report.deleted.len(), report.waiting), (0, 19));
+    let store = keep(store, &digests[..79]);
+    let report = collected(&store);
+    assert_eq!((report.deleted.len(), report.waiting), (21, 0));
+    assert!(report.freed >= 21 * 20_000);
+    assert_eq!(store.read(&digests[78]).unwrap(), [78; 20_000]);
+}
+
+#[test]
+fn small_packs_that_have_become_many_are_written_as_one() {
+    let (_directory, store) = new_store();
+    let large_pack = put_all(&store, &bodies(60, 20_000));
+    let mut digests = large_pack;
+    let packs = |store: &Store| files_under(&store.root().join("packs")).len();
+    let mut store = keep(store, &digests);
+    for n in 0..14 {
+        digests.extend(put_all(&store, &[format!("small {n}").into_bytes()]));
+    }
+    store = keep(store, &digests);
+    // The first root's record is dead, the pack that it was alone in goes.
+    assert_eq!(collected(&store).packs, 1);
+    assert_eq!(packs(&store), 16);
+    assert_eq!(collected(&store).packs, 0);
+    for n in 14..16 {
+        digests.extend(put_all(&store, &[format!("small {n}").into_bytes()]));
+    }
+    // As one, with what is alive in all of them.
+    let report = collected(&store);
+    assert_eq!((report.packs, report.deleted.len()), (17, 0));
+    assert_eq!(packs(&store), 2);
+    for digest in &digests {
+        store.read(digest).unwrap();
+    }
+    assert_eq!(collected(&store).packs, 0);
+}
+
+#[test]
+fn a_pack_in_which_something_needed_is_damaged_is_left_to_verify() {
+    let (_directory, store) = new_store();
+    let digests = put_all(&store, &bodies(3, 100));
+    let other = put(&store, &large(1));
+    let store = keep(store, &digests[..2]);
+    let pack = files_under(&store.root().join("packs"))
+        .into_iter()
+        .max_by_key(|path| fs::metadata(path).unwrap().len())
+        .unwrap();
+    fs::set_permissions(&pack, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut bytes = fs::read(&pack).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&pack, bytes).unwrap();
+    let report = store.collect(&now()).unwrap();
+    assert_eq!(deleted(&report), [other].into());
+    assert_eq!(report.waiting, 1);
+    assert_eq!(
+        store.verify(&Default::default()).unwrap().corrupt,
+        [digests[0]]
+    );
+    put_all(&store, &bodies(1, 100));
+    let report = collected(&reopened(store));
+    assert_eq!(deleted(&report), [digests[2]].into());
+}
+
+#[test]
+fn an_index_that_has_lost_rows_deletes_nothing_and_is_made_anew() {
+    let harms = [
+        "DELETE FROM roots",
+        "PRAGMA foreign_keys = OFF; DELETE FROM packs",
+        "DELETE FROM objects WHERE pack IS NULL",
+        "UPDATE roots SET removed = 1",
+        "DELETE FROM root_objects",
+        "UPDATE objects SET size = size + 1",
+        "DELETE FROM realisation_outputs",
+    ];
+    for harm in harms {
+        let (_directory, store) = new_store();
+        let kept = realise(&store, "kept", &[b"small", &large(1)], true);
+        let root = store.root().to_owned();
+        drop(store);
+        let before = dump_index(&root);
+        let connection = rusqlite::Connection::open(root.join("index.sqlite")).unwrap();
+        connection.execute_batch(harm).unwrap();
+        drop(connection);
+        let store = Store::open(&root).unwrap();
+        let refused = store.collect(&now());
+        assert!(
+            matches!(refused, Err(StoreError::IndexDamaged { .. })),
+            "{harm}: {refused:?}"
+        );
+        let store = reopened(store);
+        assert_eq!(dump_index(&root), before, "{harm}");
+        assert_eq!(store.collect(&now()).unwrap().deleted, []);
+        assert_eq!(store.read(&kept[1]).unwrap(), large(1));
+    }
 }
 
 #[test]
@@ -268,24 +398,35 @@ fn roots_that_come_and_go_leave_nothing() {
 }
 
 #[test]
-fn an_index_of_version_1_is_brought_up_to_date() {
-    let (_directory, store) = new_store();
-    let digest = put(&store, b"old");
-    let path = store.root().join("index.sqlite");
-    let store = {
-        let connection = rusqlite::Connection::open(&path).unwrap();
-        connection
-            .execute_batch("DROP TABLE condemned; PRAGMA user_version = 1")
-            .unwrap();
-        reopened(store)
-    };
-    assert_eq!(store.read(&digest).unwrap(), b"old");
-    assert!(!path_has_damage(store.root()));
-    let store = reopened(store);
-    assert_eq!(
-        store.collect(&CollectOptions::default()).unwrap().waiting,
-        1
-    );
+fn indexes_of_older_versions_are_brought_up_to_date() {
+    for version in [1, 2] {
+        let (_directory, store) = new_store();
+        let kept = realise(&store, "kept", &[b"old", &large(1)], true);
+        put(&store, b"loose");
+        let mut batch = store.begin().unwrap();
+        batch.remove_root(&"root/none".parse().unwrap()).unwrap();
+        batch.commit().unwrap();
+        let store = reopened(store);
+        assert_eq!(
+            store.collect(&CollectOptions::default()).unwrap().waiting,
+            1
+        );
+        let root = store.root().to_owned();
+        drop(store);
+        let before = dump_index(&root);
+        downgrade_index(&root, version);
+        let store = Store::open(&root).unwrap();
+        assert_eq!(dump_index(&root), before);
+        assert!(!path_has_damage(&root));
+        // Version 2 knows what is condemned; without it the grace period begins again.
+        assert_eq!(store.stats().unwrap().condemned, version as u64 - 1);
+        assert_eq!(store.read(&kept[0]).unwrap(), b"old");
+        assert!(store.realisation(&key("kept")).unwrap().is_some());
+        assert_eq!(store.roots().unwrap().len(), 1);
+        assert!(store.verify(&Default::default()).unwrap().is_intact());
+        assert_rebuild_is_equal(&store);
+        assert_eq!(store.collect(&now()).unwrap().deleted.len(), 1);
+    }
 }
 
 fn path_has_damage(root: &Path) -> bool {

@@ -65,3 +65,45 @@ pub(crate) fn dump_index(root: &Path) -> Vec<String> {
     }
     lines
 }
+
+/// Makes the index one of an older version, by that version's own SQL, with the same rows.
+pub(crate) fn downgrade_index(root: &Path, version: usize) {
+    let path = root.join("index.sqlite");
+    let old = root.join("old.sqlite");
+    let connection = rusqlite::Connection::open(&old).unwrap();
+    connection
+        .pragma_update(None, "journal_mode", "WAL")
+        .unwrap();
+    for name in ["index.sql", "index-2.sql"].iter().take(version) {
+        let schema = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../schema")
+            .join(name);
+        connection
+            .execute_batch(&fs::read_to_string(schema).unwrap())
+            .unwrap();
+    }
+    connection
+        .execute("ATTACH ?1 AS new", [path.to_str().unwrap()])
+        .unwrap();
+    connection
+        .execute_batch(&format!(
+            "INSERT INTO packs SELECT * FROM new.packs;
+             INSERT INTO objects SELECT id, digest, sha256, size, pack, offset FROM new.objects;
+             INSERT INTO realisations SELECT id, key, sequence FROM new.realisations;
+             INSERT INTO realisation_outputs SELECT * FROM new.realisation_outputs;
+             INSERT INTO roots SELECT id, name, sequence, removed FROM new.roots;
+             INSERT INTO root_objects SELECT * FROM new.root_objects;
+             UPDATE clock SET last_sequence = (SELECT last_sequence FROM new.clock);
+             PRAGMA application_id = {}; PRAGMA user_version = {version};",
+            0x6662_7374
+        ))
+        .unwrap();
+    if version > 1 {
+        connection
+            .execute_batch("INSERT INTO condemned SELECT * FROM new.condemned")
+            .unwrap();
+    }
+    connection.execute_batch("DETACH new").unwrap();
+    drop(connection);
+    fs::rename(&old, &path).unwrap();
+}

@@ -6,7 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::common::{dump_index, files_under, large, new_store, put};
-use forebay_store::{ObjectDigest, Realisation, Recipe, RootName, Store, StoreError};
+use forebay_store::{
+    CollectOptions, ObjectDigest, ObjectInfo, Realisation, Recipe, Root, RootName, Store,
+    StoreError,
+};
 
 /// Flips one bit of a read-only file.
 fn flip(path: &Path, position: usize) {
@@ -275,15 +278,15 @@ fn an_index_of_a_newer_program_is_refused_and_left_alone() {
     drop(store);
     let connection = rusqlite::Connection::open(root.join("index.sqlite")).unwrap();
     connection
-        .execute_batch("PRAGMA user_version = 3; DROP TABLE roots;")
+        .execute_batch("PRAGMA user_version = 4; DROP TABLE roots;")
         .unwrap();
     drop(connection);
     let before = fs::read(root.join("index.sqlite")).unwrap();
     assert!(matches!(
         Store::open(&root),
         Err(StoreError::NewerSchema {
-            found: 3,
-            supported: 2,
+            found: 4,
+            supported: 3,
             ..
         })
     ));
@@ -306,35 +309,82 @@ fn a_pack_of_a_newer_program_is_refused_and_left_alone() {
     assert_eq!(dump_index(store.root()), before);
 }
 
+/// What a store says of objects, realisations and roots is right, or an error.
+fn assert_not_wrong(store: &Store, wanted: &[Vec<u8>], realised: &Realisation, roots: &[Root]) {
+    for bytes in wanted {
+        let right = ObjectInfo::of(bytes);
+        if let Ok(Some(info)) = store.info(&right.digest) {
+            assert_eq!(info, right);
+        }
+        if let Ok(Some(info)) = store.info_by_sha256(&right.sha256) {
+            assert_eq!(info, right);
+        }
+        if let Ok(read) = store.read(&right.digest) {
+            assert_eq!(&read, bytes);
+        }
+    }
+    let key = Recipe::new("kind", 1, &"same").unwrap().key();
+    if let Ok(Some(found)) = store.realisation(&key) {
+        assert_eq!(&found, realised);
+    }
+    if let Ok(found) = store.roots() {
+        for root in found {
+            assert!(roots.contains(&root), "{root:?}");
+        }
+    }
+}
+
 #[test]
-fn an_index_with_a_flipped_byte_gives_an_error_or_right_bytes() {
+fn an_index_that_is_cut_off_or_has_a_flipped_byte_is_never_wrong() {
     let (_directory, store) = new_store();
     fill(&store);
+    let key = Recipe::new("kind", 1, &"same").unwrap().key();
+    let realised = store.realisation(&key).unwrap().unwrap();
+    let roots = store.roots().unwrap();
     let root = store.root().to_owned();
     drop(store);
+    let rows = dump_index(&root);
     let index = root.join("index.sqlite");
     let good = fs::read(&index).unwrap();
     let wanted: Vec<Vec<u8>> = (0..20_u8).map(|n| vec![0, n]).chain([large(0)]).collect();
-    for step in 0..100 {
+    let at_once = CollectOptions {
+        grace: std::time::Duration::ZERO,
+        ..CollectOptions::default()
+    };
+    let flips = (0..100).map(|step| {
         let mut bad = good.clone();
-        bad[step * (good.len() / 100)] ^= 0x55;
+        bad[step * (good.len() / 100) + step] ^= 0x55;
+        bad
+    });
+    let cuts = (0..20).map(|step| good[..step * good.len() / 20].to_vec());
+    for (step, bad) in flips.chain(cuts).enumerate() {
         fs::write(&index, bad).unwrap();
         // Twice: what the first finds damaged, the second has made anew.
         for _ in 0..2 {
             let Ok(store) = Store::open(&root) else {
                 continue;
             };
-            for bytes in &wanted {
-                if let Ok(read) = store.read(&ObjectDigest::of(bytes)) {
-                    assert_eq!(&read, bytes);
-                }
-            }
-            let _ = store.roots();
+            assert_not_wrong(&store, &wanted, &realised, &roots);
         }
-        for suffix in ["-wal", "-shm", "-damaged"] {
+        // Every tenth: a collection deletes nothing that a root keeps.
+        if step % 10 == 0
+            && let Ok(store) = Store::open(&root)
+        {
+            let dry = store.collect(&CollectOptions {
+                dry_run: true,
+                ..at_once.clone()
+            });
+            let kept: Vec<_> = roots.iter().flat_map(|root| &root.objects).collect();
+            for object in dry.iter().flat_map(|report| &report.deleted) {
+                assert!(!kept.contains(&&object.digest), "{step}: {object:?}");
+            }
+        }
+        for suffix in ["", "-wal", "-shm", "-damaged"] {
             let _ = fs::remove_file(root.join(format!("index.sqlite{suffix}")));
         }
     }
+    drop(Store::open(&root).unwrap());
+    assert_eq!(dump_index(&root), rows);
 }
 
 #[test]

@@ -1,19 +1,26 @@
-//! Random sequences of everything that changes a store, against a model of what must be there.
+//! Random sequences of everything that changes a store, done by several processes of which
+//! some are killed, against a model of what must be there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::common::dump_index;
+use crate::processes::{say, start};
 use forebay_store::{
-    CollectOptions, ObjectDigest, Realisation, Recipe, RecipeKey, RootName, Store, VerifyOptions,
+    CollectOptions, CollectReport, ObjectDigest, Realisation, Recipe, RecipeKey, RootName, Store,
+    VerifyOptions,
 };
 
-/// Two processes, as far as the store can tell: each has a handle with a lease of its own.
-const HANDLES: usize = 2;
+/// Processes, each with a handle and so with a lease of its own.
+const HANDLES: usize = 3;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 enum Step {
     /// Commits these objects; roots or realises them under a name.
     Commit {
@@ -50,9 +57,22 @@ enum Step {
     Rebuild {
         handle: usize,
     },
+    /// The process is killed somewhere in that step; another begins.
+    Kill {
+        during: Box<Step>,
+        after_microseconds: u32,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let killed = (whole_step(), 0..20_000u32).prop_map(|(during, after_microseconds)| Step::Kill {
+        during: Box::new(during),
+        after_microseconds,
+    });
+    prop_oneof![6 => whole_step(), 1 => killed]
+}
+
+fn whole_step() -> impl Strategy<Value = Step> {
     let handle = 0..HANDLES;
     let body = 0..12u8;
     prop_oneof![
@@ -98,13 +118,17 @@ fn recipe(number: u8) -> RecipeKey {
     Recipe::new("machine", 1, &number).unwrap().key()
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Model {
     roots: BTreeMap<u8, BTreeSet<u8>>,
     leases: [BTreeSet<u8>; HANDLES],
-    realised: BTreeMap<u8, BTreeSet<u8>>,
+    /// What a realisation may give: more than one thing if its writer was killed.
+    realised: BTreeMap<u8, Vec<BTreeSet<u8>>>,
     /// Everything that was ever committed.
     committed: BTreeSet<u8>,
+    /// What a root would be, or none, if a batch that was killed between its files and its
+    /// rows came back with an index that is made anew.
+    may_come_back: BTreeMap<u8, Vec<Option<BTreeSet<u8>>>>,
 }
 
 impl Model {
@@ -127,98 +151,284 @@ impl Model {
         for number in (0..12).filter(|number| !self.committed.contains(number)) {
             assert!(!has(number), "{number} is there");
         }
-        let names: BTreeSet<_> = store.roots().unwrap().into_iter().map(|r| r.name).collect();
-        assert_eq!(
-            names,
-            self.roots.keys().map(|number| root(*number)).collect()
-        );
+        assert_eq!(roots(store), self.roots);
+    }
+
+    /// What a step that was done changes.
+    fn apply(&mut self, step: &Step) {
+        match step {
+            Step::Commit {
+                handle,
+                bodies,
+                root,
+                recipe,
+            } => {
+                let set: BTreeSet<u8> = bodies.iter().copied().collect();
+                self.leases[*handle].extend(&set);
+                self.committed.extend(&set);
+                if let Some(name) = root {
+                    self.roots.insert(*name, set.clone());
+                    self.may_come_back.remove(name);
+                }
+                if let Some(key) = recipe {
+                    self.realised.insert(*key, vec![set]);
+                }
+            }
+            Step::RemoveRoot { root, .. } => {
+                self.roots.remove(root);
+                self.may_come_back.remove(root);
+            }
+            Step::Restart { handle } => self.leases[*handle].clear(),
+            _ => {}
+        }
+    }
+
+    /// What a step may have changed whose process was killed: all of it, or nothing.
+    fn apply_killed(&mut self, step: &Step, store: &Store) {
+        let mut done = self.clone();
+        done.apply(step);
+        for (key, sets) in &mut done.realised {
+            sets.extend(self.realised.get(key).into_iter().flatten().cloned());
+        }
+        self.leases[step.handle()].clear();
+        self.realised = done.realised;
+        self.committed = done.committed;
+        let changed = |name: &u8| done.roots.get(name) != self.roots.get(name);
+        let changed: Vec<u8> = (0..3).filter(changed).collect();
+        if roots(store) == done.roots {
+            self.roots = done.roots;
+            changed.iter().for_each(|name| {
+                self.may_come_back.remove(name);
+            });
+        } else {
+            for name in changed {
+                let come_back = self.may_come_back.entry(name).or_default();
+                come_back.push(done.roots.get(&name).cloned());
+            }
+        }
+    }
+
+    /// What an index that was made anew may have brought back.
+    fn apply_rebuilt(&mut self, store: &Store) {
+        let now = roots(store);
+        for (name, values) in &self.may_come_back {
+            if let Some(value) = values.iter().find(|value| now.get(name) == value.as_ref()) {
+                match value {
+                    Some(set) => self.roots.insert(*name, set.clone()),
+                    None => self.roots.remove(name),
+                };
+            }
+        }
+    }
+}
+
+/// What the store's roots keep.
+fn roots(store: &Store) -> BTreeMap<u8, BTreeSet<u8>> {
+    let number = |digest: &ObjectDigest| (0..12).find(|number| self::digest(*number) == *digest);
+    let found = store.roots().unwrap().into_iter().map(|found| {
+        let name = (0..3).find(|name| root(*name) == found.name).unwrap();
+        let objects = found.objects.iter().map(|digest| number(digest).unwrap());
+        (name, objects.collect())
+    });
+    found.collect()
+}
+
+impl Step {
+    fn handle(&self) -> usize {
+        match self {
+            Self::Commit { handle, .. }
+            | Self::RemoveRoot { handle, .. }
+            | Self::Abandon { handle, .. }
+            | Self::Get { handle, .. }
+            | Self::Restart { handle }
+            | Self::Collect { handle, .. }
+            | Self::Verify { handle }
+            | Self::Rebuild { handle } => *handle,
+            Self::Kill { during, .. } => during.handle(),
+        }
+    }
+
+    /// Does it with that handle. Says whether something was found, and what was deleted.
+    fn perform(&self, store: &mut Store) -> (bool, Vec<ObjectDigest>) {
+        let mut found = true;
+        let mut deleted = Vec::new();
+        match self {
+            Self::Commit {
+                bodies,
+                root: name,
+                recipe: key,
+                ..
+            } => {
+                let mut batch = store.begin().unwrap();
+                let digests: Vec<_> = bodies
+                    .iter()
+                    .map(|number| batch.put(&body(*number)).unwrap().digest)
+                    .collect();
+                if let Some(name) = name {
+                    batch.set_root(&root(*name), &digests).unwrap();
+                }
+                if let Some(key) = key {
+                    let set = bodies.iter().copied().collect();
+                    batch.realise(&recipe(*key), &realisation(&set)).unwrap();
+                }
+                batch.commit().unwrap();
+            }
+            Self::RemoveRoot { root: name, .. } => {
+                let mut batch = store.begin().unwrap();
+                batch.remove_root(&root(*name)).unwrap();
+                batch.commit().unwrap();
+            }
+            Self::Abandon { body: number, .. } => {
+                let mut batch = store.begin().unwrap();
+                batch.put(&body(*number)).unwrap();
+            }
+            Self::Get { body: number, .. } => {
+                found = store.info(&digest(*number)).unwrap().is_some();
+                if found {
+                    assert_eq!(store.read(&digest(*number)).unwrap(), body(*number));
+                }
+            }
+            Self::Restart { .. } => *store = Store::open(store.root()).unwrap(),
+            Self::Collect { at_once, .. } => {
+                let mut options = CollectOptions::default();
+                if *at_once {
+                    options.grace = Duration::ZERO;
+                }
+                let dry = CollectOptions {
+                    dry_run: true,
+                    ..options.clone()
+                };
+                let expected: CollectReport = store.collect(&dry).unwrap();
+                let report = store.collect(&options).unwrap();
+                assert_eq!(report, expected);
+                deleted.extend(report.deleted.iter().map(|object| object.digest));
+            }
+            Self::Verify { .. } => {
+                let report = store.verify(&VerifyOptions::default()).unwrap();
+                assert!(report.is_intact(), "{report:?}");
+            }
+            Self::Rebuild { .. } => {
+                store.rebuild_index().unwrap();
+            }
+            Self::Kill { .. } => unreachable!("it is the parent's"),
+        }
+        (found, deleted)
+    }
+}
+
+fn realisation(set: &BTreeSet<u8>) -> Realisation {
+    let outputs = set.iter().map(|n| (n.to_string(), digest(*n))).collect();
+    Realisation { outputs }
+}
+
+/// What a child does: a step for each line that it reads.
+pub(crate) fn obey(root: &Path) {
+    let mut store = Store::open(root).unwrap();
+    for line in std::io::stdin().lines() {
+        let step: Step = serde_json::from_str(&line.unwrap()).unwrap();
+        let answer = step.perform(&mut store);
+        say(&format!(
+            "answer {}",
+            serde_json::to_string(&answer).unwrap()
+        ));
+    }
+}
+
+/// A child that obeys.
+struct Worker {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Worker {
+    fn start(root: &Path) -> Self {
+        let mut child = start("obey", root, 0);
+        Self {
+            input: child.stdin.take(),
+            output: BufReader::new(child.stdout.take().unwrap()).lines(),
+            child,
+        }
+    }
+
+    fn send(&mut self, step: &Step) {
+        let input = self.input.as_mut().unwrap();
+        writeln!(input, "{}", serde_json::to_string(step).unwrap()).unwrap();
+    }
+
+    fn ask(&mut self, step: &Step) -> (bool, Vec<ObjectDigest>) {
+        self.send(step);
+        for line in &mut self.output {
+            if let Some(answer) = line.unwrap().strip_prefix("answer ") {
+                return serde_json::from_str(answer).unwrap();
+            }
+        }
+        panic!("the process could not do {step:?}");
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.child.wait();
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_that_is_needed_is_ever_lost(steps in proptest::collection::vec(step(), 1..30)) {
         let directory = tempfile::tempdir().unwrap();
-        let open = || Store::open(directory.path()).unwrap();
-        let mut handles = [open(), open()];
+        let path: PathBuf = directory.path().to_owned();
+        // It only looks, and so holds nothing.
+        let witness = Store::open(&path).unwrap();
+        let mut workers: Vec<Worker> = (0..HANDLES).map(|_| Worker::start(&path)).collect();
         let mut model = Model::default();
-        for step in steps {
-            match step {
-                Step::Commit { handle, bodies, root: name, recipe: key } => {
-                    let mut batch = handles[handle].begin().unwrap();
-                    let digests: Vec<_> = bodies
-                        .iter()
-                        .map(|number| batch.put(&body(*number)).unwrap().digest)
-                        .collect();
-                    let set: BTreeSet<u8> = bodies.iter().copied().collect();
-                    if let Some(name) = name {
-                        batch.set_root(&root(name), &digests).unwrap();
-                        model.roots.insert(name, set.clone());
-                    }
-                    if let Some(key) = key {
-                        let outputs = set.iter().map(|n| (n.to_string(), digest(*n))).collect();
-                        batch.realise(&recipe(key), &Realisation { outputs }).unwrap();
-                        model.realised.insert(key, set.clone());
-                    }
-                    batch.commit().unwrap();
-                    model.leases[handle].extend(&set);
-                    model.committed.extend(&set);
+        let mut killed = false;
+        for step in &steps {
+            let worker = &mut workers[step.handle()];
+            if let Step::Kill { during, after_microseconds } = step {
+                killed = true;
+                worker.send(during);
+                // At any moment: which one it was, no assertion depends on.
+                std::thread::sleep(Duration::from_micros((*after_microseconds).into()));
+                worker.kill();
+                *worker = Worker::start(&path);
+                model.apply_killed(during, &witness);
+            } else {
+                let is_exact = matches!(step, Step::Rebuild { .. }) && !killed;
+                let before = is_exact.then(|| without_places(&path));
+                let (found, deleted) = worker.ask(step);
+                for object in deleted {
+                    let mut needed = model.needed().into_iter();
+                    prop_assert!(needed.all(|number| digest(number) != object));
                 }
-                Step::RemoveRoot { handle, root: name } => {
-                    let mut batch = handles[handle].begin().unwrap();
-                    batch.remove_root(&root(name)).unwrap();
-                    batch.commit().unwrap();
-                    model.roots.remove(&name);
-                }
-                Step::Abandon { handle, body: number } => {
-                    let mut batch = handles[handle].begin().unwrap();
-                    batch.put(&body(number)).unwrap();
-                }
-                Step::Get { handle, body: number } => {
-                    if handles[handle].info(&digest(number)).unwrap().is_some() {
-                        model.leases[handle].insert(number);
-                        prop_assert_eq!(handles[handle].read(&digest(number)).unwrap(), body(number));
-                    } else {
-                        prop_assert!(!model.needed().contains(&number));
+                if let Step::Get { handle, body } = step {
+                    prop_assert!(found || !model.needed().contains(body));
+                    if found {
+                        model.leases[*handle].insert(*body);
                     }
                 }
-                Step::Restart { handle } => {
-                    handles[handle] = open();
-                    model.leases[handle].clear();
+                if let Some(before) = before {
+                    prop_assert_eq!(without_places(&path), before);
                 }
-                Step::Collect { handle, at_once } => {
-                    let mut options = CollectOptions::default();
-                    if at_once {
-                        options.grace = Duration::ZERO;
-                    }
-                    let dry = CollectOptions { dry_run: true, ..options.clone() };
-                    let expected = handles[handle].collect(&dry).unwrap();
-                    let report = handles[handle].collect(&options).unwrap();
-                    prop_assert_eq!(&report, &expected);
-                    for object in &report.deleted {
-                        let needed = model.needed();
-                        prop_assert!(needed.iter().all(|number| digest(*number) != object.digest));
-                    }
+                if matches!(step, Step::Rebuild { .. }) {
+                    model.apply_rebuilt(&witness);
                 }
-                Step::Verify { handle } => {
-                    let report = handles[handle].verify(&VerifyOptions::default()).unwrap();
-                    prop_assert!(report.is_intact(), "{:?}", report);
-                }
-                Step::Rebuild { handle } => {
-                    let before = without_places(directory.path());
-                    handles[handle].rebuild_index().unwrap();
-                    prop_assert_eq!(without_places(directory.path()), before);
-                }
+                model.apply(step);
             }
-            model.assert_is(&handles[0]);
+            model.assert_is(&witness);
         }
         // What a realisation gives is what was realised last.
-        for (key, set) in &model.realised {
-            if let Some(found) = handles[1].realisation(&recipe(*key)).unwrap() {
-                let outputs = set.iter().map(|n| (n.to_string(), digest(*n))).collect();
-                prop_assert_eq!(found, Realisation { outputs });
+        for (key, sets) in &model.realised {
+            if let Some(found) = witness.realisation(&recipe(*key)).unwrap() {
+                prop_assert!(sets.iter().any(|set| realisation(set) == found));
             }
         }
     }

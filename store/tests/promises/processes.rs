@@ -18,12 +18,13 @@ const ROLE: &str = "FOREBAY_TEST_ROLE";
 const ROOT: &str = "FOREBAY_TEST_ROOT";
 const SEED: &str = "FOREBAY_TEST_SEED";
 
-fn start(role: &str, root: &Path, seed: u32) -> Child {
+pub(crate) fn start(role: &str, root: &Path, seed: u32) -> Child {
     Command::new(env::current_exe().unwrap())
         .args(["processes::child", "--exact", "--nocapture", "--quiet"])
         .env(ROLE, role)
         .env(ROOT, root)
         .env(SEED, seed.to_string())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
@@ -42,7 +43,7 @@ fn child() {
         "write until killed" => (0..u32::MAX).for_each(|round| write(&root, seed, round)),
         "put one by one" => {
             let store = Store::open(&root).unwrap();
-            for round in 0..puts() {
+            for round in 0..PUTS {
                 // Some are shared, so that processes meet in the same object.
                 let body = match round % 4 {
                     0 => format!("shared {round}"),
@@ -60,7 +61,7 @@ fn child() {
                     assert_eq!(store.read(&digest).unwrap(), body.as_bytes());
                 }
             }
-            for round in 0..puts() {
+            for round in 0..PUTS {
                 let body = match round % 4 {
                     0 => format!("shared {round}"),
                     _ => format!("{seed} {round}"),
@@ -69,6 +70,7 @@ fn child() {
                 assert_eq!(store.read(&digest).unwrap(), body.as_bytes());
             }
         }
+        "obey" => crate::machine::obey(&root),
         "collect" => {
             while !root.with_file_name("stop").exists() {
                 let store = Store::open(&root).unwrap();
@@ -88,11 +90,8 @@ fn child() {
     }
 }
 
-/// How many batches each of the sixteen processes commits. Every one costs syncs that the
-/// disk does one after the other: `FOREBAY_TEST_PUTS=1000` takes minutes.
-fn puts() -> u32 {
-    env::var("FOREBAY_TEST_PUTS").map_or(100, |puts| puts.parse().unwrap())
-}
+/// How many batches each of the sixteen processes commits.
+const PUTS: u32 = 1000;
 
 fn at_once() -> CollectOptions {
     CollectOptions {
@@ -123,7 +122,7 @@ fn sixteen_processes_put_while_one_collects() {
     let store = Store::open(&root).unwrap();
     store.collect(&at_once()).unwrap();
     let roots = store.roots().unwrap();
-    assert_eq!(roots.len(), 16 * puts() as usize / 10);
+    assert_eq!(roots.len(), 16 * PUTS as usize / 10);
     for object in roots.iter().flat_map(|root| &root.objects) {
         store.read(object).unwrap();
     }
@@ -165,7 +164,7 @@ fn write(root: &Path, seed: u32, round: u32) {
 }
 
 /// Tells the parent, in a line of its own among those of the test harness.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n{line}").unwrap();
     out.flush().unwrap();

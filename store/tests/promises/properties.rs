@@ -188,10 +188,6 @@ enum Edit {
         file: u8,
         ahead: bool,
     },
-    Scan,
-    ScanSome {
-        skip: u8,
-    },
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
@@ -205,8 +201,6 @@ fn edit() -> impl Strategy<Value = Edit> {
         1 => (FILES, FILES).prop_map(|(from, to)| Edit::HardLink { from, to }),
         1 => (FILES, any::<bool>()).prop_map(|(file, executable)| Edit::Chmod { file, executable }),
         1 => (FILES, any::<bool>()).prop_map(|(file, ahead)| Edit::SetTime { file, ahead }),
-        6 => Just(Edit::Scan),
-        2 => (0..3u8).prop_map(|skip| Edit::ScanSome { skip }),
     ]
 }
 
@@ -269,7 +263,6 @@ impl Edit {
                         let time = if *ahead { now + hour } else { now - hour };
                         file.set_times(FileTimes::new().set_modified(time))
                     }),
-                Self::Scan | Self::ScanSome { .. } => Ok(()),
             };
     }
 }
@@ -299,30 +292,32 @@ fn assert_is_what_is_there(tree: &Tree, project: &Path, skipped: Option<u8>) {
 }
 
 proptest! {
+    // Together 10,000 edits, of which most are of a file's bytes.
     #![proptest_config(config(100))]
 
     #[test]
-    fn a_scan_is_never_wrong(edits in proptest::collection::vec(edit(), 1..60)) {
+    fn a_scan_is_never_wrong(edits in proptest::collection::vec((edit(), 0..3u8), 100)) {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("store")).unwrap();
         let project = directory.path().join("project");
         for number in 0..3 {
             fs::create_dir_all(project.join(format!("d{number}"))).unwrap();
         }
-        for edit in edits.iter().chain([&Edit::Scan]) {
+        for (edit, then) in &edits {
             edit.apply(&project);
-            match edit {
-                Edit::Scan => {
+            match then {
+                0 => {
                     let tree = store.scan(&project, &|_, _| false).unwrap();
                     assert_is_what_is_there(&tree, &project, None);
                 }
-                Edit::ScanSome { skip } => {
-                    let skipped = format!("d{skip}");
-                    let tree = store.scan(&project, &|path, _| path == skipped).unwrap();
-                    assert_is_what_is_there(&tree, &project, Some(*skip));
+                1 => {
+                    let tree = store.scan(&project, &|path, _| path == "d1").unwrap();
+                    assert_is_what_is_there(&tree, &project, Some(1));
                 }
                 _ => {}
             }
         }
+        let tree = store.scan(&project, &|_, _| false).unwrap();
+        assert_is_what_is_there(&tree, &project, None);
     }
 }

@@ -239,3 +239,25 @@ fn a_damaged_record_is_as_none() {
     assert_eq!(project.scan().read_again, 1);
     assert_eq!(project.scan().read_again, 0);
 }
+
+#[test]
+fn where_the_clock_was_set_back_every_file_is_read() {
+    let project = Project::new();
+    project.write("f", b"x");
+    project.write("g", b"y");
+    project.scan();
+    // As a scan left it, in an hour that is still to come: behind header and directory.
+    let trees = project.store.root().join("trees");
+    let record = fs::read_dir(trees).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&record).unwrap();
+    let length = u32::from_le_bytes(bytes[16..20].try_into().unwrap()) as usize;
+    let time = 20 + length..28 + length;
+    let seconds = i64::from_le_bytes(bytes[time.clone()].try_into().unwrap());
+    bytes[time].copy_from_slice(&(seconds + 3600).to_le_bytes());
+    let body = bytes.len() - 32;
+    let digest = ObjectDigest::of(&bytes[..body]);
+    bytes[body..].copy_from_slice(digest.as_bytes());
+    fs::write(&record, bytes).unwrap();
+    assert_eq!(project.scan().read_again, 2);
+    assert_eq!(project.scan().read_again, 0);
+}

@@ -82,6 +82,43 @@ fn verify_names_what_is_missing_corrupt_and_orphaned() {
 }
 
 #[test]
+fn verify_checks_the_sha256_too() {
+    let (_directory, store) = new_store();
+    let digests = [put(&store, b"small"), put(&store, &large(0))];
+    let root = store.root().to_owned();
+    drop(store);
+    // Rows that are whole, with the checksums of what they say; but it is not true. Only a
+    // program with a fault could have written them.
+    let connection = rusqlite::Connection::open(root.join("index.sqlite")).unwrap();
+    for digest in &digests {
+        let (size, pack, offset): (i64, Option<i64>, Option<i64>) = connection
+            .query_row(
+                "SELECT size, pack, offset FROM objects WHERE digest = ?1",
+                [digest.as_bytes()],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )
+            .unwrap();
+        let mut row = digest.as_bytes().to_vec();
+        row.extend([7; 32]);
+        for number in [size, pack.unwrap_or(-1), offset.unwrap_or(-1)] {
+            row.extend(number.to_le_bytes());
+        }
+        connection
+            .execute(
+                "UPDATE objects SET sha256 = ?2, checksum = ?3 WHERE digest = ?1",
+                (digest.as_bytes(), [7; 32], crc32fast::hash(&row)),
+            )
+            .unwrap();
+    }
+    drop(connection);
+    let store = Store::open(&root).unwrap();
+    let report = store.verify(&VerifyOptions::default()).unwrap();
+    assert_eq!(report.corrupt.len(), 2, "{report:?}");
+    assert_eq!([put(&store, b"small"), put(&store, &large(0))], digests);
+    assert!(store.verify(&VerifyOptions::default()).unwrap().is_intact());
+}
+
+#[test]
 fn a_verification_that_was_interrupted_goes_on_where_it_was() {
     let (_directory, store) = new_store();
     let first = put(&store, b"in a pack");

@@ -1,0 +1,263 @@
+//! One cache of the list: how it is reached, how long it is waited for, whom it is believed.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_store::{Digesting, ObjectInfo, RecipeKey};
+use tokio::sync::OnceCell;
+
+use super::entry::{Entry, EntryError, MAX_ENTRY};
+use super::key::{Domain, TrustedKey};
+use super::location::CacheLocation;
+use crate::bucket::{Bucket, BucketError, ObjectKey, ReadObject, StoredObject, WriteCondition};
+
+/// Opens a cache's bucket when it is first needed. What goes wrong is told in words.
+pub type OpenBucket = Arc<dyn Fn(&CacheLocation) -> Result<Arc<dyn Bucket>, String> + Send + Sync>;
+
+/// How long a cache is waited for, at most. After one wait in vain it is not asked again.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For an entry, or anything else that is small.
+    pub answer: Duration,
+    /// For a part of an object, which has at most 16 MiB.
+    pub part: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            answer: Duration::from_secs(10),
+            part: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why something could not be had from a cache, or brought to it.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The bucket.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// The bucket could not even be opened.
+    #[error("{0}")]
+    Open(String),
+    /// It did not answer in time.
+    #[error("there was no answer within {} seconds", .0.as_secs_f32())]
+    Slow(Duration),
+    /// It failed before in this run.
+    #[error("it failed before")]
+    Off,
+    /// A key that cannot be.
+    #[error(transparent)]
+    Key(#[from] crate::bucket::InvalidKey),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] forebay_store::StoreError),
+    /// A temporary file.
+    #[error("cannot write a temporary file")]
+    Io(#[from] std::io::Error),
+}
+
+/// A cache that is read, and perhaps written.
+pub(super) struct Remote {
+    pub(super) location: CacheLocation,
+    pub(super) trusted: Vec<TrustedKey>,
+    pub(super) unsigned: bool,
+    pub(super) patience: Patience,
+    pub(super) open: OpenBucket,
+    pub(super) bucket: OnceCell<Arc<dyn Bucket>>,
+    /// Set at the first failure.
+    pub(super) off: AtomicBool,
+    /// Requests so far.
+    pub(super) requests: AtomicU64,
+    /// What was wrong, for the one warning at the end.
+    pub(super) complaints: Mutex<Vec<String>>,
+}
+
+impl Remote {
+    /// The domains that are read, in the order of the keys.
+    pub(super) fn domains(&self) -> Vec<Domain> {
+        let mut domains: Vec<Domain> = Vec::new();
+        let signed = self.trusted.iter().map(|key| key.domain.clone());
+        for domain in signed.chain(self.unsigned.then(Domain::unsigned)) {
+            if !domains.contains(&domain) {
+                domains.push(domain);
+            }
+        }
+        domains
+    }
+
+    pub(super) fn is_off(&self) -> bool {
+        self.off.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn complain(&self, what: String) {
+        let mut complaints = self
+            .complaints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !complaints.contains(&what) {
+            complaints.push(what);
+        }
+    }
+
+    /// One request, for at most `limit`. If it fails, this cache is not asked again in this
+    /// run: a build must not wait once for every object.
+    pub(super) async fn ask<T>(
+        &self,
+        limit: Duration,
+        request: impl AsyncFnOnce(Arc<dyn Bucket>) -> Result<T, BucketError>,
+    ) -> Result<T, CacheError> {
+        if self.is_off() {
+            return Err(CacheError::Off);
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let asked = async {
+            let bucket = self
+                .bucket
+                .get_or_try_init(|| async { (self.open)(&self.location) })
+                .await
+                .map_err(CacheError::Open)?;
+            Ok(request(Arc::clone(bucket)).await?)
+        };
+        let answer = match tokio::time::timeout(limit, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(CacheError::Slow(limit)),
+        };
+        match &answer {
+            Ok(_)
+            | Err(CacheError::Bucket(
+                BucketError::ConditionFailed { .. } | BucketError::Damaged { .. },
+            )) => {}
+            Err(error) => self.switch_off(error),
+        }
+        answer
+    }
+
+    fn switch_off(&self, error: &CacheError) {
+        if !self.off.swap(true, Ordering::Relaxed) {
+            self.complain(format!("it is left alone: {}", describe(error)));
+        }
+    }
+
+    pub(super) async fn read(&self, key: ObjectKey) -> Result<Option<ReadObject>, CacheError> {
+        let limit = self.patience.answer;
+        self.ask(limit, async |bucket| bucket.read(&key).await)
+            .await
+    }
+
+    /// The entry of a recipe in a domain, if it counts. What does not is named in the warning.
+    pub(super) async fn entry(&self, domain: &Domain, key: &RecipeKey) -> Option<Entry> {
+        let place = self.location.entry(domain, key).ok()?;
+        let read = match self.read(place.clone()).await {
+            Ok(read) => read?,
+            Err(CacheError::Bucket(error)) if !self.is_off() => {
+                self.complain(error.to_string());
+                return None;
+            }
+            Err(_) => return None,
+        };
+        let decoded = match read.bytes.len() {
+            0..=MAX_ENTRY => Entry::decode(&read.bytes, key, domain, &self.trusted),
+            _ => Err(EntryError::Damaged("it is too large")),
+        };
+        match decoded {
+            Ok(entry) => Some(entry),
+            Err(error) => {
+                self.complain(format!("the entry {place} does not count: {error}"));
+                None
+            }
+        }
+    }
+
+    /// An object's bytes in a temporary file, verified; none if a part is missing or damaged.
+    pub(super) async fn object(
+        &self,
+        info: &ObjectInfo,
+        folder: &std::path::Path,
+    ) -> Result<Option<std::fs::File>, CacheError> {
+        let mut file = tempfile::tempfile_in(folder)?;
+        let mut digesting = Digesting::new();
+        for (number, size) in CacheLocation::parts(info.size).enumerate() {
+            let key = self.location.part(&info.digest, number as u64)?;
+            let limit = self.patience.part;
+            let read = match self
+                .ask(limit, async |bucket| bucket.read(&key).await)
+                .await
+            {
+                Ok(Some(read)) if read.bytes.len() as u64 == size => read,
+                Ok(_) | Err(CacheError::Bucket(BucketError::Damaged { .. })) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            digesting.update(&read.bytes);
+            file.write_all(&read.bytes)?;
+        }
+        if ObjectInfo::from(digesting) != *info {
+            return Ok(None);
+        }
+        std::io::Seek::rewind(&mut file)?;
+        Ok(Some(file))
+    }
+
+    /// What lies there under a prefix, by key.
+    pub(super) async fn list(
+        &self,
+        prefix: &str,
+    ) -> Result<BTreeMap<String, StoredObject>, CacheError> {
+        let limit = self.patience.part;
+        let listing = self
+            .ask(limit, async |bucket| bucket.list(prefix).await)
+            .await?;
+        let objects = listing.objects.into_iter();
+        Ok(objects.map(|object| (object.key.clone(), object)).collect())
+    }
+
+    /// Writes a key whatever is there; false if somebody else wrote it at the same moment.
+    pub(super) async fn replace(
+        &self,
+        key: &ObjectKey,
+        bytes: Bytes,
+        seen: Option<&StoredObject>,
+    ) -> Result<bool, CacheError> {
+        let condition = match seen {
+            Some(seen) => WriteCondition::Unchanged(seen.generation),
+            None => WriteCondition::Absent,
+        };
+        let limit = self.patience.part;
+        let written = self
+            .ask(limit, async |bucket| {
+                bucket.write(key, bytes, condition).await
+            })
+            .await;
+        match written {
+            Ok(_) => Ok(true),
+            Err(CacheError::Bucket(BucketError::ConditionFailed { .. })) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Remote({})", self.location)
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,103 @@
+//! `forebay cache gc`
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::cache::CollectOptions;
+use crate::cli::arguments::BuildArguments;
+use crate::cli::caching::{Caching, entries};
+use crate::cli::context::Context;
+use crate::cli::services::LazyServices;
+use crate::ui::{CommandError, Exit, count};
+
+use super::status::no_cache;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Works on the first cache of the list. Others may read and write meanwhile. What is found unneeded is noted first, and deleted by \
+    a collection that runs after the grace period; whoever needs it in between writes it again. Run it from time to time, for example every night."
+)]
+pub(in crate::cli) struct Arguments {
+    /// Keep what was written in the last DAYS
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    keep_days: u32,
+
+    /// Delete what was found unneeded HOURS ago
+    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    grace_hours: u32,
+
+    /// Only say what would be deleted
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    build: BuildArguments,
+}
+
+/// What `--json` prints (`schema/cache-gc.schema.json`).
+#[derive(Debug, Serialize)]
+struct Document {
+    entries: usize,
+    deleted: Vec<String>,
+    deleted_bytes: u64,
+    condemned: Vec<String>,
+    condemned_bytes: u64,
+    revived: usize,
+    busy: bool,
+    dry_run: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
+    let workspace = context.workspace()?;
+    let (target, _) = LazyServices::of_build(&workspace, &arguments.build)?;
+    let caching = Caching::new(
+        &workspace,
+        &target,
+        &arguments.build.cache,
+        &arguments.build.authentication,
+    )?;
+    let cache = caching.cache().ok_or_else(no_cache)?;
+    let hours = |hours: u32| Duration::from_secs(u64::from(hours) * 3600);
+    let options = CollectOptions {
+        keep: hours(arguments.keep_days.saturating_mul(24)),
+        grace: hours(arguments.grace_hours),
+        dry_run: arguments.dry_run,
+    };
+    let report = cache.collect(&options).map_err(|error| {
+        CommandError::from_error(Exit::Failed, &error)
+            .next("run the command again; it goes on where it stopped")
+    })?;
+    let document = Document {
+        entries: report.entries,
+        deleted: report.deleted,
+        deleted_bytes: report.deleted_bytes,
+        condemned: report.condemned,
+        condemned_bytes: report.condemned_bytes,
+        revived: report.revived,
+        busy: report.is_busy,
+        dry_run: arguments.dry_run,
+    };
+    context.printer.result(&document, || text(&document))?;
+    Ok(Exit::Done)
+}
+
+fn text(document: &Document) -> String {
+    let verb = match document.dry_run {
+        true => "would be deleted",
+        false => "deleted",
+    };
+    let mut text = format!(
+        "{} stay, {} {verb} ({:.1} MB), {} condemned ({:.1} MB)\n",
+        entries(document.entries),
+        count(document.deleted.len(), "key"),
+        document.deleted_bytes as f64 / 1e6,
+        count(document.condemned.len(), "key"),
+        document.condemned_bytes as f64 / 1e6,
+    );
+    if document.busy {
+        text.push_str("another collection works on this cache\n");
+    }
+    text
+}

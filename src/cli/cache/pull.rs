@@ -1,0 +1,67 @@
+//! `forebay cache pull`
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::artifacts::Build;
+use crate::cli::arguments::BuildArguments;
+use crate::cli::caching::Caching;
+use crate::cli::context::Context;
+use crate::cli::services::LazyServices;
+use crate::ui::{CommandError, Exit, count};
+
+use super::status::no_cache;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "build and deploy take what they need by themselves, and only that. This command takes all of it, \
+    for example before going where there is no network."
+)]
+pub(in crate::cli) struct Arguments {
+    #[command(flatten)]
+    build: BuildArguments,
+}
+
+/// What `--json` prints (`schema/cache-pull.schema.json`).
+#[derive(Debug, Serialize)]
+struct Document {
+    /// Whether the cache has a build of these sources.
+    found: bool,
+    /// Objects that were brought.
+    objects: u64,
+    requests: u64,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
+    let workspace = context.workspace()?;
+    let (target, services) = LazyServices::of_build(&workspace, &arguments.build)?;
+    let caching = Caching::new(
+        &workspace,
+        &target,
+        &arguments.build.cache,
+        &arguments.build.authentication,
+    )?;
+    let cache = caching.cache().ok_or_else(no_cache)?;
+    let open = services.opener();
+    let build = Build::new(&workspace, &target, &open)?;
+    caching.expect(&build)?;
+    let found = cache.pull(workspace.store())?;
+    build.keep("everything")?;
+    caching.finish();
+    let document = Document {
+        found,
+        objects: cache.brought(),
+        requests: cache.requests(),
+    };
+    context.printer.result(&document, || match found {
+        true => format!(
+            "{} taken\n",
+            count(
+                usize::try_from(document.objects).unwrap_or_default(),
+                "object"
+            )
+        ),
+        false => "the cache has no build of these sources\n".to_owned(),
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,111 @@
+//! `forebay cache status`
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::artifacts::Build;
+use crate::cli::arguments::BuildArguments;
+use crate::cli::caching::{Caching, cache_options};
+use crate::cli::context::Context;
+use crate::cli::services::LazyServices;
+use crate::ui::{CommandError, Exit};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Arguments {
+    #[command(flatten)]
+    build: BuildArguments,
+}
+
+/// What `--json` prints (`schema/cache-status.schema.json`).
+#[derive(Debug, Serialize)]
+struct Document {
+    caches: Vec<CacheDocument>,
+    /// Whether what is built is brought to the first cache.
+    writes: bool,
+    trusted_keys: Vec<String>,
+    /// Whether a cache has a build of these very sources.
+    found: bool,
+    /// What was wrong; null if nothing was.
+    warning: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct CacheDocument {
+    url: String,
+    /// `signed`, `unsigned` or `nothing`: which entries count.
+    trust: &'static str,
+}
+
+/// There is nothing to work on.
+pub(super) fn no_cache() -> CommandError {
+    CommandError::new(Exit::Usage, "there is no cache").next(
+        "name one with --cache URL, $FOREBAY_CACHE, or `cache` in [tool.forebay] of pyproject.toml",
+    )
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
+    let workspace = context.workspace()?;
+    let options = cache_options(&workspace, &arguments.build.cache)?;
+    let root = workspace.store().root();
+    let caches = options.locations.iter().map(|location| CacheDocument {
+        url: location.to_string(),
+        trust: options.trust(location, root).as_str(),
+    });
+    let caches: Vec<_> = caches.collect();
+    let own = options.signing_key.iter().map(|key| key.public());
+    let trusted_keys = options
+        .trusted
+        .iter()
+        .chain(own)
+        .map(ToString::to_string)
+        .collect();
+
+    let (target, services) = LazyServices::of_build(&workspace, &arguments.build)?;
+    let caching = Caching::new(
+        &workspace,
+        &target,
+        &arguments.build.cache,
+        &arguments.build.authentication,
+    )?;
+    let cache = caching.cache().ok_or_else(no_cache)?;
+    let open = services.opener();
+    let build = Build::new(&workspace, &target, &open)?;
+    caching.expect(&build)?;
+    let found = cache.look(workspace.store());
+    let document = Document {
+        caches,
+        writes: cache.writes(),
+        trusted_keys,
+        found,
+        warning: cache.warning(),
+    };
+    context.printer.result(&document, || text(&document))?;
+    Ok(Exit::Done)
+}
+
+fn text(document: &Document) -> String {
+    let mut text = String::new();
+    for (position, cache) in document.caches.iter().enumerate() {
+        let believed = match cache.trust {
+            "signed" => "entries with a trusted signature count",
+            "unsigned" => "entries count without a signature",
+            _ => "not used: no key is trusted",
+        };
+        let written = match position == 0 && document.writes {
+            true => ", written",
+            false => "",
+        };
+        text.push_str(&format!("{}: {believed}{written}\n", cache.url));
+    }
+    for key in &document.trusted_keys {
+        text.push_str(&format!("trusted: {key}\n"));
+    }
+    text.push_str(match document.found {
+        true => "these sources have been built\n",
+        false => "these sources have not been built yet\n",
+    });
+    if let Some(warning) = &document.warning {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    text
+}

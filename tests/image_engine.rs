@@ -1,0 +1,227 @@
+//! Lines of a Dockerfile that need a container run in a real engine, once for the same
+//! inputs, and their layers are published for machines that have none.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
+
+use std::fs;
+use std::path::Path;
+
+#[path = "support/forebay.rs"]
+#[allow(dead_code)]
+mod forebay_support;
+
+use forebay_support::{Finished, Machine, copy_folder, installed};
+
+/// The package manager is a stand-in that notes what it is told; the rest is real.
+const DOCKERFILE: &str = r#"FROM python:3.11-slim
+COPY ./dist /dist
+WORKDIR /app
+ENV GREETING="good day"
+COPY resources/requirements.txt requirements.txt
+# Stands below COPY, and runs before it.
+RUN apt-get update \
+    # a comment
+    && apt-get install -y --no-install-recommends libzbar-dev
+RUN pip install --no-cache-dir -r requirements.txt
+RUN echo "$GREETING, $(id -un) in $PWD" > /greeting; ls /app > /seen
+COPY --chown=1000:1000 extra /app/extra
+RUN <<EOF
+cat /app/extra/file > /copied
+python3 -c "import six; print(six.__version__)" >> /copied
+EOF
+RUN pip install /dist/*.whl
+"#;
+
+struct Scene {
+    machine: Machine,
+    project: tempfile::TempDir,
+    work: tempfile::TempDir,
+}
+
+impl Scene {
+    /// A project on a base whose apt is a stand-in.
+    fn new(base: &Path) -> Self {
+        let machine = Machine::new().with_python("/usr/bin/python3");
+        let project = tempfile::tempdir().unwrap();
+        let directory = project.path();
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello");
+        copy_folder(&example, directory);
+        fs::write(directory.join("Dockerfile"), DOCKERFILE).unwrap();
+        fs::write(
+            directory.join("resources/requirements.txt"),
+            "six==1.16.0\n",
+        )
+        .unwrap();
+        fs::create_dir(directory.join("extra")).unwrap();
+        fs::write(directory.join("extra/file"), "extra\n").unwrap();
+
+        let stand_in = directory.join("stand-in/usr/local/bin");
+        fs::create_dir_all(&stand_in).unwrap();
+        let program = stand_in.join("apt-get");
+        fs::write(
+            &program,
+            "#!/bin/sh\necho \"$@\" >> /installed\nls / >> /root-of-apt\n",
+        )
+        .unwrap();
+        machine.run(directory, "chmod", ["-R", "755", "stand-in"]);
+        let layout = directory.join("layout");
+        copy_folder(base, &layout);
+        machine.run(
+            directory,
+            "tar",
+            [
+                "-C",
+                "stand-in",
+                "--owner=0",
+                "--group=0",
+                "-cf",
+                "stand-in.tar",
+                "usr",
+            ],
+        );
+        machine.run(
+            directory,
+            "umoci",
+            ["raw", "add-layer", "--image", "layout:3.11", "stand-in.tar"],
+        );
+        let settings = directory.join("pyproject.toml");
+        let mut text = fs::read_to_string(&settings).unwrap();
+        text.push_str(&format!(
+            "[tool.forebay.environments.dev]\nbase = \"oci:{}:3.11\"\n",
+            layout.display()
+        ));
+        fs::write(&settings, text).unwrap();
+        let work = tempfile::tempdir().unwrap();
+        Self {
+            machine,
+            project,
+            work,
+        }
+    }
+
+    fn directory(&self) -> &Path {
+        self.project.path()
+    }
+
+    fn run(&self, store: &str, engine: &str, arguments: &[&str]) -> Finished {
+        let mut command = self
+            .machine
+            .command(env!("CARGO_BIN_EXE_forebay"), self.directory());
+        command
+            .env("FOREBAY_STORE", self.directory().join(".local").join(store))
+            .env("FOREBAY_ENGINE", engine)
+            .env("BUILDAH_ISOLATION", "chroot");
+        if engine == "docker" {
+            command.env(
+                "DOCKER_HOST",
+                std::env::var_os("FOREBAY_TEST_DOCKER_HOST").unwrap(),
+            );
+        }
+        command
+            .args(["--python", "/usr/bin/python3", "--json"])
+            .args(arguments);
+        Finished::from(command.args(["-c", "dev"]).output().unwrap())
+    }
+
+    /// The image's digest.
+    fn build(&self, store: &str, engine: &str, arguments: &[&str]) -> String {
+        let finished = self.run(store, engine, &[&["build-image"], arguments].concat());
+        assert_eq!(finished.status, 0, "{}", finished.stderr);
+        let document: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
+        document["image"].as_str().unwrap().to_owned()
+    }
+
+    fn refused(&self, store: &str, arguments: &[&str]) -> String {
+        let finished = self.run(store, "none", &[&["build-image"], arguments].concat());
+        assert_eq!(finished.status, 1, "{}", finished.stdout);
+        finished.stderr
+    }
+
+    /// Unpacks the exported image; gives the root's folder.
+    fn unpack(&self) -> std::path::PathBuf {
+        let mut tar = fs::read_dir(self.directory().join(".image")).unwrap();
+        let tar = tar.next().unwrap().unwrap().path();
+        let directory = self.work.path();
+        let source = format!("oci-archive:{}", tar.display());
+        self.machine.run(
+            directory,
+            "skopeo",
+            ["--insecure-policy", "copy", "-q", &source, "oci:exported:x"],
+        );
+        self.machine.run(
+            directory,
+            "umoci",
+            ["unpack", "--image", "exported:x", "bundle"],
+        );
+        fs::remove_file(tar).unwrap();
+        directory.join("bundle/rootfs")
+    }
+}
+
+#[test]
+fn lines_run_once_for_the_same_inputs_and_can_be_published() {
+    let Some(base) = installed("FOREBAY_TEST_BASE_ENGINE") else {
+        return;
+    };
+    let scene = Scene::new(&base);
+    let error = scene.refused("one", &[]);
+    assert!(
+        error.contains("line 7 of the Dockerfile") && error.contains("libzbar-dev"),
+        "{error}"
+    );
+
+    let image = scene.build("one", "buildah", &["--export-image-tar"]);
+    let root = scene.unpack();
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    assert_eq!(
+        read("installed"),
+        "update\ninstall -y --no-install-recommends libzbar-dev\n"
+    );
+    assert!(
+        !read("root-of-apt").contains("app"),
+        "apt has to run before COPY"
+    );
+    assert_eq!(read("greeting"), "good day, root in /app\n");
+    assert_eq!(read("seen"), "requirements.txt\n");
+    assert_eq!(read("copied"), "extra\n1.16.0\n");
+    let owner =
+        std::os::unix::fs::MetadataExt::uid(&fs::metadata(root.join("app/extra/file")).unwrap());
+    assert_eq!(owner, 1000);
+    assert!(
+        root.join("usr/local/lib/python3.11/dist-packages/hello")
+            .is_dir()
+    );
+
+    // No engine is needed again: not for the same, not for another project or time.
+    assert_eq!(scene.build("one", "none", &[]), image);
+    let module = scene.directory().join("hello/cleanup.py");
+    let text = fs::read_to_string(&module).unwrap();
+    fs::write(&module, format!("{text}# changed\n")).unwrap();
+    assert_ne!(scene.build("one", "none", &[]), image);
+    fs::write(&module, text).unwrap();
+    // What the lines copy counts, and so does what stands below them.
+    fs::write(scene.directory().join("extra/file"), "other\n").unwrap();
+    let error = scene.refused("one", &[]);
+    assert!(
+        error.contains("line 11") && !error.contains("line 7"),
+        "{error}"
+    );
+    fs::write(scene.directory().join("extra/file"), "extra\n").unwrap();
+    assert!(scene.refused("one", &["--rebuild"]).contains("line 7"));
+
+    // Another machine takes the layers from where they were published.
+    assert!(scene.refused("two", &[]).contains("line 7"));
+    let published = format!("oci:{}", scene.directory().join("published").display());
+    let pushed = scene.run(
+        "one",
+        "none",
+        &["image", "base", "push", "--to", &published],
+    );
+    assert_eq!(pushed.status, 0, "{}", pushed.stderr);
+    assert_eq!(scene.build("two", "none", &["--export-image-tar"]), image);
+    assert!(scene.refused("two", &["--rebuild"]).contains("line 7"));
+}
