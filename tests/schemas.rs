@@ -57,6 +57,7 @@ fn documents_and_records_match_their_schemas() {
     validate("image-migrate", &print(&["image", "migrate"]));
     validate("build-package", &print(&["build-package"]));
     validate("resume", &print(&["resume"]));
+    validate("doctor", &print(&["doctor"]));
     let version = machine.forebay_json(directory, ["project-version"]);
     validate("project-version", &version.to_string());
     validate("deploy", &print(&["deploy"]));
@@ -68,6 +69,29 @@ fn documents_and_records_match_their_schemas() {
     validate("deploy", &print(&["deploy"]));
     validate("rollback", &print(&["rollback"]));
     validate("history", &print(&["history"]));
+    let cache = directory.join("cache");
+    let url = format!("file://{}", cache.display());
+    for command in ["push", "pull", "status", "gc"] {
+        let document = print(&["cache", command, "--cache", &url]);
+        validate(&format!("cache-{command}"), &document);
+    }
+    let key = directory.join("key");
+    let keygen = ["cache", "keygen", key.to_str().unwrap()];
+    let document = machine.forebay_json(directory, keygen);
+    validate("cache-keygen", &document.to_string());
+    let entries = cache.join("forebay-cache/v1/entries/unsigned");
+    let entry = std::fs::read_dir(entries).unwrap().next().unwrap();
+    {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+        validate("cache-entry", std::str::from_utf8(&bytes[..end]).unwrap());
+        let mut body = Vec::new();
+        let mut stream = flate2::read::GzDecoder::new(&bytes[end + 1..]);
+        std::io::Read::read_to_end(&mut stream, &mut body).unwrap();
+        let (length, rest) = body.split_at(4);
+        let length = u32::from_le_bytes(length.try_into().unwrap()) as usize;
+        validate("cache-entry", std::str::from_utf8(&rest[..length]).unwrap());
+    }
     let bucket = directory.join(".local/composer");
     for entry in std::fs::read_dir(bucket.join("dags")).unwrap() {
         std::fs::write(entry.unwrap().path(), "changed").unwrap();

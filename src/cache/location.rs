@@ -113,9 +113,6 @@ impl FromStr for CacheLocation {
                 folder: String::new(),
             });
         }
-        if kind != "gs" {
-            return Err(scheme());
-        }
         let (name, folder) = rest.split_once('/').unwrap_or((rest, ""));
         let folder = folder.trim_end_matches('/');
         if !folder.is_empty() {

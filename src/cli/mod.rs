@@ -20,6 +20,7 @@ mod build_requirements;
 mod check;
 mod config;
 mod deploy;
+mod doctor;
 mod gc;
 mod history;
 mod image;
@@ -119,6 +120,8 @@ enum Command {
     Release(release::Arguments),
     /// Print the resolved properties of an environment
     Config(config::Arguments),
+    /// Look at everything that a deploy relies on: Python, logins, rights, names, unfinished deploys
+    Doctor(doctor::Arguments),
 }
 
 /// Runs the program.
@@ -183,5 +186,6 @@ fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
         Command::ProjectVersion(arguments) => project_version::run(&context, &arguments),
         Command::Release(arguments) => release::run(&context, &arguments),
         Command::Config(arguments) => config::run(&context, &arguments),
+        Command::Doctor(arguments) => doctor::run(&context, &arguments),
     }
 }

@@ -258,6 +258,8 @@ pub(super) fn summarise(
             summary.upload_bytes += dag.checksums.size;
         }
     }
+    summary.draining.sort();
+    summary.draining.dedup();
     let leaving = base.into_iter().flat_map(|base| &base.dags);
     let leaving = leaving.filter(|(key, _)| !draft.dags.contains_key(*key));
     let retired: BTreeSet<_> = leaving

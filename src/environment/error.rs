@@ -39,7 +39,7 @@ pub enum EnvironmentError {
         objects: Vec<Drifted>,
     },
     /// The keys that we would write are taken by objects that are not ours.
-    #[error("{} of the keys to be written belong to somebody else: {}", keys.len(), with_owners(keys, owners))]
+    #[error("{} of the keys to be written belong{} to somebody else: {}", keys.len(), if keys.len() == 1 { "s" } else { "" }, with_owners(keys, owners))]
     ForeignKeys {
         /// Which, sorted.
         keys: Vec<String>,

@@ -103,6 +103,17 @@ impl CommandError {
         self
     }
 
+    /// What to do next, if that was said.
+    pub fn next_step(&self) -> Option<&str> {
+        self.next.as_deref()
+    }
+
+    /// What happened and why, in one line.
+    pub fn reason(&self) -> String {
+        let parts = std::iter::once(&self.what).chain(&self.why);
+        parts.map(String::as_str).collect::<Vec<_>>().join(": ")
+    }
+
     /// What happened, in one sentence.
     pub fn what(&self) -> &str {
         &self.what

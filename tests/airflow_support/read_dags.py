@@ -168,6 +168,8 @@ def describe_dag(dag):
         "max_active_runs": dag.max_active_runs,
         "start_date": instant(dag.default_args["start_date"].replace(tzinfo=dag.default_args["start_date"].tzinfo or datetime.timezone.utc)),
         "schedule": scheduled.timetable.summary,
+        # Only DAGs that come to their end have one.
+        **({"end_date": instant(scheduled.end_date)} if dag.end_date else {}),
         "runs": timeline(scheduled),
         "tasks": {task.task_id: describe_task(dag, task) for task in dag.tasks},
     }
