@@ -21,7 +21,6 @@ use forebay::image::{
     BaseImage, BuildContext, BuiltImage, Bytecode, ContainerSettings, ImagePlan, ImageRequest,
     ProjectSource, Step, build,
 };
-use forebay::oci::BlobSource;
 use forebay::progress::Silent;
 use forebay::python::{Fingerprint, find_compiler};
 use forebay::wheels::{LockedWheel, Platform, WheelSet};
@@ -98,6 +97,7 @@ fn image(
         steps: vec![step],
         requirement_files: Vec::new(),
         requirement_lines: Vec::new(),
+        constraint_files: Vec::new(),
         settings: ContainerSettings::default(),
     };
     let none = BTreeMap::new();
@@ -124,6 +124,8 @@ fn image(
     let request = ImageRequest {
         plan: &plan,
         base: &base,
+        container_layers: &[],
+        published: None,
         wheels,
         context: BuildContext {
             directory: folder,
@@ -320,7 +322,7 @@ fn compare() {
 }
 
 fn unpack(image: &BuiltImage, store: &Arc<Store>, root: &Path) {
-    for blob in &image.to_push(store, None).blobs {
+    for blob in &image.to_push(store, None, None).blobs {
         if blob.descriptor().media_type.as_str().ends_with("gzip") {
             let layer = flate2::read::MultiGzDecoder::new(blob.open().unwrap());
             tar::Archive::new(layer).unpack(root).unwrap();
