@@ -96,8 +96,8 @@ fn image(
         lines: Vec::new(),
         steps: vec![step],
         requirement_files: Vec::new(),
-        requirement_lines: Vec::new(),
         constraint_files: Vec::new(),
+        requirement_lines: Vec::new(),
         settings: ContainerSettings::default(),
     };
     let none = BTreeMap::new();
@@ -124,14 +124,14 @@ fn image(
     let request = ImageRequest {
         plan: &plan,
         base: &base,
-        container_layers: &[],
-        published: None,
         wheels,
         context: BuildContext {
             directory: folder,
             tree,
         },
         project: &project,
+        container_layers: &[],
+        published: None,
         recompress: false,
         bytecode: bytecode.map(|fingerprint| Bytecode {
             version: (3, 11),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use forebay_store::{ObjectDigest, ObjectFile, Realisation, Recipe, Store};
+use forebay_store::{ObjectDigest, ObjectFile, Realisation, Recipe, RecipeKey, Store};
 use serde::Serialize;
 
 use super::bytecode::Bytecode;
@@ -26,6 +26,8 @@ const BUCKETS: u8 = 8;
 /// The output of a set's realisation that describes its layers.
 const LAYERS: &str = "layers";
 
+/// Changes whenever what is kept of a whole set is another.
+const SET_VERSION: u32 = 2;
 /// Changes whenever the same wheels would give other bytes.
 const RECIPE_VERSION: u32 = 2;
 
@@ -75,30 +77,28 @@ pub(super) fn build(
     }
     let compiler = bytecode.map(|bytecode| bytecode.fingerprint);
     let whole = (set.digest(), scheme, compiler);
-    let whole = Recipe::new("wheel-layers", RECIPE_VERSION, &whole)?.key();
+    let whole = Recipe::new("wheel-layers", SET_VERSION, &whole)?.key();
     if let Some(realisation) = store.realisation(&whole)?
         && let Some(layers) = realisation.outputs.get(LAYERS)
         && let Ok(layers) = serde_json::from_slice(&store.read(layers)?)
     {
         return Ok(layers);
     }
-    let layers = build_groups(set, scheme, bytecode, store, progress)?;
+    let (layers, keys) = build_groups(set, scheme, bytecode, store, progress)?;
     let mut batch = store.begin()?;
     let mut realisation = Realisation::default();
     let description = batch.put(&super::json(&layers)?)?;
     let outputs = &mut realisation.outputs;
     outputs.insert(LAYERS.to_owned(), description.digest);
-    outputs.extend(
-        set.wheels
-            .iter()
-            .map(|w| (w.file_name.to_string(), w.object)),
-    );
-    for (index, layer) in layers.iter().enumerate() {
-        outputs.extend(
-            layer
-                .object()
-                .map(|object| (format!("recipe-{index}"), object)),
-        );
+    // All that the layers' bytes are made of: wheels, compiled modules, recipes.
+    for (index, key) in keys.iter().enumerate() {
+        for (name, object) in store.realisation(key)?.unwrap_or_default().outputs {
+            match name.as_str() {
+                layer::LAYER => None,
+                "recipe" => outputs.insert(format!("recipe-{index}"), object),
+                _ => outputs.insert(name, object),
+            };
+        }
     }
     batch.realise(&whole, &realisation)?;
     batch.commit()?;
@@ -111,7 +111,7 @@ fn build_groups(
     bytecode: Option<&Bytecode<'_>>,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Vec<Layer>, ImageError> {
+) -> Result<(Vec<Layer>, Vec<RecipeKey>), ImageError> {
     let groups = deal(set);
     let mut keys = Vec::new();
     let mut layers: Vec<Option<Layer>> = Vec::new();
@@ -217,9 +217,9 @@ fn build_groups(
         batch.commit()?;
     }
     // An image that lacks a layer must not come to be, whatever happened to a worker.
+    let layers = layers.into_iter().collect::<Option<Vec<Layer>>>();
     layers
-        .into_iter()
-        .collect::<Option<Vec<Layer>>>()
+        .map(|layers| (layers, keys))
         .ok_or_else(|| ImageError::Splice {
             wheels: set.wheels.iter().map(|w| w.file_name.to_string()).collect(),
             source: std::io::Error::other("a layer was not made"),

@@ -64,9 +64,15 @@ pub(crate) fn scan(
     let read = read::read_all(&directory, &to_read)?;
     let read_again = read.len();
 
+    // Of what is all known there is nothing to write down.
+    let is_to_be_saved = read_again > 0 || gone;
     let mut read = read.into_iter();
-    let mut known = Vec::with_capacity(walked.files.len() + kept.len());
+    let mut known = Vec::new();
+    if is_to_be_saved {
+        known.reserve(walked.files.len() + kept.len());
+    }
     let mut entries = walked.symlinks;
+    entries.reserve(walked.files.len());
     for (found, digest) in walked.files.into_iter().zip(digests) {
         let (found, digest) = match digest {
             Some(digest) => (found, digest),
@@ -83,23 +89,25 @@ pub(crate) fn scan(
                 None => continue,
             },
         };
+        if is_to_be_saved {
+            known.push(KnownFile {
+                path: found.path.clone(),
+                stat: found.stat,
+                digest,
+            });
+        }
         entries.push(TreeEntry {
-            path: found.path.clone(),
+            path: found.path,
             kind: TreeEntryKind::File {
                 digest,
                 size: found.stat.size,
                 executable: found.executable,
             },
         });
-        known.push(KnownFile {
-            path: found.path,
-            stat: found.stat,
-            digest,
-        });
     }
     entries.sort_unstable_by(|one, other| one.path.cmp(&other.path));
 
-    if read_again > 0 || gone {
+    if is_to_be_saved {
         known.extend(kept);
         known.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         let record = ScanRecord { time, files: known };

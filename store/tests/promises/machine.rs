@@ -288,7 +288,10 @@ impl Step {
                     assert_eq!(store.read(&digest(*number)).unwrap(), body(*number));
                 }
             }
-            Self::Restart { .. } => *store = Store::open(store.root()).unwrap(),
+            Self::Restart { .. } => {
+                let again = Store::open(store.root()).unwrap();
+                *store = again;
+            }
             Self::Collect { at_once, .. } => {
                 let mut options = CollectOptions::default();
                 if *at_once {
@@ -324,6 +327,7 @@ fn realisation(set: &BTreeSet<u8>) -> Realisation {
 /// What a child does: a step for each line that it reads.
 pub(crate) fn obey(root: &Path) {
     let mut store = Store::open(root).unwrap();
+    say("ready");
     for line in std::io::stdin().lines() {
         let step: Step = serde_json::from_str(&line.unwrap()).unwrap();
         let answer = step.perform(&mut store);
@@ -342,11 +346,15 @@ struct Worker {
 }
 
 impl Worker {
+    /// Returns when it has opened the store: while it clears away what a killed one left, that
+    /// one's lease still counts.
     fn start(root: &Path) -> Self {
         let mut child = start("obey", root, 0);
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(output.any(|line| line.unwrap() == "ready"));
         Self {
             input: child.stdin.take(),
-            output: BufReader::new(child.stdout.take().unwrap()).lines(),
+            output,
             child,
         }
     }
