@@ -2,9 +2,6 @@
 //! moto for S3, Azurite for Azure. Each is found by a variable or on `PATH`; without it a
 //! test has nothing to run against, which under `CI` is a failure.
 
-// No test needs all of them.
-#![allow(dead_code)]
-
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
