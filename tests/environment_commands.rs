@@ -29,6 +29,7 @@ fn environments_are_planned_changed_and_explained() {
     a_plan_shows_what_a_deploy_does_and_what_bars_it(&Scene::new(&machine));
     what_was_planned_is_deployed_or_nothing(&Scene::new(&machine));
     an_image_that_the_registry_lost_is_pushed_again(&Scene::new(&machine));
+    generations_are_compared_told_and_pruned(&Scene::new(&machine));
 }
 
 impl<'a> Scene<'a> {
@@ -251,4 +252,92 @@ fn an_image_that_the_registry_lost_is_pushed_again(scene: &Scene<'_>) {
     let keys = status["dags"].as_object().unwrap().keys();
     assert!(keys.clone().all(|key| !key.contains("2026_01_31")));
     assert_eq!(keys.len(), 2);
+}
+
+fn generations_are_compared_told_and_pruned(scene: &Scene<'_>) {
+    let deploy = || scene.json(&["deploy", "-c", "local", "--start-time", "2026-01-31"]);
+    let nothing = scene.run(&["diff", "-c", "local"]);
+    assert_eq!(nothing.status, 2, "{}", nothing.stderr);
+    deploy();
+    scene.replace("hello/greeting.py", "world", "moon");
+    deploy();
+
+    let difference = scene.run(&["diff", "-c", "local", "--exit-code"]);
+    assert_eq!(difference.status, 3, "{}", difference.stderr);
+    let lines = difference
+        .stdout
+        .lines()
+        .map(|line| match line.find("sha256:") {
+            Some(digest) => format!("{}DIGEST", &line[..digest]),
+            None => line.to_owned(),
+        });
+    let lines = lines.map(|line| line.replace("   \t", " "));
+    // The lines around are the DAG format's.
+    let lines = lines.filter(|line| !line.starts_with(' ') && !line.starts_with("@@"));
+    insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r"
+    local: from generation 1 (0+BROKEN) to generation 2 (0+BROKEN)
+    image DIGEST
+    file hello/greeting.py changed
+    --- dags/cleanup__v0_BROKEN__2026_01_31_00_00_00_dag.py
+    +++ dags/cleanup__v0_BROKEN__2026_01_31_00_00_00_dag.py
+    -# bigflow-imageid: oci:.local/images@DIGEST
+    +# bigflow-imageid: oci:.local/images@DIGEST
+    -    'image': 'oci:.local/images@DIGEST
+    +    'image': 'oci:.local/images@DIGEST
+    --- dags/greeting__v0_BROKEN__2026_01_31_00_00_00_dag.py
+    +++ dags/greeting__v0_BROKEN__2026_01_31_00_00_00_dag.py
+    -# bigflow-imageid: oci:.local/images@DIGEST
+    +# bigflow-imageid: oci:.local/images@DIGEST
+    -    'image': 'oci:.local/images@DIGEST
+    +    'image': 'oci:.local/images@DIGEST
+    ");
+    let same = scene.json(&["diff", "-c", "local", "2", "2"]);
+    assert_eq!(same["dags"].as_array().unwrap().len(), 0);
+    assert_eq!(scene.run(&["diff", "-c", "local", "7"]).status, 2);
+
+    // Another machine reads it all from the bucket.
+    let other = Machine::new();
+    let there = other.forebay_json(scene.project.path(), ["diff", "-c", "local"]);
+    assert_eq!(there["contents"]["files"][0]["name"], "hello/greeting.py");
+    assert_eq!(there["contents"]["packages"].as_array().unwrap().len(), 0);
+
+    let status = scene.json(&["status", "-c", "local"]);
+    assert_eq!(status["rollback_targets"][0]["generation"], 1);
+    assert_eq!(status["rollback_targets"][0]["available"], true);
+    let refused = scene.run(&["gc", "-c", "local"]);
+    assert_eq!(refused.status, 2, "{}", refused.stderr);
+    let gc = [
+        "gc",
+        "--environment",
+        "-c",
+        "local",
+        "--keep",
+        "1",
+        "--grace",
+        "0",
+    ];
+    let would = scene.run(&[&gc[..], &["--dry-run"]].concat());
+    insta::assert_snapshot!(without_numbers(&would.stdout), @r"
+    local: would delete 1 record, 1 retention tag and 3 objects (BYTES)
+    generation 1
+    tag forebay-hello_local-1
+    kept generations 2, those first that were deployed last
+    ");
+    let done = scene.json(&gc);
+    assert_eq!(done["kept"], serde_json::json!([2]));
+    assert_eq!(done["generations"], serde_json::json!([1]));
+    assert_eq!(done["tags"], serde_json::json!(["forebay-hello_local-1"]));
+    let index = std::fs::read_to_string(scene.project.path().join(".local/images/index.json"));
+    let index = index.unwrap();
+    assert!(!index.contains("forebay-hello_local-1") && index.contains("forebay-hello_local-2"));
+    assert_eq!(deploy()["changed"], false);
+    // A machine that has seen nothing finds nothing more.
+    let status = Machine::new().forebay_json(scene.project.path(), ["status", "-c", "local"]);
+    assert_eq!(status["state"], "committed");
+    assert_eq!(status["rollback_targets"].as_array().unwrap().len(), 0);
+    let free = scene.run(&["unlock", "-c", "local", "2"]);
+    assert_eq!(
+        (free.status, free.stdout.as_str()),
+        (0, "local: nobody holds it\n")
+    );
 }

@@ -87,8 +87,8 @@ async fn what_is_written_follows_the_schemas() {
 }
 
 #[tokio::test]
-async fn a_newer_format_is_left_alone() {
-    for key in [HEAD, FIRST] {
+async fn a_newer_format_is_for_looking_at_only() {
+    for (key, readable) in [(HEAD, true), (FIRST, true), (FIRST, false)] {
         let (world, machine) = (World::new(), Machine::new("anna"));
         world
             .deploy(&machine, &wish("1.0", "one", TWO))
@@ -96,7 +96,10 @@ async fn a_newer_format_is_left_alone() {
             .unwrap();
         let mut value = json_at(&world, key);
         value["schema"] = json!(2);
-        value["image"] = json!("something that this program cannot read");
+        value["novelty"] = json!("something that this program does not know");
+        if !readable {
+            value["image"] = json!("something that this program cannot read");
+        }
         if key == FIRST {
             forge(&world, &value);
         } else {
@@ -104,25 +107,39 @@ async fn a_newer_format_is_left_alone() {
         }
         world.calls.reset();
         let other = Machine::new("a machine that has seen nothing");
+        let environment = world.environment(&other);
         let next = wish("1.1", "two", TWO);
-        for error in [
+        let mut errors = vec![
             world.deploy(&other, &next).await.unwrap_err(),
-            world.rollback(&other, None).await.unwrap_err(),
-            world.environment(&other).status().await.unwrap_err(),
-        ] {
-            assert!(
-                matches!(
-                    error,
-                    EnvironmentError::Newer {
-                        found: 2,
-                        known: 1,
-                        ..
-                    }
-                ),
-                "{error}"
+            world.rollback(&other, Some(1)).await.unwrap_err(),
+        ];
+        match environment.status().await {
+            Ok(status) if readable => assert_eq!(status.live.unwrap().generation, 1),
+            status => errors.push(status.unwrap_err()),
+        }
+        if key == HEAD {
+            errors.push(environment.unlock(1).await.unwrap_err());
+            errors.push(environment.prunable(&retention()).await.unwrap_err());
+        }
+        for error in errors {
+            let newer = matches!(
+                error,
+                EnvironmentError::Newer {
+                    found: 2,
+                    known: 1,
+                    ..
+                }
             );
+            assert!(newer, "{key}: {error}");
         }
         assert!(world.calls.writes().is_empty());
+    }
+}
+
+fn retention() -> forebay::environment::Retention {
+    forebay::environment::Retention {
+        keep: 1,
+        grace: std::time::Duration::ZERO,
     }
 }
 

@@ -97,6 +97,19 @@ fn documents_and_records_match_their_schemas() {
         std::fs::write(entry.unwrap().path(), "changed").unwrap();
     }
     validate("status", &print(&["status"]));
+    validate("diff", &print(&["diff"]));
+    validate("diff", &print(&["diff", "1", "3"]));
+    validate("unlock", &print(&["unlock", "3"]));
+    let dry_run = [
+        "gc",
+        "--environment",
+        "--keep",
+        "1",
+        "--grace",
+        "0",
+        "--dry-run",
+    ];
+    validate("gc-environment", &print(&dry_run));
     let refused = machine.forebay(directory, ["plan", "-c", "local", "--json"]);
     assert_eq!(refused.status, 6);
     validate("plan", &refused.stdout);

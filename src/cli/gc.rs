@@ -6,7 +6,9 @@ use clap::Args;
 use forebay_store::{CollectOptions, CollectReport, CollectedObject, ObjectDigest, RecipeKey};
 use serde::Serialize;
 
+use super::arguments::EnvironmentArguments;
 use super::context::Context;
+use super::gc_environment;
 use crate::ui::{CommandError, Exit, bytes, count};
 
 /// Delete from this machine's store what nobody needs.
@@ -16,9 +18,14 @@ use crate::ui::{CommandError, Exit, bytes, count};
 /// All else is first condemned, and deleted by a later `gc` once the grace period
 /// is over; whatever uses it in between revives it. Nothing in registries or
 /// buckets is touched, and what is deleted here can be built or fetched again.
+///
+/// With --environment it is an environment that is pruned, not the store: of the generations
+/// that were deployed longest ago the records, the images' retention tags, and the kept
+/// bytes of DAG files. What is live always stays, and so does all that the project's other
+/// environments need.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  forebay gc --dry-run              what would be deleted now\n  forebay gc                        condemn; delete what was condemned a day ago\n  forebay gc --grace 0              delete all that nobody needs, at once\n  forebay gc --max-size 20GB        keep old results while the store has no more than that"
+    after_help = "Examples:\n  forebay gc --dry-run              what would be deleted now\n  forebay gc                        condemn; delete what was condemned a day ago\n  forebay gc --grace 0              delete all that nobody needs, at once\n  forebay gc --max-size 20GB        keep old results while the store has no more than that\n  forebay gc --environment -c prod --keep 20"
 )]
 pub(super) struct Arguments {
     /// Print exactly what would be deleted, and change nothing
@@ -32,6 +39,17 @@ pub(super) struct Arguments {
     /// How long an object must have been condemned before it is deleted: 0, 30m, 24h, 7d
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_duration)]
     grace: Duration,
+
+    /// Prune the environment of -c instead of this machine's store
+    #[arg(long, conflicts_with = "max_size")]
+    environment: bool,
+
+    /// With --environment: keep this many generations, those that were deployed last
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    keep: u32,
+
+    #[command(flatten)]
+    target: EnvironmentArguments,
 }
 
 /// What `--json` prints (`schema/gc.schema.json`).
@@ -56,6 +74,25 @@ struct ObjectDocument {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
+    let Arguments {
+        dry_run,
+        grace,
+        keep,
+        target,
+        ..
+    } = arguments;
+    if arguments.environment {
+        return gc_environment::run(context, target, *keep, *grace, *dry_run);
+    }
+    if let Some(environment) = &target.config.config {
+        return Err(CommandError::new(
+            Exit::Usage,
+            "gc collects this machine's store, which belongs to no environment",
+        )
+        .next(format!(
+            "add --environment to prune {environment}, or leave -c away"
+        )));
+    }
     let options = CollectOptions {
         dry_run: arguments.dry_run,
         grace: arguments.grace,

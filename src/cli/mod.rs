@@ -20,8 +20,10 @@ mod build_requirements;
 mod check;
 mod config;
 mod deploy;
+mod diff;
 mod doctor;
 mod gc;
+mod gc_environment;
 mod history;
 mod image;
 mod interrupt;
@@ -37,6 +39,7 @@ mod saved_image;
 mod start_project;
 mod status;
 mod store;
+mod unlock;
 
 use std::process::ExitCode;
 
@@ -88,19 +91,23 @@ enum Command {
     Status(status::Arguments),
     /// Show what was live before
     History(history::Arguments),
+    /// Show what is different between two generations
+    Diff(diff::Arguments),
     /// Make an earlier generation live again; nothing is rebuilt
     Rollback(rollback::Arguments),
     /// Finish what an interrupted deploy has begun; `deploy` does it by itself
     Resume(resume::Arguments),
     /// Take back what an interrupted deploy has begun
     Abort(resume::Arguments),
+    /// End the hold of a deploy that was killed
+    Unlock(unlock::Arguments),
     /// Work on the image
     #[command(subcommand)]
     Image(image::Command),
     /// Share what is built with other machines, through a bucket
     #[command(subcommand)]
     Cache(cache::Command),
-    /// Delete from this machine's store what nobody needs
+    /// Delete what nobody needs from this machine's store, or from an environment
     Gc(gc::Arguments),
     /// Look into this machine's store
     #[command(subcommand)]
@@ -172,6 +179,8 @@ fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
         Command::Plan(arguments) => plan::run(&context, &arguments),
         Command::Status(arguments) => status::run(&context, &arguments),
         Command::History(arguments) => history::run(&context, &arguments),
+        Command::Diff(arguments) => diff::run(&context, &arguments),
+        Command::Unlock(arguments) => unlock::run(&context, &arguments),
         Command::Rollback(arguments) => rollback::run(&context, &arguments),
         Command::Resume(arguments) => resume::run(&context, &arguments, Direction::Forward),
         Command::Abort(arguments) => resume::run(&context, &arguments, Direction::Back),

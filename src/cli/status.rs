@@ -10,7 +10,7 @@ use super::arguments::EnvironmentArguments;
 use super::context::Context;
 use super::describe::{DriftDocument, when};
 use super::services::{Opened, Permissions};
-use crate::environment::{State, Status};
+use crate::environment::{RollbackTarget, State, Status};
 use crate::oci::Sha256Digest;
 use crate::ui::{CommandError, Exit, Table, count, short};
 use forebay_store::ObjectDigest;
@@ -19,6 +19,10 @@ use forebay_store::ObjectDigest;
 pub(super) struct Arguments {
     #[command(flatten)]
     environment: EnvironmentArguments,
+
+    /// Ask the registry and the bucket whether a rollback to the last NUMBER sets is possible
+    #[arg(long, value_name = "NUMBER", default_value_t = 3)]
+    rollback_targets: usize,
 
     /// Exit with 3 if somebody changed the environment's files
     #[arg(long)]
@@ -42,6 +46,30 @@ struct Document {
     drift: Vec<DriftDocument>,
     applying: Option<ApplyingDocument>,
     foreign: usize,
+    /// Null if the registry could not be asked.
+    rollback_targets: Option<Vec<TargetDocument>>,
+}
+
+#[derive(Debug, Serialize)]
+struct TargetDocument {
+    generation: u64,
+    version: String,
+    created_at: String,
+    available: bool,
+    /// What is gone, in words.
+    missing: Vec<String>,
+}
+
+impl From<RollbackTarget> for TargetDocument {
+    fn from(target: RollbackTarget) -> Self {
+        Self {
+            generation: target.record.generation,
+            version: target.record.version.to_string(),
+            created_at: target.record.created_at.to_string(),
+            available: target.missing.is_empty(),
+            missing: target.missing,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -59,8 +87,22 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
         environment,
         ..
     } = Opened::new(&workspace, &arguments.environment, Permissions::default())?;
-    let status = context.block_on(async { Ok(environment.status().await?) })?;
-    let document = document(target.environment.as_str(), &status);
+    let (status, targets) = context.block_on(async {
+        let status = environment.status().await?;
+        let limit = arguments.rollback_targets;
+        let targets = environment.rollback_targets(&status, limit).await;
+        Ok((status, targets))
+    })?;
+    let targets = match targets {
+        Ok(targets) => Some(targets.into_iter().map(Into::into).collect()),
+        // What is live is known all the same.
+        Err(error) => {
+            let printer = &context.printer;
+            printer.warning(&format!("cannot tell what can be rolled back to: {error}"));
+            None
+        }
+    };
+    let document = document(target.environment.as_str(), &status, targets);
     context
         .printer
         .result(&document, || text(&document, &status))?;
@@ -72,7 +114,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
     })
 }
 
-fn document(environment: &str, status: &Status) -> Document {
+fn document(
+    environment: &str,
+    status: &Status,
+    rollback_targets: Option<Vec<TargetDocument>>,
+) -> Document {
     let live = status.live.as_deref();
     Document {
         environment: environment.to_owned(),
@@ -99,6 +145,7 @@ fn document(environment: &str, status: &Status) -> Document {
             held: status.held,
         }),
         foreign: status.foreign,
+        rollback_targets,
     }
 }
 
@@ -147,6 +194,17 @@ fn text(document: &Document, status: &Status) -> String {
             "{} in dags/ belong to others",
             count(document.foreign, "file")
         );
+    }
+    for target in document.rollback_targets.iter().flatten() {
+        let (number, version) = (target.generation, &target.version);
+        let _ = match target.available {
+            true => writeln!(text, "rollback to {number} ({version}) is possible"),
+            false => writeln!(
+                text,
+                "rollback to {number} ({version}) is not possible, for want of {}",
+                target.missing.join(", ")
+            ),
+        };
     }
     text
 }

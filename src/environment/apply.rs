@@ -27,7 +27,7 @@ use super::head::{Direction, LiveGeneration, listing_digest};
 use super::key::LAST_GENERATION;
 use super::lease::Lease;
 use super::plan::{Draft, Plan};
-use super::record::{GenerationRecord, RecordReference, RecordedDag, RecordedImage};
+use super::record::{GenerationRecord, RecordReference, RecordedImage};
 use super::transition::{Transition, Upload};
 use super::written::{Written, storage_generations};
 use super::{Environment, EnvironmentError, Live};
@@ -243,26 +243,13 @@ impl Environment {
                     return Ok((record, reference));
                 }
                 Err(BucketError::ConditionFailed { .. }) => {
-                    number = next(number.max(self.highest_number().await?))?;
+                    let taken = self.numbers().await?.into_iter().max();
+                    number = next(number.max(taken.unwrap_or_default()))?;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         Err(EnvironmentError::NumbersTaken { last: number })
-    }
-
-    async fn highest_number(&self) -> Result<u64, EnvironmentError> {
-        let key = self.key.generation(0)?;
-        let folder = key
-            .as_str()
-            .strip_suffix("00000000.json")
-            .unwrap_or_default();
-        let listing = self.bucket.list(folder).await?;
-        let numbers = listing.objects.iter().filter_map(|object| {
-            let name = object.key.strip_prefix(folder)?.strip_suffix(".json")?;
-            name.parse::<u64>().ok().filter(|n| *n <= LAST_GENERATION)
-        });
-        Ok(numbers.max().unwrap_or_default())
     }
 
     pub(super) fn record(
@@ -436,24 +423,6 @@ impl Environment {
             phase: Phase::Upload,
             amount: 1,
         });
-    }
-
-    /// A DAG file's bytes: from this machine, else from the bucket; verified.
-    pub(super) async fn dag_bytes(&self, dag: &RecordedDag) -> Result<Bytes, EnvironmentError> {
-        if let Some(bytes) = self.local.get(dag.object).await? {
-            return Ok(bytes);
-        }
-        let key = self.key.object(&dag.object)?;
-        match self.bucket.read(&key).await? {
-            Some(read) if ObjectDigest::of(&read.bytes) == dag.object => Ok(read.bytes),
-            Some(_) => Err(EnvironmentError::Malformed {
-                key: key.to_string(),
-                problem: "its bytes do not have the digest that names it".to_owned(),
-            }),
-            None => Err(EnvironmentError::LostObject {
-                what: key.to_string(),
-            }),
-        }
     }
 }
 

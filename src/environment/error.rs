@@ -81,6 +81,22 @@ pub enum EnvironmentError {
         /// Who rolled back.
         holder: String,
     },
+    /// Another generation is being applied than the one whose lease was to be ended.
+    #[error("not generation {named} is being applied, but generation {held}, by {holder}")]
+    OtherLock {
+        /// The generation that was named.
+        named: u64,
+        /// The one that is being applied.
+        held: u64,
+        /// By whom.
+        holder: String,
+    },
+    /// There is no such generation to compare.
+    #[error("{}", no_generation(*.generation))]
+    NoGeneration {
+        /// The generation that was named, if one was.
+        generation: Option<u64>,
+    },
     /// What would be done now is not what was planned.
     #[error("the plan is stale")]
     StalePlan {
@@ -223,11 +239,18 @@ fn held(holder: &str, generation: u64, remaining: Duration) -> String {
     }
 }
 
-fn no_target(generation: Option<u64>) -> String {
+fn no_generation(generation: Option<u64>) -> String {
     match generation {
         Some(generation) => {
             format!("generation {generation} is not in the history of this environment")
         }
+        None => "there are no two generations to compare".into(),
+    }
+}
+
+fn no_target(generation: Option<u64>) -> String {
+    match generation {
+        Some(_) => no_generation(generation),
         None => "there is no earlier generation with another set of DAGs or another image".into(),
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EnvironmentError;
 use super::key::EnvironmentKey;
-use super::record::{RecordReference, check_number, parse_versioned};
+use super::record::{RecordReference, check_number, parse_readable, refuse_newer};
 use crate::bucket::{Listing, nonce};
 use crate::oci::Sha256Digest;
 use crate::project::{EnvironmentName, ProjectName};
@@ -118,7 +118,7 @@ impl Head {
         environment: &EnvironmentKey,
         place: &str,
     ) -> Result<Self, EnvironmentError> {
-        let head: Self = parse_versioned(place, bytes, Self::SCHEMA)?;
+        let head: Self = parse_readable(place, bytes, Self::SCHEMA)?;
         if (&head.project, &head.environment) != (&environment.project, &environment.environment) {
             return Err(EnvironmentError::Malformed {
                 key: place.to_owned(),
@@ -131,6 +131,11 @@ impl Head {
             check_number(reference.generation, place)?;
         }
         Ok(head)
+    }
+
+    /// Nothing is changed that a newer program has recorded.
+    pub(super) fn refuse_newer(&self) -> Result<(), EnvironmentError> {
+        refuse_newer("HEAD.json", self.schema, Self::SCHEMA)
     }
 
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, EnvironmentError> {

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::record::GenerationRecord;
+use super::key::LAST_GENERATION;
+use super::record::{GenerationRecord, RecordReference};
 use super::{Environment, EnvironmentError};
 
 impl Environment {
@@ -22,10 +23,40 @@ impl Environment {
             if limit.is_some_and(|limit| history.len() >= limit) {
                 break;
             }
-            let record = self.load(&reference).await?;
+            let Some(record) = self.load_unless_pruned(&reference).await? else {
+                break;
+            };
             next = record.parent;
             history.push(record);
         }
         Ok(history)
+    }
+
+    /// The numbers of all records that the bucket has.
+    pub(super) async fn numbers(&self) -> Result<Vec<u64>, EnvironmentError> {
+        let folder = self.key.generations_prefix();
+        let listing = self.bucket.list(&folder).await?;
+        let numbers = listing.objects.iter().filter_map(|object| {
+            let name = object.key.strip_prefix(&folder)?.strip_suffix(".json")?;
+            name.parse::<u64>().ok().filter(|n| *n <= LAST_GENERATION)
+        });
+        Ok(numbers.collect())
+    }
+
+    /// A record; nothing if it is older than all that retention has left.
+    pub(super) async fn load_unless_pruned(
+        &self,
+        reference: &RecordReference,
+    ) -> Result<Option<Arc<GenerationRecord>>, EnvironmentError> {
+        match self.load(reference).await {
+            Err(lost @ EnvironmentError::LostObject { .. }) => {
+                let numbers = self.numbers().await?;
+                match numbers.iter().all(|number| *number > reference.generation) {
+                    true => Ok(None),
+                    false => Err(lost),
+                }
+            }
+            record => record.map(Some),
+        }
     }
 }

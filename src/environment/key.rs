@@ -53,6 +53,16 @@ impl EnvironmentKey {
         .parse()
     }
 
+    /// What the keys of all that is the project's start with.
+    pub fn project_prefix(&self) -> String {
+        format!("forebay/v1/{}/", self.project)
+    }
+
+    /// What the keys of all records start with; a number follows.
+    pub fn generations_prefix(&self) -> String {
+        format!("{}{}/generations/", self.project_prefix(), self.environment)
+    }
+
     /// What the keys of all bytes of DAG files start with; a digest follows.
     pub fn objects_prefix(&self) -> String {
         format!("forebay/v1/{}/objects/", self.project)

@@ -11,6 +11,7 @@ mod adopt;
 mod apply;
 mod clear;
 mod compare;
+mod difference;
 mod drain;
 mod drift;
 mod error;
@@ -26,6 +27,7 @@ mod owners;
 mod plan;
 mod prefix;
 mod proof;
+mod prune;
 mod record;
 mod resume;
 mod returning;
@@ -33,6 +35,7 @@ mod rollback;
 mod saved;
 mod status;
 mod transition;
+mod unlock;
 mod written;
 
 use std::sync::Arc;
@@ -40,6 +43,7 @@ use std::time::Duration;
 
 pub use adopt::{OldFile, OldFiles};
 pub use apply::Applied;
+pub use difference::{Changed, DagDifference, Difference, ImageDifference};
 pub use drain::Retire;
 pub use drift::{DriftKind, Drifted, drift};
 pub use error::EnvironmentError;
@@ -51,13 +55,16 @@ pub use owners::Owners;
 pub use plan::{Desired, DesiredDags, DesiredImage, IsAncestor, Plan, PlanSummary};
 pub use prefix::{DagsPrefix, InvalidDagsPrefix};
 pub use proof::OpenBase;
+pub use prune::{Prunable, Retention};
 pub use record::{
     Action, GenerationRecord, RecordReference, RecordedCommit, RecordedDag, RecordedImage,
 };
 pub use resume::Settled;
 pub use returning::{Returning, RollbackStart};
+pub use rollback::RollbackTarget;
 pub use saved::{SavedDag, SavedPlan, SavedTarget};
 pub use status::{State, Status};
+pub use unlock::Unlocked;
 
 use self::local::Local;
 use crate::bucket::Bucket;

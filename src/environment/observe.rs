@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::TryFutureExt as _;
 use futures_util::future::{OptionFuture, try_join3};
 use jiff::Timestamp;
 
 use super::head::{Head, LiveGeneration};
-use super::record::{GenerationRecord, RecordReference};
+use super::record::{GenerationRecord, RecordReference, RecordedDag};
 use super::{Environment, EnvironmentError};
 use crate::bucket::{Listing, StorageGeneration};
 use crate::oci::{ImageManifest, Sha256Digest};
@@ -245,6 +246,29 @@ impl Environment {
             self.local.put(vec![bytes]).await?;
         }
         Ok(Arc::new(record))
+    }
+
+    /// A DAG file's bytes.
+    pub(super) async fn dag_bytes(&self, dag: &RecordedDag) -> Result<Bytes, EnvironmentError> {
+        self.object(dag.object).await
+    }
+
+    /// An object's bytes: from this machine, else from the bucket; verified.
+    pub(super) async fn object(&self, digest: ObjectDigest) -> Result<Bytes, EnvironmentError> {
+        if let Some(bytes) = self.local.get(digest).await? {
+            return Ok(bytes);
+        }
+        let key = self.key.object(&digest)?;
+        match self.bucket.read(&key).await? {
+            Some(read) if ObjectDigest::of(&read.bytes) == digest => Ok(read.bytes),
+            Some(_) => Err(EnvironmentError::Malformed {
+                key: key.to_string(),
+                problem: "its bytes do not have the digest that names it".to_owned(),
+            }),
+            None => Err(EnvironmentError::LostObject {
+                what: key.to_string(),
+            }),
+        }
     }
 
     /// Lets this machine know what is live: a record that it has made or [loaded](Self::load).

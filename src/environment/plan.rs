@@ -296,6 +296,9 @@ impl Environment {
             });
         }
         let base = self.live_record(&live).await?;
+        if let Some(base) = &base {
+            base.refuse_newer()?;
+        }
         self.widen(&mut live.listing, &[base.as_deref()]).await?;
         let draining = self.draining(base.as_deref(), &desired).await?;
         let condemned = self.condemned(base.as_deref(), &live);
@@ -391,7 +394,11 @@ impl Environment {
         Ok(confirmed)
     }
 
+    /// Refuses while a change is being applied, or if a newer program has been here.
     pub(super) fn refuse_unsettled(&self, live: &Live) -> Result<(), EnvironmentError> {
+        if let Some(head) = live.head() {
+            head.refuse_newer()?;
+        }
         match live
             .seen
             .as_ref()

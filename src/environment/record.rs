@@ -165,9 +165,34 @@ fn has_control_characters(value: &serde_json::Value) -> bool {
     }
 }
 
-/// Reads `schema` before anything else, so that a newer format is called that;
-/// then refuses control characters, since names and messages are shown to people.
+/// As [`parse_readable`], but a newer format is refused even if it could be read.
 pub(super) fn parse_versioned<T: serde::de::DeserializeOwned>(
+    key: &str,
+    bytes: &[u8],
+    known: u32,
+) -> Result<T, EnvironmentError> {
+    let parsed = parse_readable(key, bytes, known)?;
+    let schema = serde_json::from_slice::<AnySchema>(bytes).map(|any| any.schema);
+    refuse_newer(key, schema.unwrap_or(known), known)?;
+    Ok(parsed)
+}
+
+/// A newer format is for looking at: what its program counts on, we do not know.
+pub(super) fn refuse_newer(key: &str, found: u32, known: u32) -> Result<(), EnvironmentError> {
+    match found > known {
+        true => Err(EnvironmentError::Newer {
+            key: key.to_owned(),
+            found,
+            known,
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Reads `schema` before anything else: a newer format is called that, unless it still has
+/// all that we read. Then refuses control characters, since names and messages are shown to
+/// people.
+pub(super) fn parse_readable<T: serde::de::DeserializeOwned>(
     key: &str,
     bytes: &[u8],
     known: u32,
@@ -177,20 +202,17 @@ pub(super) fn parse_versioned<T: serde::de::DeserializeOwned>(
         problem: error.to_string(),
     };
     let AnySchema { schema } = serde_json::from_slice(bytes).map_err(malformed)?;
-    if schema > known {
-        return Err(EnvironmentError::Newer {
-            key: key.to_owned(),
-            found: schema,
-            known,
-        });
-    }
     if has_control_characters(&serde_json::from_slice(bytes).map_err(malformed)?) {
         return Err(EnvironmentError::Malformed {
             key: key.to_owned(),
             problem: "a text in it has control characters".to_owned(),
         });
     }
-    serde_json::from_slice(bytes).map_err(malformed)
+    serde_json::from_slice(bytes).map_err(|error| {
+        refuse_newer(key, schema, known)
+            .err()
+            .unwrap_or_else(|| malformed(error))
+    })
 }
 
 /// Refuses numbers that no key has, so that there always is a next one to count to.
@@ -210,6 +232,12 @@ impl GenerationRecord {
 
     /// How many ancestors of a commit are recorded.
     pub const ANCESTORS: usize = 100;
+
+    /// Nothing is changed that a newer program has recorded.
+    pub(super) fn refuse_newer(&self) -> Result<(), EnvironmentError> {
+        let place = format!("the record of generation {}", self.generation);
+        refuse_newer(&place, self.schema, Self::SCHEMA)
+    }
 
     /// Whether its files had changes that no commit has.
     pub fn is_dirty(&self) -> bool {
@@ -241,7 +269,7 @@ impl GenerationRecord {
         environment: &EnvironmentKey,
         place: &str,
     ) -> Result<Self, EnvironmentError> {
-        let record: Self = parse_versioned(place, bytes, Self::SCHEMA)?;
+        let record: Self = parse_readable(place, bytes, Self::SCHEMA)?;
         check_number(record.generation, place)?;
         let older = |other: u64| other < record.generation;
         let problem = if (&record.project, &record.environment)

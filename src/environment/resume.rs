@@ -82,6 +82,7 @@ impl Environment {
         let Some(intent) = &seen.head.applying else {
             return Ok(None);
         };
+        seen.head.refuse_newer()?;
         match intent.remaining(seen.updated, seen.server_time) {
             Some(remaining) => Err(EnvironmentError::Held {
                 holder: intent.holder.clone(),
@@ -116,6 +117,9 @@ impl Environment {
     ) -> Result<Direction, EnvironmentError> {
         let base = self.live_record(live).await?;
         let next = self.load(&intent.reference).await?;
+        for record in base.iter().chain([&next]) {
+            record.refuse_newer()?;
+        }
         let mut live = live.clone();
         let records = [base.as_deref(), Some(next.as_ref())];
         self.widen(&mut live.listing, &records).await?;

@@ -10,13 +10,22 @@ use super::plan::{Draft, ImageSource, Plan};
 use super::proof::Proof;
 use super::record::{Action, GenerationRecord};
 use super::returning::{Restarted, RollbackStart};
-use super::{Environment, EnvironmentError, Live};
+use super::{Environment, EnvironmentError, Live, Status};
 
 /// How many generations are tried when those that can be had are to be named.
 const LOOK_BACK: usize = 10;
 
 /// The generations between what is live and a target, newest first.
 type Passed = Vec<Arc<GenerationRecord>>;
+
+/// A generation that a rollback could lead to.
+#[derive(Debug, Clone)]
+pub struct RollbackTarget {
+    /// The generation.
+    pub record: Arc<GenerationRecord>,
+    /// What is gone, in words. If nothing is, the generation can be restored.
+    pub missing: Vec<String>,
+}
 
 impl Environment {
     /// Plans the way back to `target`, or to the set before the live one. If
@@ -60,6 +69,9 @@ impl Environment {
             });
         };
         let records = [base.as_deref(), Some(found.as_ref())];
+        for record in records.into_iter().flatten() {
+            record.refuse_newer()?;
+        }
         self.widen(&mut live.listing, &records).await?;
         let mut proof = self.prove(&found, &live.listing).await?;
         let mut restarted = Vec::new();
@@ -148,9 +160,40 @@ impl Environment {
         record: &GenerationRecord,
     ) -> Result<Option<Arc<GenerationRecord>>, EnvironmentError> {
         match &record.parent {
-            Some(parent) => self.load(parent).await.map(Some),
+            Some(parent) => self.load_unless_pruned(parent).await,
             None => Ok(None),
         }
+    }
+
+    /// The newest sets before the live one, at most `limit`, each with what is missing for a
+    /// rollback to it, in words. The registry is asked.
+    ///
+    /// # Errors
+    /// See [`EnvironmentError`].
+    pub async fn rollback_targets(
+        &self,
+        status: &Status,
+        limit: usize,
+    ) -> Result<Vec<RollbackTarget>, EnvironmentError> {
+        let mut targets: Vec<RollbackTarget> = Vec::new();
+        let Some(live) = &status.live else {
+            return Ok(targets);
+        };
+        let mut states = BTreeSet::from([live.state()]);
+        let mut next = self.parent(live).await?;
+        while let Some(record) = next
+            && targets.len() < limit
+        {
+            if states.insert(record.state()) {
+                let proof = self.prove(&record, &status.listing).await?;
+                targets.push(RollbackTarget {
+                    missing: proof.missing,
+                    record: Arc::clone(&record),
+                });
+            }
+            next = self.parent(&record).await?;
+        }
+        Ok(targets)
     }
 
     /// Which of the latest generations everything is there for, newest first;

@@ -6,6 +6,7 @@ use super::drift::{Drifted, by_key, drift};
 use super::head::Intent;
 use super::record::GenerationRecord;
 use super::{Environment, EnvironmentError};
+use crate::bucket::Listing;
 
 /// Where an environment is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,7 @@ pub struct Status {
     pub drift: Vec<Drifted>,
     /// How many objects in `dags/` are not ours.
     pub foreign: usize,
+    pub(super) listing: Listing,
 }
 
 impl Environment {
@@ -93,6 +95,7 @@ impl Environment {
                 .collect(),
             live: record,
             applying,
+            listing: live.listing.clone(),
         })
     }
 }

@@ -131,6 +131,16 @@ pub trait Registry: Send + Sync {
         bytes: Bytes,
     ) -> Result<(), RegistryError>;
 
+    /// Takes a tag away; the manifest stays. `false` if the registry does not do that; a tag
+    /// that is gone already is taken away.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    async fn delete_tag(&self, tag: &Tag) -> Result<bool, RegistryError> {
+        let _ = tag;
+        Ok(false)
+    }
+
     /// All tags, page by page.
     ///
     /// # Errors

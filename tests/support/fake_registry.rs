@@ -171,6 +171,14 @@ impl Registry for FakeRegistry {
         .await
     }
 
+    async fn delete_tag(&self, tag: &Tag) -> Result<bool, RegistryError> {
+        self.call(Effect::Writes, format!("DELETE tag {tag}"), |state| {
+            state.tags.remove(tag.as_str());
+            Ok(true)
+        })
+        .await
+    }
+
     async fn tags(&self) -> Result<Vec<Tag>, RegistryError> {
         self.call(Effect::Reads, "GET tags".to_owned(), |state| {
             Ok(state.tags.keys().map(|tag| tag.parse().unwrap()).collect())

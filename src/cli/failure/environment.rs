@@ -18,9 +18,15 @@ impl From<EnvironmentError> for CommandError {
             }
             EnvironmentError::Held { remaining, .. } if remaining.as_secs() == 0 => failure
                 .next("`forebay resume` carries it to its end, `forebay abort` takes it back; `forebay deploy` does the first by itself"),
-            EnvironmentError::Held { .. } => failure.next(
-                "wait until it is done, then run the command again; if it was killed, its hold ends by itself",
+            EnvironmentError::Held { generation, .. } => failure.next(format!(
+                "wait until it is done, then run the command again; if it was killed, its hold ends by itself, or at once with `forebay unlock {generation}`",
+            )),
+            EnvironmentError::OtherLock { .. } => failure.next(
+                "look with `forebay status`; what was to be unlocked is over",
             ),
+            EnvironmentError::NoGeneration { .. } => {
+                failure.next("`forebay history` shows the generations")
+            }
             EnvironmentError::Lost { .. } => failure.next(
                 "look with `forebay status`; run the command again if yours should still win",
             ),
@@ -110,11 +116,13 @@ fn environment_exit(error: &EnvironmentError) -> Exit {
         | EnvironmentError::Foreseen
         | EnvironmentError::OlderCommit { .. }
         | EnvironmentError::StalePlan { .. }
+        | EnvironmentError::OtherLock { .. }
         | EnvironmentError::RolledAway { .. }
         | EnvironmentError::EmptySet => Exit::Refused,
         EnvironmentError::Interrupted { .. } | EnvironmentError::NotVerified { .. } => {
             Exit::Interrupted
         }
+        EnvironmentError::NoGeneration { .. } => Exit::Usage,
         EnvironmentError::NoRollbackTarget { .. }
         | EnvironmentError::RollbackUnavailable { .. } => Exit::RollbackUnavailable,
         EnvironmentError::Bucket(error) => bucket_exit(error),

@@ -74,19 +74,9 @@ pub(super) fn insert(
     descriptor: &Descriptor,
 ) -> Result<(), RegistryError> {
     let path = layout.join("index.json");
-    let failed = |source: io::Error| RegistryError::Io {
-        action: format!("cannot write {}", path.display()),
-        source,
-    };
+    let failed = |source: io::Error| cannot_write(&path, source);
     fs::create_dir_all(layout).map_err(failed)?;
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(layout.join(LOCK_FILE))
-        .map_err(failed)?;
-    // Released when the file is closed.
-    lock.lock().map_err(failed)?;
+    let _lock = lock(layout).map_err(failed)?;
 
     let marker = layout.join("oci-layout");
     if !marker.exists() {
@@ -113,6 +103,45 @@ pub(super) fn insert(
     }
     manifests.push(entry);
     write(&path, &index).map_err(failed)
+}
+
+/// Takes a tag away. Its manifest keeps an entry without one.
+pub(super) fn remove(layout: &Path, tag: &Tag) -> Result<(), RegistryError> {
+    let path = layout.join("index.json");
+    let failed = |source: io::Error| cannot_write(&path, source);
+    if !path.exists() {
+        return Ok(());
+    }
+    let _lock = lock(layout).map_err(failed)?;
+    let mut index = read(&path)?.unwrap_or_default();
+    let name = ManifestName::Tag(tag.clone());
+    let manifests = index.get_mut("manifests").and_then(Value::as_array_mut);
+    let mut entries = manifests.into_iter().flatten();
+    let Some(entry) = entries.find(|entry| names(entry, &name)) else {
+        return Ok(());
+    };
+    if let Some(annotations) = entry.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.remove(REF_NAME);
+    }
+    write(&path, &index).map_err(failed)
+}
+
+/// Held until the file is closed.
+fn lock(layout: &Path) -> io::Result<File> {
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(layout.join(LOCK_FILE))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+fn cannot_write(path: &Path, source: io::Error) -> RegistryError {
+    RegistryError::Io {
+        action: format!("cannot write {}", path.display()),
+        source,
+    }
 }
 
 fn read(path: &PathBuf) -> Result<Option<Value>, RegistryError> {

@@ -223,6 +223,11 @@ impl Registry for Layout {
         run_blocking(move || layout.write_manifest(&name, &media_type, &bytes)).await
     }
 
+    async fn delete_tag(&self, tag: &Tag) -> Result<bool, RegistryError> {
+        index::remove(&self.path, tag)?;
+        Ok(true)
+    }
+
     async fn tags(&self) -> Result<Vec<Tag>, RegistryError> {
         index::tags(&self.path)
     }

@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use super::RemoteRegistry;
 use super::answer::Problem;
 use crate::http::read_body;
-use crate::oci::{Descriptor, MediaType, Sha256Digest};
+use crate::oci::{Descriptor, MediaType, Sha256Digest, Tag};
 use crate::registry::{FetchedManifest, ManifestName, RegistryError};
 
 /// The largest manifest that is read; registries must take 4 MiB and rarely take more.
@@ -125,6 +125,22 @@ impl RemoteRegistry {
         Err((self.transport)
             .error(&call.method, &call.url, status, problem)
             .await)
+    }
+
+    pub(super) async fn delete_manifest_tag(&self, tag: &Tag) -> Result<bool, RegistryError> {
+        let call = self.call(Method::DELETE, self.url(&format!("manifests/{tag}")));
+        let response = self.transport.send(&call).await?;
+        match response.status() {
+            status if status.is_success() => Ok(true),
+            StatusCode::NOT_FOUND => Ok(true),
+            // Registries that delete nothing, or digests only.
+            StatusCode::BAD_REQUEST
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_IMPLEMENTED => Ok(false),
+            _ => Err((self.transport)
+                .problem(&call.method, &call.url, response)
+                .await),
+        }
     }
 
     async fn ask_for_manifest(

@@ -188,6 +188,10 @@ impl Registry for RemoteRegistry {
         self.write_manifest(name, media_type, bytes).await
     }
 
+    async fn delete_tag(&self, tag: &Tag) -> Result<bool, RegistryError> {
+        self.delete_manifest_tag(tag).await
+    }
+
     async fn tags(&self) -> Result<Vec<Tag>, RegistryError> {
         self.list_tags().await
     }

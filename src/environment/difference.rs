@@ -1,0 +1,199 @@
+//! What is different between two generations: packages, project files, lines of DAG files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use similar::TextDiff;
+
+use super::record::GenerationRecord;
+use super::{Environment, EnvironmentError};
+use crate::image::{ContentsBase, ImageContents};
+use crate::project::WorkflowId;
+use forebay_store::ObjectDigest;
+
+/// Lines around a changed one.
+const CONTEXT: usize = 3;
+
+/// What is different between two generations.
+#[derive(Debug, Clone)]
+pub struct Difference {
+    /// The one.
+    pub from: Arc<GenerationRecord>,
+    /// The other.
+    pub to: Arc<GenerationRecord>,
+    /// What is different between their images; nothing if the contents of one are not recorded.
+    pub image: Option<ImageDifference>,
+    /// The DAG files that are different, by workflow.
+    pub dags: Vec<DagDifference>,
+}
+
+/// What is different between two images.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageDifference {
+    /// The bases, if they are different.
+    pub base: Option<[Option<ContentsBase>; 2]>,
+    /// Distributions with their versions: absent, another, or no longer there.
+    pub packages: Vec<Changed<String>>,
+    /// The project's files with their digests.
+    pub files: Vec<Changed<ObjectDigest>>,
+}
+
+/// Something by its name, before and after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed<T> {
+    /// Its name.
+    pub name: String,
+    /// What it was; nothing if it was not there.
+    pub from: Option<T>,
+    /// What it is; nothing if it is gone.
+    pub to: Option<T>,
+}
+
+/// A workflow's DAG file, before and after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DagDifference {
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// Its key before.
+    pub from: Option<String>,
+    /// Its key after.
+    pub to: Option<String>,
+    /// The changed lines, as `diff -u` shows them.
+    pub lines: String,
+}
+
+impl Difference {
+    /// Whether nothing is different.
+    pub fn is_empty(&self) -> bool {
+        self.dags.is_empty() && self.from.image == self.to.image
+    }
+}
+
+impl Environment {
+    /// Compares two generations of the history: `from`, or the one before `to`; `to`, or the
+    /// live one.
+    ///
+    /// # Errors
+    /// [`EnvironmentError::NoGeneration`] if one of them is not in the history.
+    pub async fn difference(
+        &self,
+        from: Option<u64>,
+        to: Option<u64>,
+    ) -> Result<Difference, EnvironmentError> {
+        let history = self.history(None).await?;
+        let find = |number: u64| {
+            let mut records = history.iter();
+            let found = records.find(|record| record.generation == number);
+            found.cloned().ok_or(EnvironmentError::NoGeneration {
+                generation: Some(number),
+            })
+        };
+        let none = || EnvironmentError::NoGeneration { generation: None };
+        let to = match to {
+            Some(number) => find(number)?,
+            None => history.first().cloned().ok_or_else(none)?,
+        };
+        let from = match (from, &to.parent) {
+            (Some(number), _) => find(number)?,
+            (None, Some(parent)) => find(parent.generation)?,
+            (None, None) => return Err(none()),
+        };
+        let contents = (self.contents(&from).await?, self.contents(&to).await?);
+        let image = match contents {
+            _ if from.image == to.image => Some(ImageDifference::default()),
+            (Some(from), Some(to)) => Some(compare_images(&from, &to)),
+            _ => None,
+        };
+        let dags = self.compare_dags(&from, &to).await?;
+        Ok(Difference {
+            from,
+            to,
+            image,
+            dags,
+        })
+    }
+
+    /// What is in a generation's image, if that was recorded and can be read.
+    async fn contents(
+        &self,
+        record: &GenerationRecord,
+    ) -> Result<Option<ImageContents>, EnvironmentError> {
+        let mut images = record.images.iter();
+        let image = images.find(|image| image.digest == record.image);
+        let Some(digest) = image.and_then(|image| image.contents) else {
+            return Ok(None);
+        };
+        match self.object(digest).await {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(EnvironmentError::LostObject { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn compare_dags(
+        &self,
+        from: &GenerationRecord,
+        to: &GenerationRecord,
+    ) -> Result<Vec<DagDifference>, EnvironmentError> {
+        let of = |record: &GenerationRecord| -> BTreeMap<WorkflowId, (String, ObjectDigest)> {
+            let dags = record.lasting();
+            dags.map(|(key, dag)| (dag.workflow.clone(), (key.to_string(), dag.object)))
+                .collect()
+        };
+        let (before, after) = (of(from), of(to));
+        let workflows: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+        let mut differences = Vec::new();
+        for workflow in workflows {
+            let (was, is) = (before.get(workflow), after.get(workflow));
+            if was == is {
+                continue;
+            }
+            let (was_bytes, is_bytes) = (self.file(was).await?, self.file(is).await?);
+            let key = |file: Option<&(String, ObjectDigest)>| file.map(|(key, _)| key.clone());
+            let (from, to) = (key(was), key(is));
+            let name = |key: &Option<String>| key.clone().unwrap_or_else(|| "/dev/null".to_owned());
+            let texts = [&was_bytes, &is_bytes].map(|bytes| String::from_utf8_lossy(bytes));
+            let lines = TextDiff::from_lines(texts[0].as_ref(), texts[1].as_ref())
+                .unified_diff()
+                .context_radius(CONTEXT)
+                .header(&name(&from), &name(&to))
+                .to_string();
+            differences.push(DagDifference {
+                workflow: workflow.clone(),
+                from,
+                to,
+                lines,
+            });
+        }
+        Ok(differences)
+    }
+
+    async fn file(&self, file: Option<&(String, ObjectDigest)>) -> Result<Bytes, EnvironmentError> {
+        match file {
+            Some((_, object)) => self.object(*object).await,
+            None => Ok(Bytes::new()),
+        }
+    }
+}
+
+fn compare_images(from: &ImageContents, to: &ImageContents) -> ImageDifference {
+    ImageDifference {
+        base: (from.base != to.base).then(|| [from.base.clone(), to.base.clone()]),
+        packages: compare_maps(&from.packages, &to.packages),
+        files: compare_maps(&from.files, &to.files),
+    }
+}
+
+fn compare_maps<T: Clone + PartialEq>(
+    from: &BTreeMap<String, T>,
+    to: &BTreeMap<String, T>,
+) -> Vec<Changed<T>> {
+    let names: BTreeSet<_> = from.keys().chain(to.keys()).collect();
+    let changes = names.into_iter().map(|name| Changed {
+        name: name.clone(),
+        from: from.get(name).cloned(),
+        to: to.get(name).cloned(),
+    });
+    changes.filter(|change| change.from != change.to).collect()
+}
