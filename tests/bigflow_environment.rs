@@ -19,6 +19,7 @@ use serde_json::Value;
 #[allow(dead_code)]
 mod docker_registry;
 #[path = "support/emulator.rs"]
+#[allow(dead_code)]
 mod emulator;
 #[path = "support/forebay.rs"]
 #[allow(dead_code)]
