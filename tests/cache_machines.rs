@@ -133,9 +133,9 @@ fn only_what_a_trusted_key_has_signed_for_this_recipe_counts() {
         )
     };
     let (said, built_it) = look("trusting", &format!("{release} {own}"));
-    assert!(!built_it && !said.contains("warning"), "{said}");
+    assert!(!built_it && !said.contains("warning: the cache"), "{said}");
     let (said, built_it) = look("release-job", &release);
-    assert!(built_it && !said.contains("warning"), "{said}");
+    assert!(built_it && !said.contains("warning: the cache"), "{said}");
 
     // Passed off as the release's: by name, or replayed under another recipe's.
     let cache = surroundings.cache().join("forebay-cache/v1/entries");
@@ -146,7 +146,10 @@ fn only_what_a_trusted_key_has_signed_for_this_recipe_counts() {
         std::fs::copy(entry, cache.join("release").join(name)).unwrap();
     }
     let (said, built_it) = look("deceived", &release);
-    assert!(built_it && said.matches("warning").count() == 1, "{said}");
+    assert!(
+        built_it && said.matches("warning: the cache").count() == 1,
+        "{said}"
+    );
     for (entry, other) in entries.iter().zip(entries.iter().cycle().skip(1)) {
         std::fs::copy(
             entry,
@@ -163,7 +166,7 @@ fn only_what_a_trusted_key_has_signed_for_this_recipe_counts() {
         built_it && said.contains("no trusted key has signed it"),
         "{said}"
     );
-    assert_eq!(said.matches("warning").count(), 1, "{said}");
+    assert_eq!(said.matches("warning: the cache").count(), 1, "{said}");
 }
 
 #[test]
@@ -175,7 +178,7 @@ fn damage_is_built_again_and_mended() {
     let first = surroundings.site("first", "UTC", "022");
     let export = ["--export-image-tar", "--cache", &url];
     let (built, said) = first.build(&[&export[..], &["--cache-write"]].concat());
-    assert!(!said.contains("warning"), "{said}");
+    assert!(!said.contains("warning: the cache"), "{said}");
     let exported =
         |site: &Site| std::fs::read(site.project.join(".image/image-0+BROKEN.tar")).unwrap();
     let image = exported(&first);
@@ -202,7 +205,7 @@ fn damage_is_built_again_and_mended() {
         assert_eq!(document["image"], built["image"]);
         let names: Vec<_> = damaged.iter().map(|file| &whole[*file]).collect();
         assert!(exported(&site) == image, "{names:?}");
-        assert!(said.matches("warning").count() <= 1, "{said}");
+        assert!(said.matches("warning: the cache").count() <= 1, "{said}");
         std::fs::remove_dir_all(site.project.parent().unwrap()).unwrap();
 
         // What was in the way is mended: the next machine finds all of it.
@@ -210,7 +213,7 @@ fn damage_is_built_again_and_mended() {
             let site = surroundings.site(&format!("after-{number}"), "UTC", "022");
             let (_, said) = site.build(&export);
             assert!(said.contains("nothing was built"), "{said}");
-            assert!(!said.contains("warning"), "{said}");
+            assert!(!said.contains("warning: the cache"), "{said}");
             std::fs::remove_dir_all(site.project.parent().unwrap()).unwrap();
         }
         for &file in &damaged {
