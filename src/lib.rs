@@ -29,6 +29,7 @@ pub mod registry;
 
 pub mod credentials;
 pub mod http;
+pub mod interruption;
 pub mod oci;
 
 pub mod clock;

@@ -4,6 +4,7 @@
 //! damaged or refused.
 
 #[path = "support/fake_gcs_http.rs"]
+#[allow(dead_code)]
 mod fake_gcs_http;
 
 use std::sync::Arc;

@@ -408,13 +408,15 @@ async fn what_was_deployed_before_it_was_committed_is_recorded_anew_once() {
 
 #[tokio::test]
 async fn of_two_deploys_exactly_one_wins() {
-    for _ in 0..20 {
+    let mut winners = std::collections::BTreeSet::new();
+    for round in 0..20 {
         let world = World::new();
         let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
         let base = wish("1.0", "one", TWO);
         world.deploy(&anna, &base).await.unwrap();
         let of_anna = wish("1.1", "two", &[("daily", "of anna"), ("new", "x")]);
         let of_ben = wish("1.2", "three", &[("daily", "of ben"), ("hourly", "b")]);
+        world.calls.shuffle(round);
         let (first, second) =
             tokio::join!(world.deploy(&anna, &of_anna), world.deploy(&ben, &of_ben));
         let (winner, name, loser) = match (first, second) {
@@ -422,6 +424,7 @@ async fn of_two_deploys_exactly_one_wins() {
             (Err(loser), Ok(_)) => (of_ben, "ben", loser),
             other => panic!("{other:?}"),
         };
+        winners.insert(name);
         match loser {
             EnvironmentError::Lost { winner, .. } => assert_eq!(winner, name),
             EnvironmentError::Held { holder, .. } => assert_eq!(holder, name),
@@ -432,6 +435,8 @@ async fn of_two_deploys_exactly_one_wins() {
         assert_eq!(status.state, State::Committed);
         assert!(status.drift.is_empty());
     }
+    // Else the rounds were all the same.
+    assert_eq!(winners.len(), 2);
 }
 
 #[tokio::test]

@@ -15,8 +15,10 @@ mod faults;
 #[allow(dead_code)]
 mod world;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use faults::{Effect, Fault, Moment};
 use forebay::environment::{
     Applied, Direction, Environment, EnvironmentError, Options, Settled, State,
@@ -53,8 +55,7 @@ fn target_image() -> Wish {
 }
 
 /// What is in `dags/` is old, new, or between, and never less than what stays.
-fn assert_between(world: &World, before: &Wish, after: &Wish) {
-    let (before, after) = (before.files(), after.files());
+fn assert_between(world: &World, before: &Files, after: &Files) {
     for (key, bytes) in world.dags() {
         let known = [before.get(&key), after.get(&key)];
         assert!(
@@ -62,133 +63,223 @@ fn assert_between(world: &World, before: &Wish, after: &Wish) {
             "{key} is neither old nor new"
         );
     }
-}
-
-async fn killed(
-    world: &World,
-    run: impl Future<Output = Result<Applied, EnvironmentError>>,
-) -> Option<Applied> {
-    tokio::select! {
-        biased;
-        () = world.calls.killed() => None,
-        result = run => Some(result.unwrap()),
+    for (key, bytes) in before.iter().filter(|(key, _)| after.contains_key(*key)) {
+        let live = world.dags();
+        assert!(
+            live.contains_key(key),
+            "{key}, which stays, is gone: {bytes:?}"
+        );
     }
 }
 
-/// Kills the second deploy at every call, before and after it was applied; then
-/// looks, deploys and deploys again, on the same machine or on another one.
-async fn kill_at_every_call(second: Wish) {
-    let mut died = 0;
-    for moment in [Moment::Before, Moment::After] {
+type Files = BTreeMap<String, Bytes>;
+
+/// Whether the change came to its end.
+async fn killed(world: &World, run: impl Future<Output = Result<(), EnvironmentError>>) -> bool {
+    tokio::select! {
+        biased;
+        () = world.calls.killed() => false,
+        result = run => {
+            result.unwrap();
+            true
+        }
+    }
+}
+
+/// One change, to be killed anywhere.
+struct Change<P, C, A> {
+    /// Brings a world to where the change begins.
+    prepare: P,
+    /// The change that dies.
+    change: C,
+    /// What is done after its death, until it changes nothing.
+    again: A,
+    /// `dags/` before the change, whether begun or not.
+    before: Files,
+    /// The fewest calls that it makes.
+    calls: usize,
+}
+
+/// Kills a change at every call: before it, in the middle of its body, and when the server
+/// has applied it. Then looks, does it again and does it again, on the same machine or on
+/// another one. See `docs/architecture.md` for what is promised.
+async fn kill_at_every_call<P, C, A>(change: Change<P, C, A>)
+where
+    P: AsyncFn(&World, &Machine),
+    C: AsyncFn(&World, &Machine) -> Result<(), EnvironmentError>,
+    A: AsyncFn(&World, &Machine) -> Result<Applied, EnvironmentError>,
+{
+    let before = &change.before;
+    let after = {
+        let (world, anna) = (World::new(), Machine::new("anna"));
+        (change.prepare)(&world, &anna).await;
+        (change.again)(&world, &anna).await.unwrap();
+        world.dags()
+    };
+    for moment in Moment::ALL {
         for at in 0.. {
+            let here = format!("{moment:?} call {at}");
             let world = World::new();
             let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
-            world.deploy(&anna, &base()).await.unwrap();
+            (change.prepare)(&world, &anna).await;
             world.calls.strike(at, moment, Fault::Die);
-            let survived = killed(&world, world.deploy(&anna, &second)).await;
+            let survived = killed(&world, (change.change)(&world, &anna)).await;
             world.calls.reset();
-            if survived.is_some() {
+            if survived {
+                assert!(at >= change.calls, "only {at} calls were struck");
                 break;
             }
-            died += 1;
-            assert_between(&world, &base(), &second);
             let reader = if at % 2 == 0 { &anna } else { &ben };
             let status = world.environment(reader).status().await.unwrap();
             // What the change itself has done is no drift.
-            assert!(status.drift.is_empty(), "call {at}: {status:?}");
-            if status.state != State::Committed {
-                assert!(status.held);
-                let error = world.deploy(reader, &second).await.unwrap_err();
+            assert!(status.drift.is_empty(), "{here}: {status:?}");
+            assert_between(&world, before, &after);
+            let live = world.dags();
+            if status.state != State::Applying {
+                assert!(live == *before || live == after, "{here}: {live:?}");
+            }
+            assert_nothing_is_missing(&world, reader, &here).await;
+            if status.held {
+                let error = (change.again)(&world, reader).await.unwrap_err();
                 assert!(matches!(error, EnvironmentError::Held { .. }), "{error}");
             }
 
             world.bucket.advance(LONG);
-            world.deploy(reader, &second).await.unwrap();
-            let mut live = world.dags();
-            live.retain(|key, bytes| second.files().get(key) != Some(bytes));
-            // What stayed keeps its old name.
-            live.retain(|key, bytes| base().files().get(key) != Some(bytes));
-            assert!(live.is_empty(), "call {at}: {live:?}");
-            assert_eq!(world.dags().len(), second.files().len());
-            let image = image_digest(second.image);
+            (change.again)(&world, reader).await.unwrap();
+            assert_eq!(world.dags(), after, "{here}");
+            assert_nothing_is_missing(&world, reader, &here).await;
             let record = &world.environment(reader).history(None).await.unwrap()[0];
             for needed in &record.images {
                 let tagged = world.registry.tagged(&needed.retention_tag);
-                assert_eq!(tagged, Some(needed.digest), "call {at}");
+                assert_eq!(tagged, Some(needed.digest), "{here}");
             }
-            assert_eq!(record.image, image);
 
             world.calls.reset();
-            let third = world.deploy(reader, &second).await.unwrap();
-            assert!(!third.changed);
-            assert!(world.calls.writes().is_empty());
+            let third = (change.again)(&world, reader).await.unwrap();
+            assert!(!third.changed, "{here}");
+            assert!(world.calls.writes().is_empty(), "{here}");
         }
     }
-    assert!(died > 20, "only {died} calls were struck");
+}
+
+/// All that files and records name can be had: images, records, bytes.
+async fn assert_nothing_is_missing(world: &World, machine: &Machine, here: &str) {
+    for (key, bytes) in world.dags() {
+        let text = std::str::from_utf8(&bytes).unwrap();
+        let (_, image) = text.split_once("registry.test/hello@").unwrap();
+        let (image, _) = image.split_once(' ').unwrap();
+        let image = image.parse().unwrap();
+        assert!(world.registry.has(&image), "{here}: {key} runs {image}");
+    }
+    let environment = world.environment(machine);
+    let records = environment.history(None).await.unwrap();
+    let objects = world.bucket.contents("forebay/v1/hello/objects/");
+    for dag in records.iter().flat_map(|record| record.dags.values()) {
+        let object = format!("forebay/v1/hello/objects/{}", dag.object);
+        assert!(objects.contains_key(&object), "{here}: {object}");
+    }
+}
+
+async fn a_base(world: &World, machine: &Machine) {
+    world.deploy(machine, &base()).await.unwrap();
+}
+
+async fn kill_deploy(second: Wish) {
+    kill_at_every_call(Change {
+        prepare: a_base,
+        change: async |world: &World, machine: &Machine| {
+            world.deploy(machine, &second).await.map(|_| ())
+        },
+        again: async |world: &World, machine: &Machine| world.deploy(machine, &second).await,
+        before: base().files(),
+        calls: 10,
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn killed_anywhere_a_deploy_of_dags_converges() {
-    kill_at_every_call(target()).await;
+    kill_deploy(target()).await;
 }
 
 #[tokio::test]
 async fn killed_anywhere_a_deploy_of_everything_converges() {
-    kill_at_every_call(target_image()).await;
+    kill_deploy(target_image()).await;
+}
+
+#[tokio::test]
+async fn killed_anywhere_a_first_deploy_converges() {
+    kill_at_every_call(Change {
+        prepare: async |_: &World, _: &Machine| {},
+        change: async |world: &World, machine: &Machine| {
+            world.deploy(machine, &base()).await.map(|_| ())
+        },
+        again: async |world: &World, machine: &Machine| world.deploy(machine, &base()).await,
+        before: Files::new(),
+        calls: 10,
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn killed_anywhere_a_rollback_converges() {
-    for moment in [Moment::Before, Moment::After] {
-        for at in 0.. {
-            let world = World::new();
-            let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
-            world.deploy(&anna, &base()).await.unwrap();
-            world.deploy(&anna, &target_image()).await.unwrap();
-            world.calls.strike(at, moment, Fault::Die);
-            let survived = killed(&world, world.rollback(&ben, Some(1))).await;
-            world.calls.reset();
-            if survived.is_some() {
-                assert!(at > 10);
-                break;
-            }
-            assert_between(&world, &base(), &target_image());
-            world.bucket.advance(LONG);
-            world.rollback(&ben, Some(1)).await.unwrap();
-            assert_eq!(world.dags(), base().files());
-        }
-    }
+    kill_at_every_call(Change {
+        prepare: async |world: &World, machine: &Machine| {
+            a_base(world, machine).await;
+            world.deploy(machine, &target_image()).await.unwrap();
+        },
+        change: async |world: &World, machine: &Machine| {
+            world.rollback(machine, Some(1)).await.map(|_| ())
+        },
+        again: async |world: &World, machine: &Machine| world.rollback(machine, Some(1)).await,
+        before: target_image().files(),
+        calls: 10,
+    })
+    .await;
+}
+
+async fn an_expired_deploy(world: &World, machine: &Machine) {
+    leave_unfinished(world, machine).await;
+    world.bucket.advance(LONG);
 }
 
 #[tokio::test]
 async fn killed_anywhere_a_resume_can_be_resumed() {
-    for moment in [Moment::Before, Moment::After] {
-        for at in 0.. {
-            let world = World::new();
-            let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
-            leave_unfinished(&world, &anna).await;
-            world.bucket.advance(LONG);
-            world.calls.strike(at, moment, Fault::Die);
-            let environment = world.environment(&ben);
-            let resume = async { environment.abort().await.map(|_| Applied::default()) };
-            let survived = killed(&world, resume).await;
-            world.calls.reset();
-            if survived.is_some() {
-                assert!(at > 5);
-                break;
-            }
-            world.bucket.advance(LONG);
-            // Where the way back has begun, it is gone to its end; then comes the deploy.
-            world.deploy(&anna, &target_image()).await.unwrap();
-            assert_eq!(world.dags(), target_image().files());
-        }
-    }
+    kill_at_every_call(Change {
+        prepare: an_expired_deploy,
+        change: async |world: &World, machine: &Machine| {
+            world.environment(machine).resume().await.map(|_| ())
+        },
+        again: async |world: &World, machine: &Machine| {
+            world.deploy(machine, &target_image()).await
+        },
+        before: base().files(),
+        calls: 8,
+    })
+    .await;
+}
+
+/// Where the way back has begun, it is gone to its end; then comes the deploy.
+#[tokio::test]
+async fn killed_anywhere_an_abort_can_be_ended() {
+    kill_at_every_call(Change {
+        prepare: an_expired_deploy,
+        change: async |world: &World, machine: &Machine| {
+            world.environment(machine).abort().await.map(|_| ())
+        },
+        again: async |world: &World, machine: &Machine| {
+            world.deploy(machine, &target_image()).await
+        },
+        before: base().files(),
+        calls: 5,
+    })
+    .await;
 }
 
 /// A failure that the program survives: it gives the environment free at once.
 #[tokio::test]
 async fn after_a_failure_anywhere_the_next_deploy_need_not_wait() {
-    for moment in [Moment::Before, Moment::After] {
+    for moment in Moment::ALL {
         for at in 0.. {
             let world = World::new();
             let anna = Machine::new("anna");
@@ -201,7 +292,7 @@ async fn after_a_failure_anywhere_the_next_deploy_need_not_wait() {
                 failed.unwrap();
                 break;
             }
-            assert_between(&world, &base(), &target_image());
+            assert_between(&world, &base().files(), &target_image().files());
             let status = world.environment(&anna).status().await.unwrap();
             match &failed {
                 // A failure of what is only a courtesy, or what was done already.
@@ -241,8 +332,8 @@ async fn leave_unfinished(world: &World, machine: &Machine) {
         .filter(|(_, call)| call.effect == Effect::Writes && call.what.starts_with("write dags/"));
     let (at, _) = uploads.nth(1).unwrap();
     world.calls.strike(at, Moment::After, Fault::Die);
-    let died = killed(world, world.deploy(machine, &target_image())).await;
-    assert!(died.is_none());
+    let deploy = async { world.deploy(machine, &target_image()).await.map(|_| ()) };
+    assert!(!killed(world, deploy).await);
     world.calls.reset();
     let environment = world.environment(machine);
     assert_eq!(environment.status().await.unwrap().state, State::Applying);
@@ -288,7 +379,8 @@ async fn an_abort_of_the_first_deploy_leaves_nothing() {
     let set = base();
     for at in 0.. {
         world.calls.strike(at, Moment::After, Fault::Die);
-        assert!(killed(&world, world.deploy(&anna, &set)).await.is_none());
+        let deploy = async { world.deploy(&anna, &set).await.map(|_| ()) };
+        assert!(!killed(&world, deploy).await);
         world.calls.reset();
         if !world.dags().is_empty() {
             break;
@@ -420,7 +512,7 @@ async fn a_long_apply_renews_its_lease() {
     let world = World::new();
     let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
     let many: Vec<(&'static str, &'static str)> =
-        (0..40).map(|n| (&*format!("w{n}").leak(), "x")).collect();
+        (0..80).map(|n| (&*format!("w{n}").leak(), "x")).collect();
     world.calls.slow_uploads(25);
     let of_anna = slow_environment(&world, &anna, 60);
     let of_ben = slow_environment(&world, &ben, 60);
@@ -442,7 +534,7 @@ async fn a_long_apply_renews_its_lease() {
     };
     let (applied, held) = tokio::join!(deploy(&of_anna, &set), watching);
     applied.unwrap();
-    // Far longer than one lease: 40 files, 8 at a time, 25 seconds each.
+    // Far longer than one lease: 80 files, 16 at a time, 25 seconds each.
     assert!(held > 10, "{held}");
 }
 
@@ -486,14 +578,15 @@ async fn a_set_is_never_less_than_what_stays() {
         world.deploy(&anna, &base()).await.unwrap();
         let only = wish("1.1", "two", &[("daily", "z")]).scope(Scope::TheseWorkflows);
         world.calls.strike(at, Moment::After, Fault::Die);
-        let survived = killed(&world, world.deploy(&anna, &only)).await;
+        let deploy = async { world.deploy(&anna, &only).await.map(|_| ()) };
+        let survived = killed(&world, deploy).await;
         let dags = world.dags();
         let workflows = ["daily", "hourly", "old"];
         for workflow in workflows {
             let prefix = format!("dags/{workflow}__");
             assert!(dags.keys().any(|key| key.starts_with(&prefix)), "{at}");
         }
-        if survived.is_some() {
+        if survived {
             break;
         }
     }

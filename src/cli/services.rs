@@ -9,6 +9,7 @@ use super::arguments::{
 };
 use super::caching::CacheArguments;
 use super::context::Context;
+use super::interrupt;
 use crate::artifacts::{Build, BuildError, Target, Workspace};
 use crate::bucket;
 use crate::clock::SystemClock;
@@ -250,6 +251,7 @@ impl Services {
             retire: permissions.retire,
             clear_folder: permissions.clear_folder,
             confirmed: permissions.confirmed,
+            interruption: interrupt::interruption(),
             dags_prefix: target.dags_prefix()?,
         };
         Ok(Environment::new(

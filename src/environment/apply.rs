@@ -17,8 +17,10 @@
 //! Killed after 5, all that is needed to go on, or back, is in the bucket and
 //! the registry: see [`Environment::settle`].
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 
 use super::clear::Condemned;
 use super::head::{Direction, LiveGeneration, listing_digest};
@@ -36,7 +38,7 @@ use crate::registry::PushReport;
 use forebay_store::ObjectDigest;
 
 /// How many objects are written at the same time.
-pub(super) const PARALLEL: usize = 8;
+pub(super) const PARALLEL: usize = 16;
 
 /// How often somebody else may claim the number that we were about to take.
 const CLAIMS: usize = 20;
@@ -345,16 +347,20 @@ impl Environment {
             total: Some(steps.count() as u64),
             unit: Unit::Items,
         });
+        let done = AtomicUsize::new(0);
         for uploads in [&steps.create, &steps.replace] {
-            let writes = uploads.iter().map(|upload| self.upload(upload));
-            let writes = stream::iter(writes).buffer_unordered(PARALLEL);
-            lease.drive(writes).await?;
+            let writes = uploads.iter().map(|upload| self.upload(upload, &done));
+            lease.drive(self.at_once(writes)).await?;
         }
         let deletes = steps.delete.iter();
-        let deletes = deletes.map(|(key, generation)| self.delete(key, *generation));
-        lease
-            .drive(stream::iter(deletes).buffer_unordered(PARALLEL))
-            .await?;
+        let deletes = deletes.map(|(key, generation)| self.delete(key, *generation, &done));
+        lease.drive(self.at_once(deletes)).await?;
+        let (done, total) = (done.into_inner(), steps.count());
+        // Where all is done, the quickest end is the commit.
+        if done < total {
+            let live = lease.live();
+            return Err(EnvironmentError::Stopped { done, total, live });
+        }
         self.progress.report(Event::Finished {
             phase: Phase::Upload,
             summary: format!("{} written, {} deleted", counts.0, counts.1),
@@ -377,12 +383,26 @@ impl Environment {
         Ok((listing, counts))
     }
 
-    async fn upload(&self, upload: &Upload<'_>) -> Result<(), EnvironmentError> {
+    /// Some at a time. Once somebody wishes to stop, none is begun any more; those that are on
+    /// their way come to their end.
+    fn at_once<'s, W: Future + 's>(
+        &'s self,
+        work: impl Iterator<Item = W> + 's,
+    ) -> impl Stream<Item = W::Output> + 's {
+        let work = work.take_while(|_| !self.options.interruption.is_raised());
+        stream::iter(work).buffer_unordered(PARALLEL)
+    }
+
+    async fn upload(
+        &self,
+        upload: &Upload<'_>,
+        done: &AtomicUsize,
+    ) -> Result<(), EnvironmentError> {
         let bytes = self.dag_bytes(upload.dag).await?;
         self.bucket
             .write(upload.key, bytes, upload.condition)
             .await?;
-        self.advance();
+        self.advance(done);
         Ok(())
     }
 
@@ -390,13 +410,15 @@ impl Environment {
         &self,
         key: &ObjectKey,
         generation: StorageGeneration,
+        done: &AtomicUsize,
     ) -> Result<(), EnvironmentError> {
         self.bucket.delete(key, generation).await?;
-        self.advance();
+        self.advance(done);
         Ok(())
     }
 
-    fn advance(&self) {
+    fn advance(&self, done: &AtomicUsize) {
+        done.fetch_add(1, Ordering::Relaxed);
         self.progress.report(Event::Advanced {
             phase: Phase::Upload,
             amount: 1,

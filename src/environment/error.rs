@@ -130,6 +130,16 @@ pub enum EnvironmentError {
         /// The environment's repository.
         current: String,
     },
+    /// Somebody wished that the program stops.
+    #[error("{}", stopped(*done, *total, *live))]
+    Stopped {
+        /// How many changes to the bucket were made.
+        done: usize,
+        /// How many were to be made.
+        total: usize,
+        /// What is recorded as live all the same.
+        live: Option<u64>,
+    },
     /// The deploy stopped after it had begun to change the bucket.
     #[error("interrupted while applying generation {generation}")]
     Interrupted {
@@ -243,6 +253,14 @@ fn no_target(generation: Option<u64>) -> String {
         Some(_) => no_generation(generation),
         None => "there is no earlier generation with another set of DAGs or another image".into(),
     }
+}
+
+fn stopped(done: usize, total: usize, live: Option<u64>) -> String {
+    let live = match live {
+        Some(generation) => format!("generation {generation} is still what is recorded as live"),
+        None => "nothing is recorded as live yet".to_owned(),
+    };
+    format!("it was told to stop after {done} of {total} changes to dags/; {live}")
 }
 
 impl EnvironmentError {

@@ -16,6 +16,7 @@ use super::observe::SeenHead;
 use super::record::RecordReference;
 use super::{Environment, EnvironmentError};
 use crate::bucket::{BucketError, StorageGeneration, WriteCondition};
+use crate::interruption::Heeding;
 
 /// HEAD, as long as it is ours.
 pub(super) struct Lease<'e> {
@@ -24,6 +25,9 @@ pub(super) struct Lease<'e> {
     intent: Intent,
     head: StorageGeneration,
     renewed: Instant,
+    /// From before HEAD is swapped until it is swapped back: a program that
+    /// ended meanwhile would keep others out.
+    _heeding: Heeding,
 }
 
 impl<'e> Lease<'e> {
@@ -40,6 +44,14 @@ impl<'e> Lease<'e> {
     ) -> Result<Self, EnvironmentError> {
         let condition = seen.map_or(WriteCondition::Absent, WriteCondition::Unchanged);
         let generation = intent.reference.generation;
+        let heeding = environment.options.interruption.heed();
+        if environment.options.interruption.is_raised() {
+            return Err(EnvironmentError::Stopped {
+                done: 0,
+                total: 0,
+                live: live.map(|live| live.reference.generation),
+            });
+        }
         let started = Instant::now();
         let head = environment
             .write_head(live.clone(), Some(intent.clone()), condition)
@@ -59,6 +71,7 @@ impl<'e> Lease<'e> {
             intent,
             head,
             renewed: started,
+            _heeding: heeding,
         })
     }
 
@@ -68,6 +81,11 @@ impl<'e> Lease<'e> {
             Direction::Forward => Some(self.intent.reference),
             Direction::Back => self.live.as_ref().map(|live| live.reference),
         }
+    }
+
+    /// The generation that is recorded as live until this is committed.
+    pub(super) fn live(&self) -> Option<u64> {
+        self.live.as_ref().map(|live| live.reference.generation)
     }
 
     fn length(&self) -> Duration {

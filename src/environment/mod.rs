@@ -70,6 +70,7 @@ use self::local::Local;
 use crate::bucket::Bucket;
 use crate::clock::Clock;
 use crate::http::tidy;
+use crate::interruption::Interruption;
 use crate::progress::Progress;
 use crate::registry::Registry;
 use forebay_store::Store;
@@ -91,6 +92,8 @@ pub struct Options {
     pub clear_folder: bool,
     /// Whether somebody has agreed to delete what belongs to others.
     pub confirmed: bool,
+    /// Lets a change end before its end.
+    pub interruption: Arc<Interruption>,
     /// Where the DAG files lie.
     pub dags_prefix: DagsPrefix,
 }
@@ -109,6 +112,7 @@ impl Options {
             retire: Retire::default(),
             clear_folder: false,
             confirmed: false,
+            interruption: Arc::default(),
             dags_prefix: DagsPrefix::default(),
         }
     }

@@ -77,16 +77,16 @@ impl Live {
 impl Environment {
     /// Reads HEAD and lists `dags/`, at the same time.
     ///
-    /// `image` is what is to be deployed, if that is known already: if it seems
-    /// to be what is live, the registry is asked for it, at the same time too
-    /// when this machine has seen it live before.
+    /// `image` is what is to be deployed, if that is known already: if it may be what
+    /// is live, the registry is asked for it. That happens at the same time, too,
+    /// unless this machine has last seen another image live.
     ///
     /// # Errors
     /// See [`EnvironmentError`].
     pub async fn observe(&self, image: Option<&Sha256Digest>) -> Result<Live, EnvironmentError> {
         let remembered = self.remembered().await?;
         let expected = remembered.as_ref().map(|(_, record)| record.image);
-        let guess = image.filter(|image| expected.as_ref() == Some(image));
+        let guess = image.filter(|image| expected.is_none_or(|expected| expected == **image));
         let (seen, listing, answer) = try_join3(
             self.read_head(),
             self.bucket

@@ -12,32 +12,49 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use forebay::bucket::Checksums;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum HttpFault {
-    /// Answers this status (with `Retry-After: 0`) and does nothing.
+    /// Answers this status with `Retry-After: 0` and does nothing.
     Status(u16),
+    /// The same without a wish.
+    StatusAlone(u16),
     /// Closes the connection and does nothing.
     ResetBefore,
     /// Does what was asked and closes the connection.
     ResetAfter,
     /// Does what was asked and answers with half the body.
     Truncate,
+    /// Does what was asked and answers with half the body, and then nothing comes.
+    StallWithin,
     /// Does what was asked and flips a bit of the body.
     Corrupt,
+    /// Flips a bit of the next upload on its way here.
+    Flip,
 }
 
 struct Entry {
     bytes: Bytes,
     generation: u64,
     metadata: Value,
+    updated: Timestamp,
+}
+
+/// Holds back the requests that have these bytes in their body.
+struct Gate {
+    bytes: &'static str,
+    arrived: Semaphore,
+    open: Semaphore,
 }
 
 #[derive(Default)]
@@ -46,7 +63,10 @@ struct State {
     generation: u64,
     requests: Vec<String>,
     faults: HashMap<usize, HttpFault>,
+    struck: bool,
+    gate: Option<Arc<Gate>>,
     expected_token: Option<String>,
+    later_token: Option<(usize, String)>,
     hides_last_modified: bool,
 }
 
@@ -57,7 +77,8 @@ pub(crate) struct FakeGcs {
 }
 
 const BUCKET: &str = "bucket";
-const PAGE: usize = 3;
+/// Objects in one page of a listing.
+pub(crate) const PAGE: usize = 3;
 
 type Reply = Response<BoxBody<Bytes, io::Error>>;
 
@@ -94,6 +115,50 @@ impl FakeGcs {
         self.state.lock().unwrap().expected_token = Some(token.to_owned());
     }
 
+    /// From the request number `at` on, the first from now on being 0, another token is wanted.
+    pub(crate) fn expect_token_after(&self, at: usize, token: &str) {
+        let mut state = self.state.lock().unwrap();
+        let number = state.requests.len() + at;
+        state.later_token = Some((number, token.to_owned()));
+    }
+
+    /// Whether the last fault was done.
+    pub(crate) fn has_struck(&self) -> bool {
+        self.state.lock().unwrap().struck
+    }
+
+    /// Lets an hour pass for leases.
+    pub(crate) fn pass_an_hour(&self) {
+        let mut state = self.state.lock().unwrap();
+        for entry in state.objects.values_mut() {
+            entry.updated -= SignedDuration::from_hours(1);
+        }
+    }
+
+    /// Holds back every request with these bytes in its body, until [`Self::open_gate`].
+    pub(crate) fn close_gate(&self, bytes: &'static str) {
+        let gate = Gate {
+            bytes,
+            arrived: Semaphore::new(0),
+            open: Semaphore::new(0),
+        };
+        self.state.lock().unwrap().gate = Some(Arc::new(gate));
+    }
+
+    fn gate(&self) -> Arc<Gate> {
+        Arc::clone(self.state.lock().unwrap().gate.as_ref().unwrap())
+    }
+
+    /// Waits until a request is held back.
+    pub(crate) async fn arrival(&self) {
+        self.gate().arrived.acquire().await.unwrap().forget();
+    }
+
+    pub(crate) fn open_gate(&self) {
+        let gate = self.state.lock().unwrap().gate.take();
+        gate.unwrap().open.add_permits(Semaphore::MAX_PERMITS / 2);
+    }
+
     /// The documentation of media downloads does not promise the header.
     pub(crate) fn hide_last_modified(&self) {
         self.state.lock().unwrap().hides_last_modified = true;
@@ -109,6 +174,16 @@ impl FakeGcs {
         state.objects.get(key).map(|entry| entry.bytes.clone())
     }
 
+    /// Keys and bytes under a prefix.
+    pub(crate) fn contents(&self, prefix: &str) -> BTreeMap<String, Bytes> {
+        let state = self.state.lock().unwrap();
+        let objects = state.objects.iter();
+        objects
+            .filter(|(key, _)| key.starts_with(prefix))
+            .map(|(key, entry)| (key.clone(), entry.bytes.clone()))
+            .collect()
+    }
+
     /// What somebody else writes.
     pub(crate) fn put(&self, key: &str, bytes: &[u8]) {
         let mut state = self.state.lock().unwrap();
@@ -118,13 +193,35 @@ impl FakeGcs {
 
 async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Reply, io::Error> {
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let mut body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let gate = state.lock().unwrap().gate.clone();
+    if let Some(gate) = gate.filter(|gate| has(&body, gate.bytes)) {
+        gate.arrived.add_permits(1);
+        let _ = gate.open.acquire().await;
+    }
     let mut state = state.lock().unwrap();
     let number = state.requests.len();
     state
         .requests
         .push(format!("{} {}", parts.method, parts.uri));
-    let fault = state.faults.remove(&number);
+    let mut fault = state.faults.remove(&number);
+    if matches!(fault, Some(HttpFault::Flip)) {
+        if body.is_empty() {
+            // Not this one: the next.
+            state.faults.insert(number + 1, HttpFault::Flip);
+            fault = None;
+        } else {
+            let mut damaged = body.to_vec();
+            // Near the end are the bytes of the object, before them what is said of it.
+            let at = damaged.len() - 45;
+            damaged[at] ^= 1;
+            body = damaged.into();
+        }
+    }
+    state.struck |= fault.is_some();
+    if let Some((_, token)) = state.later_token.take_if(|(from, _)| *from <= number) {
+        state.expected_token = Some(token);
+    }
     match fault {
         Some(HttpFault::Status(status)) => {
             let mut reply = error(status, "injected");
@@ -133,6 +230,7 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
                 .insert("retry-after", "0".parse().unwrap());
             return Ok(reply.map(whole));
         }
+        Some(HttpFault::StatusAlone(status)) => return Ok(error(status, "injected").map(whole)),
         Some(HttpFault::ResetBefore) => return Err(io::Error::other("reset")),
         _ => {}
     }
@@ -152,11 +250,14 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
         Some(HttpFault::ResetAfter) => Err(io::Error::other("reset")),
         Some(HttpFault::Truncate) => Ok(reply.map(|bytes| {
             let half = bytes.slice(..bytes.len() / 2);
-            StreamBody::new(stream::iter([
+            BodyExt::boxed(StreamBody::new(stream::iter([
                 Ok(Frame::data(half)),
                 Err(io::Error::other("cut")),
-            ]))
-            .boxed()
+            ])))
+        })),
+        Some(HttpFault::StallWithin) => Ok(reply.map(|bytes| {
+            let half = stream::iter([Ok(Frame::data(bytes.slice(..bytes.len() / 2)))]);
+            BodyExt::boxed(StreamBody::new(StreamExt::chain(half, stream::pending())))
         })),
         Some(HttpFault::Corrupt) => Ok(reply.map(|bytes| {
             let mut bytes = bytes.to_vec();
@@ -165,6 +266,11 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
         })),
         _ => Ok(reply.map(whole)),
     }
+}
+
+fn has(body: &[u8], part: &str) -> bool {
+    body.windows(part.len())
+        .any(|window| window == part.as_bytes())
 }
 
 fn whole(bytes: Bytes) -> BoxBody<Bytes, io::Error> {
@@ -192,6 +298,7 @@ impl State {
             bytes,
             generation: 1_700_000_000_000_000 + self.generation,
             metadata,
+            updated: Timestamp::now(),
         };
         self.objects.insert(key.to_owned(), entry);
     }
@@ -225,7 +332,10 @@ impl State {
                     ] {
                         headers.append("x-goog-hash", hash.parse().unwrap());
                     }
-                    let modified = "Sun, 06 Nov 1994 08:49:37 GMT"; // as `updated` below
+                    let modified = entry
+                        .updated
+                        .strftime("%a, %d %b %Y %H:%M:%S GMT")
+                        .to_string();
                     if !self.hides_last_modified {
                         headers.insert("last-modified", modified.parse().unwrap());
                     }
@@ -304,7 +414,7 @@ fn resource(key: &str, entry: &Entry) -> Value {
         "crc32c": BASE64.encode(sums.crc32c.to_be_bytes()),
         "md5Hash": BASE64.encode(sums.md5),
         "generation": entry.generation.to_string(),
-        "updated": "1994-11-06T08:49:37Z",
+        "updated": entry.updated,
         "metadata": entry.metadata,
     })
 }

@@ -69,6 +69,9 @@ impl From<EnvironmentError> for CommandError {
                 EnvironmentError::ForeignKeys { .. } => failure.next(
                     "remove or rename those files, then run `forebay resume`; or take back what was begun with `forebay abort`, and --restore-drift if our own files were changed too",
                 ),
+                EnvironmentError::Stopped { .. } => failure.next(
+                    "run `forebay deploy` again, whenever you like: it finishes what was begun and goes on; `forebay abort` takes it back",
+                ),
                 EnvironmentError::ImageElsewhere { .. } => failure
                     .next("run `forebay resume` with that repository, or `forebay abort`"),
                 _ => failure.next(

@@ -1,0 +1,126 @@
+//! How many requests a deploy costs, how many of them run at once, and how deep they are.
+//! `benches/environment.rs` says what they cost this machine.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "support/fake_bucket.rs"]
+#[allow(dead_code)]
+mod fake_bucket;
+#[path = "support/fake_gcs_http.rs"]
+#[allow(dead_code)]
+mod fake_gcs_http;
+#[path = "support/fake_registry.rs"]
+#[allow(dead_code)]
+mod fake_registry;
+#[path = "support/faults.rs"]
+#[allow(dead_code)]
+mod faults;
+#[path = "support/world.rs"]
+#[allow(dead_code)]
+mod world;
+
+use std::sync::Arc;
+
+use fake_gcs_http::FakeGcs;
+use faults::Calls;
+use forebay::bucket::{Endpoint, GcsBucket};
+use forebay::clock::SystemClock;
+use forebay::environment::Environment;
+use forebay::http::{HttpClient, HttpOptions};
+use forebay::progress::Silent;
+use world::{Machine, Wish, World, deploy, key, wish};
+
+/// A thousand workflows, of which the first `changed` are of version 1.1. All run one image.
+fn thousand(changed: usize) -> Wish {
+    let version = if changed == 0 { "1.0" } else { "1.1" };
+    let dags: Vec<(&'static str, &'static str)> = (0..1_000)
+        .map(|n| {
+            let content = if n < changed { "changed" } else { "as it was" };
+            (&*format!("workflow_{n:04}").leak(), content)
+        })
+        .collect();
+    wish(version, "one", &dags)
+}
+
+/// How often a call of that kind was made.
+fn count(calls: &Calls, start: &str) -> usize {
+    let log = calls.log();
+    log.iter()
+        .filter(|call| call.what.starts_with(start))
+        .count()
+}
+
+#[tokio::test]
+async fn an_unchanged_deploy_is_three_requests_at_once() {
+    let (world, anna) = (World::new(), Machine::new("anna"));
+    let set = wish("1.0", "one", &[("daily", "a"), ("hourly", "b")]);
+    world.deploy(&anna, &set).await.unwrap();
+    // One that has seen it live, and one that has seen nothing, as in a fresh pipeline.
+    for machine in [anna, Machine::new("ben")] {
+        world.calls.reset();
+        assert!(!world.deploy(&machine, &set).await.unwrap().changed);
+        assert_eq!(world.calls.log().len(), 3);
+        assert!(world.calls.writes().is_empty());
+        // All three are on their way before the first is answered: one round trip.
+        assert_eq!(world.calls.widest(), 3, "{:?}", world.calls.log());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_changed_of_a_thousand_are_ten_uploads_at_once_and_three_records() {
+    let (world, anna) = (World::new(), Machine::new("anna"));
+    world.deploy(&anna, &thousand(0)).await.unwrap();
+    world.calls.reset();
+    // Longer than reading what is to be uploaded.
+    world.calls.slow_uploads(1);
+    let applied = world.deploy(&anna, &thousand(10)).await.unwrap();
+    assert_eq!((applied.uploaded, applied.deleted), (10, 10));
+
+    let calls = &world.calls;
+    let writes = calls.writes();
+    assert_eq!(count(calls, "write dags/"), 10, "{writes:?}");
+    assert_eq!(calls.widest_of("write dags/"), 10);
+    assert_eq!(count(calls, "delete dags/"), 10, "{writes:?}");
+    // Their bytes, by which they can be brought back.
+    assert_eq!(count(calls, "write forebay/v1/hello/objects/"), 10);
+    // The generation, HEAD to applying, HEAD to committed.
+    assert_eq!(count(calls, "write forebay/v1/hello/dev/"), 3);
+    // The retention tag stays with the generation that first had this image; the version's is new.
+    assert_eq!(count(calls, "PUT manifest"), 1, "{writes:?}");
+    assert_eq!(writes.len(), 34, "{writes:?}");
+    // Before and after.
+    assert_eq!(count(calls, "list dags/"), 2);
+    assert!(calls.log().len() <= 34 + 6, "{:?}", calls.log());
+}
+
+/// Over HTTP, with the pages of a listing.
+#[tokio::test]
+async fn the_pages_of_a_listing_are_all_that_grows_with_what_is_there() {
+    let server = FakeGcs::start().await;
+    let registry = Arc::new(fake_registry::FakeRegistry::new(Arc::default()));
+    let anna = Machine::new("anna");
+    let environment = || {
+        let http = HttpClient::new(&HttpOptions::default()).unwrap();
+        let endpoint = Endpoint::emulator(&server.address.to_string()).unwrap();
+        Environment::new(
+            key("hello", "dev"),
+            Arc::new(GcsBucket::new("bucket", endpoint, http, None)),
+            Arc::clone(&registry) as _,
+            anna.store(),
+            Arc::new(SystemClock),
+            Arc::new(Silent),
+            anna.options(),
+        )
+    };
+    let set = wish("1.0", "one", &[("daily", "a"), ("hourly", "b")]);
+    deploy(&environment(), &set).await.unwrap();
+    for foreign in 0..30 {
+        server.put(&format!("dags/foreign_{foreign:02}.py"), b"theirs");
+    }
+    let before = server.requests().len();
+    assert!(!deploy(&environment(), &set).await.unwrap().changed);
+    let asked = server.requests().split_off(before);
+    let pages = 32_usize.div_ceil(fake_gcs_http::PAGE);
+    // HEAD beside them; the image is asked of the registry.
+    assert_eq!(asked.len(), pages + 1, "{asked:?}");
+}
