@@ -130,6 +130,7 @@ async fn resolve(
         registry,
         platform: Platform::LinuxAmd64,
         refresh: false,
+        known_python: None,
     };
     BaseImage::resolve(&request, store).await
 }

@@ -8,6 +8,7 @@
 )]
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
 #[path = "support/forebay.rs"]
@@ -44,7 +45,7 @@ struct Scene {
 
 impl Scene {
     /// A project on a base whose apt is a stand-in.
-    fn new(base: &Path) -> Self {
+    fn new(base: &Path, engine_arguments: &str) -> Self {
         let machine = Machine::new().with_python("/usr/bin/python3");
         let project = tempfile::tempdir().unwrap();
         let directory = project.path();
@@ -91,7 +92,8 @@ impl Scene {
         let settings = directory.join("pyproject.toml");
         let mut text = fs::read_to_string(&settings).unwrap();
         text.push_str(&format!(
-            "[tool.forebay.environments.dev]\nbase = \"oci:{}:3.11\"\n",
+            "[tool.forebay.environments.dev]\nbase = \"oci:{}:3.11\"\n\
+             [tool.forebay.engine]\narguments = [{engine_arguments}]\n",
             layout.display()
         ));
         fs::write(&settings, text).unwrap();
@@ -116,10 +118,8 @@ impl Scene {
             .env("FOREBAY_ENGINE", engine)
             .env("BUILDAH_ISOLATION", "chroot");
         if engine == "docker" {
-            command.env(
-                "DOCKER_HOST",
-                std::env::var_os("FOREBAY_TEST_DOCKER_HOST").unwrap(),
-            );
+            let socket = self.work.path().join("docker/socket");
+            command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
         }
         command
             .args(["--python", "/usr/bin/python3", "--json"])
@@ -139,6 +139,31 @@ impl Scene {
         let finished = self.run(store, "none", &[&["build-image"], arguments].concat());
         assert_eq!(finished.status, 1, "{}", finished.stdout);
         finished.stderr
+    }
+
+    /// What every engine has to make of the Dockerfile.
+    fn check(&self) {
+        let root = self.unpack();
+        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+        assert_eq!(
+            read("installed"),
+            "update\ninstall -y --no-install-recommends libzbar-dev\n"
+        );
+        assert!(
+            !read("root-of-apt").contains("app"),
+            "apt has to run before COPY"
+        );
+        assert_eq!(read("greeting"), "good day, root in /app\n");
+        assert_eq!(read("seen"), "requirements.txt\n");
+        assert_eq!(read("copied"), "extra\n1.16.0\n");
+        let owner = std::os::unix::fs::MetadataExt::uid(
+            &fs::metadata(root.join("app/extra/file")).unwrap(),
+        );
+        assert_eq!(owner, 1000);
+        assert!(
+            root.join("usr/local/lib/python3.11/dist-packages/hello")
+                .is_dir()
+        );
     }
 
     /// Unpacks the exported image; gives the root's folder.
@@ -167,7 +192,7 @@ fn lines_run_once_for_the_same_inputs_and_can_be_published() {
     let Some(base) = installed("FOREBAY_TEST_BASE_ENGINE") else {
         return;
     };
-    let scene = Scene::new(&base);
+    let scene = Scene::new(&base, "");
     let error = scene.refused("one", &[]);
     assert!(
         error.contains("line 7 of the Dockerfile") && error.contains("libzbar-dev"),
@@ -175,26 +200,7 @@ fn lines_run_once_for_the_same_inputs_and_can_be_published() {
     );
 
     let image = scene.build("one", "buildah", &["--export-image-tar"]);
-    let root = scene.unpack();
-    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
-    assert_eq!(
-        read("installed"),
-        "update\ninstall -y --no-install-recommends libzbar-dev\n"
-    );
-    assert!(
-        !read("root-of-apt").contains("app"),
-        "apt has to run before COPY"
-    );
-    assert_eq!(read("greeting"), "good day, root in /app\n");
-    assert_eq!(read("seen"), "requirements.txt\n");
-    assert_eq!(read("copied"), "extra\n1.16.0\n");
-    let owner =
-        std::os::unix::fs::MetadataExt::uid(&fs::metadata(root.join("app/extra/file")).unwrap());
-    assert_eq!(owner, 1000);
-    assert!(
-        root.join("usr/local/lib/python3.11/dist-packages/hello")
-            .is_dir()
-    );
+    scene.check();
 
     // No engine is needed again: not for the same, not for another project or time.
     assert_eq!(scene.build("one", "none", &[]), image);
@@ -224,4 +230,73 @@ fn lines_run_once_for_the_same_inputs_and_can_be_published() {
     assert_eq!(pushed.status, 0, "{}", pushed.stderr);
     assert_eq!(scene.build("two", "none", &["--export-image-tar"]), image);
     assert!(scene.refused("two", &["--rebuild"]).contains("line 7"));
+}
+
+/// A Docker engine of the test's own.
+struct Docker(std::process::Child);
+
+impl Docker {
+    fn start(folder: &Path) -> Self {
+        fs::create_dir(folder).unwrap();
+        let path = |name: &str| folder.join(name).display().to_string();
+        let mut daemon = std::process::Command::new("dockerd")
+            .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
+            .args([
+                "--pidfile",
+                &path("pid"),
+                "-H",
+                &format!("unix://{}", path("socket")),
+            ])
+            .args(["--bridge=none", "--iptables=false", "--ip-forward=false"])
+            .arg("--ip-masq=false")
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("dockerd is there: run tests/run");
+        let mut messages = BufReader::new(daemon.stderr.take().unwrap()).lines();
+        let is_ready = |line: &String| line.contains("API listen on");
+        let ready = messages.by_ref().map_while(Result::ok).find(is_ready);
+        assert!(ready.is_some(), "dockerd does not start");
+        // A daemon whose messages nobody reads stops.
+        std::thread::spawn(move || messages.for_each(drop));
+        Self(daemon)
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        // It ends its own children and mounts, if it is asked to.
+        let id = self.0.id().to_string();
+        let _ = std::process::Command::new("kill").arg(id).status();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn docker_makes_the_same() {
+    let Some(base) = installed("FOREBAY_TEST_BASE_ENGINE") else {
+        return;
+    };
+    // The test's engine has no bridge.
+    let scene = Scene::new(&base, "\"--network=none\"");
+    let docker = Docker::start(&scene.work.path().join("docker"));
+    let image = scene.build("one", "docker", &["--export-image-tar"]);
+    scene.check();
+    assert_eq!(scene.build("one", "none", &[]), image);
+    // Nothing of it is left in the engine.
+    let socket = scene.work.path().join("docker/socket");
+    let host = format!("unix://{}", socket.display());
+    let left = scene.machine.run(
+        scene.directory(),
+        "docker",
+        [
+            "--host",
+            &host,
+            "images",
+            "--quiet",
+            "--filter",
+            "reference=localhost/forebay-*",
+        ],
+    );
+    assert_eq!(left, "");
+    drop(docker);
 }

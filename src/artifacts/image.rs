@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Build, BuildError, LockFile};
 use crate::image::{
-    BaseImage, BaseName, BaseRequest, BuildContext, BuiltImage, Bytecode, Dockerfile,
+    BaseImage, BaseName, BasePython, BaseRequest, BuildContext, BuiltImage, Bytecode, Dockerfile,
     ImageContents, ImageError, ImagePlan, ImageRequest, PlanOptions, ProjectSource, base_of, build,
     plan_project, project_wheel,
 };
@@ -343,29 +343,42 @@ impl Build<'_> {
     ) -> Result<BaseImage, BuildError> {
         let directory = &self.workspace.project().directory;
         let registry = self.open_for_reading(&reference.repository)?;
-        if reference.digest.is_some() {
-            return self.resolve_base(&reference, &registry, false).await;
-        }
         let (name, platform) = (reference.to_string(), PLATFORM.to_string());
         let mut lock = LockFile::read(directory)?;
-        let locked = lock.base(&name, &platform).filter(|_| !refresh);
-        let digest = match locked {
+        let mut pinned = Vec::new();
+        let digest = match reference.digest {
             Some(digest) => digest,
-            None => {
-                let found = self.resolve_base(&reference, &registry, true).await?;
-                let Some(digest) = found.manifest else {
-                    return Ok(found);
-                };
-                lock.pin_base(&name, &platform, digest);
-                self.write_lock(&lock, &name);
-                digest
-            }
+            None => match lock.base(&name, &platform).filter(|_| !refresh) {
+                Some(digest) => digest,
+                None => {
+                    let found = self.resolve_base(&reference, &registry, true, None).await?;
+                    let Some(digest) = found.manifest else {
+                        return Ok(found);
+                    };
+                    lock.pin_base(&name, &platform, digest);
+                    pinned.push(name.as_str());
+                    digest
+                }
+            },
         };
-        let pinned = ImageReference {
+        let reference = ImageReference {
             digest: Some(digest),
             ..reference
         };
-        self.resolve_base(&pinned, &registry, false).await
+        let known = lock.python(&digest).cloned();
+        let is_known = known.is_some();
+        let base = self
+            .resolve_base(&reference, &registry, false, known)
+            .await?;
+        if !is_known && !base.says_its_python() {
+            // Nobody else has to read the layers for it.
+            lock.pin_python(&digest, base.python.clone());
+            pinned.push("the base's Python");
+        }
+        if !pinned.is_empty() {
+            self.write_lock(&lock, &pinned.join(" and "));
+        }
+        Ok(base)
     }
 
     async fn resolve_base(
@@ -373,12 +386,14 @@ impl Build<'_> {
         reference: &ImageReference,
         registry: &Arc<dyn Registry>,
         refresh: bool,
+        known_python: Option<BasePython>,
     ) -> Result<BaseImage, BuildError> {
         let request = BaseRequest {
             reference,
             registry,
             platform: PLATFORM,
             refresh,
+            known_python,
         };
         Ok(BaseImage::resolve(&request, self.workspace.store()).await?)
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use forebay_store::{ObjectDigest, Sha256Digest};
 use serde::{Deserialize, Serialize};
 
+use crate::image::BasePython;
 use crate::python::Fingerprint;
 use crate::wheels::{LockedDistribution, TargetPython};
 
@@ -57,6 +58,10 @@ pub enum LockError {
 /// platform = "linux/amd64"
 /// digest = "sha256:…"             # of the manifest for that platform
 ///
+/// [[python]]                      # where the Python of a base looks for packages
+/// base = "sha256:…"               # if the base's environment does not say it
+/// found = { … }
+///
 /// [[container]]                   # lines that ran in a container, and were published
 /// inputs = "…"                    # the key of everything that decides what they do
 /// image = "HOST/NAME@sha256:…"    # which has their layers
@@ -79,6 +84,7 @@ pub enum LockError {
 pub struct LockFile {
     path: PathBuf,
     bases: Vec<LockedBase>,
+    pythons: Vec<LockedPython>,
     containers: Vec<LockedContainer>,
     requirements: Vec<LockedRequirements>,
     bytecode: Vec<LockedBytecode>,
@@ -99,12 +105,22 @@ struct Document {
     version: u32,
     #[serde(default, rename = "base", skip_serializing_if = "Vec::is_empty")]
     bases: Vec<LockedBase>,
+    #[serde(default, rename = "python", skip_serializing_if = "Vec::is_empty")]
+    pythons: Vec<LockedPython>,
     #[serde(default, rename = "container", skip_serializing_if = "Vec::is_empty")]
     containers: Vec<LockedContainer>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     requirements: Vec<LockedRequirements>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     bytecode: Vec<LockedBytecode>,
+}
+
+/// The Python that was found in a base's layers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LockedPython {
+    base: Sha256Digest,
+    found: BasePython,
 }
 
 /// What requirements came to, for one Python and platform.
@@ -195,6 +211,7 @@ impl LockFile {
                 return Ok(Self {
                     path,
                     bases: Vec::new(),
+                    pythons: Vec::new(),
                     containers: Vec::new(),
                     requirements: Vec::new(),
                     bytecode: Vec::new(),
@@ -219,6 +236,7 @@ impl LockFile {
         Ok(Self {
             path,
             bases: document.bases,
+            pythons: document.pythons,
             containers: document.containers,
             requirements: document.requirements,
             bytecode: document.bytecode,
@@ -244,6 +262,22 @@ impl LockFile {
         });
         self.bases
             .sort_by(|a, b| (&a.image, &a.platform).cmp(&(&b.image, &b.platform)));
+    }
+
+    /// The Python that was found in the layers of `base`.
+    pub fn python(&self, base: &Sha256Digest) -> Option<&BasePython> {
+        let found = self.pythons.iter().find(|python| python.base == *base);
+        found.map(|python| &python.found)
+    }
+
+    /// Notes which Python was found in the layers of `base`. Bases that no name is pinned to
+    /// are forgotten.
+    pub fn pin_python(&mut self, base: &Sha256Digest, found: BasePython) {
+        let is_pinned = |digest| self.bases.iter().any(|base| base.digest == digest);
+        self.pythons
+            .retain(|python| python.base != *base && is_pinned(python.base));
+        self.pythons.push(LockedPython { base: *base, found });
+        self.pythons.sort_by_key(|python| python.base.to_string());
     }
 
     /// What the lines with the recipe key `inputs` came to where they ran.
@@ -318,6 +352,7 @@ impl LockFile {
         let document = Document {
             version: Self::VERSION,
             bases: self.bases.clone(),
+            pythons: self.pythons.clone(),
             containers: self.containers.clone(),
             requirements: self.requirements.clone(),
             bytecode: self.bytecode.clone(),
@@ -409,9 +444,14 @@ mod tests {
         lock.pin_requirements(&old, &target(8), built.clone());
         lock.pin_requirements(&new, &target(11), built.clone());
         lock.pin_base("x", "linux/amd64", Sha256Digest::of(b"x"));
+        let (base, gone) = (Sha256Digest::of(b"x"), Sha256Digest::of(b"y"));
+        lock.pin_python(&gone, BasePython::official(3, 8));
+        lock.pin_python(&base, BasePython::official(3, 11));
         lock.write().unwrap();
         let lock = LockFile::read(project.path()).unwrap();
         assert_eq!(lock.requirements(&old, &target(11)), None);
+        assert_eq!(lock.python(&base), Some(&BasePython::official(3, 11)));
+        assert_eq!(lock.python(&gone), None);
         for (inputs, minor) in [(new, 11), (old, 8)] {
             assert_eq!(
                 lock.requirements(&inputs, &target(minor)),

@@ -52,6 +52,8 @@ pub struct BaseRequest<'a> {
     /// Asks again what a tag means now. Otherwise a tag means what it meant
     /// when it was first asked for, as with Docker's local images.
     pub refresh: bool,
+    /// Where its Python looks for packages, if that was found before.
+    pub known_python: Option<BasePython>,
 }
 
 #[derive(Deserialize)]
@@ -124,6 +126,7 @@ impl BaseImage {
             registry,
             platform,
             refresh: false,
+            known_python: None,
         };
         let (manifest, config) = lookup(&request, store).await?;
         let (_, layers, diff_ids) = parse(reference, &manifest, &config)?;
@@ -139,8 +142,21 @@ impl BaseImage {
         let name = request.reference.to_string();
         let digest = Sha256Digest::of(manifest);
         let (config, layers, diff_ids) = parse(request.reference, manifest, config)?;
+        let triggers = config
+            .get("config")
+            .and_then(|config| config.get("OnBuild"))
+            .and_then(Value::as_array);
+        if triggers.is_some_and(|triggers| !triggers.is_empty()) {
+            return Err(ImageError::Base {
+                name,
+                problem: "it has ONBUILD lines, which would run in front of the Dockerfile's: \
+                          write them into the Dockerfile, and take the image that it was made of"
+                    .to_owned(),
+            });
+        }
         let environment = environment_of(&config);
-        let mut python = match BasePython::from_environment(&environment) {
+        let said = BasePython::from_environment(&environment);
+        let mut python = match said.or_else(|| request.known_python.clone()) {
             Some(python) => python,
             None => base_python::find(request.registry, &layers, &digest, &name, store).await?,
         };
@@ -167,6 +183,11 @@ impl BaseImage {
             minor: self.python.minor,
             platform: self.platform,
         }
+    }
+
+    /// Whether its environment says which Python it has; otherwise its layers were read.
+    pub fn says_its_python(&self) -> bool {
+        BasePython::from_environment(&self.environment()).is_some()
     }
 
     /// ENV of the base.
