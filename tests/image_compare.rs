@@ -100,7 +100,15 @@ fn the_image_is_what_buildah_makes_of_the_same_dockerfile() {
         "click==8.1.7\nMarkupSafe==2.1.5\nJinja2==3.1.4\npyjokes==0.6.0\nbuild==1.2.1\ntqdm==4.66.4\n",
     )
     .unwrap();
-    let base = format!("oci:{}:3.11", base.display());
+    // buildah makes a name of the base's path, and names have small letters only.
+    let plain = tempfile::Builder::new()
+        .prefix(&format!("forebay-base-{}", std::process::id()))
+        .rand_bytes(0)
+        .tempdir()
+        .unwrap();
+    let link = plain.path().join("layout");
+    std::os::unix::fs::symlink(base, &link).unwrap();
+    let base = format!("oci:{}:3.11", link.display());
     let settings = directory.join("pyproject.toml");
     let mut text = fs::read_to_string(&settings).unwrap();
     text.push_str(&format!(
