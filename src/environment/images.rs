@@ -7,7 +7,7 @@ use super::record::{GenerationRecord, RecordedImage};
 use super::{Environment, EnvironmentError, Live};
 use crate::oci::Sha256Digest;
 use crate::progress::Event;
-use crate::registry::{FetchedManifest, ImageToPush, ManifestName, PushReport, push};
+use crate::registry::{FetchedManifest, ImageToPush, ManifestName, PushReport, push, push_absent};
 
 impl Environment {
     /// Step 1. Also gives the manifests that need this generation's tag.
@@ -32,7 +32,13 @@ impl Environment {
                     let registry = self.registry.as_ref();
                     let progress = self.progress.as_ref();
                     let image = self.with_known_places(image).await?;
-                    Some(push(registry, &image, tags, previous.as_ref(), progress).await?)
+                    let previous = previous.as_ref();
+                    Some(match live.image_is_present(&draft.image) {
+                        Some(false) => {
+                            push_absent(registry, &image, tags, previous, progress).await?
+                        }
+                        _ => push(registry, &image, tags, previous, progress).await?,
+                    })
                 };
                 Ok((report, manifest_if(is_new, image)))
             }

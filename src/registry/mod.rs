@@ -16,7 +16,7 @@ pub use archive::write_archive;
 pub use certificates::certificate_folders_of_process;
 pub use forecast::{PushForecast, forecast_push};
 pub use open::{Access, OpenOptions, open};
-pub use push::{ImageToPush, PushReport, push};
+pub use push::{ImageToPush, PushReport, push, push_absent};
 
 use std::io::Read;
 use std::sync::Arc;

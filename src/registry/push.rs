@@ -75,6 +75,28 @@ pub async fn push(
         image,
         progress,
         layers: layers(image),
+        is_absent: false,
+    };
+    push.run(tags, previous).await
+}
+
+/// [`push`] of an image that the repository was just seen not to have: that is not asked again.
+///
+/// # Errors
+/// See [`push`].
+pub async fn push_absent(
+    registry: &dyn Registry,
+    image: &ImageToPush,
+    tags: &[Tag],
+    previous: Option<&Sha256Digest>,
+    progress: &dyn Progress,
+) -> Result<PushReport, RegistryError> {
+    let push = Push {
+        registry,
+        image,
+        progress,
+        layers: layers(image),
+        is_absent: true,
     };
     push.run(tags, previous).await
 }
@@ -97,6 +119,7 @@ struct Push<'a> {
     image: &'a ImageToPush,
     progress: &'a dyn Progress,
     layers: BTreeSet<Sha256Digest>,
+    is_absent: bool,
 }
 
 impl Push<'_> {
@@ -117,6 +140,7 @@ impl Push<'_> {
                     proven.extend(manifest.layers.iter().map(|layer| layer.digest));
                 }
             }
+            _ if self.is_absent => {}
             _ => {
                 if let Some(unwritten) = self.tags_of_present(tags, previous.is_some()).await? {
                     report.present = self.blobs(&BTreeSet::new()).count();
