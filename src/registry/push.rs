@@ -70,14 +70,9 @@ pub async fn push(
     previous: Option<&Sha256Digest>,
     progress: &dyn Progress,
 ) -> Result<PushReport, RegistryError> {
-    let push = Push {
-        registry,
-        image,
-        progress,
-        layers: layers(image),
-        is_absent: false,
-    };
-    push.run(tags, previous).await
+    Push::new(registry, image, progress)
+        .run(tags, previous)
+        .await
 }
 
 /// [`push`] of an image that the repository was just seen not to have: that is not asked again.
@@ -92,11 +87,8 @@ pub async fn push_absent(
     progress: &dyn Progress,
 ) -> Result<PushReport, RegistryError> {
     let push = Push {
-        registry,
-        image,
-        progress,
-        layers: layers(image),
         is_absent: true,
+        ..Push::new(registry, image, progress)
     };
     push.run(tags, previous).await
 }
@@ -120,6 +112,18 @@ struct Push<'a> {
     progress: &'a dyn Progress,
     layers: BTreeSet<Sha256Digest>,
     is_absent: bool,
+}
+
+impl<'a> Push<'a> {
+    fn new(registry: &'a dyn Registry, image: &'a ImageToPush, progress: &'a dyn Progress) -> Self {
+        Self {
+            registry,
+            image,
+            progress,
+            layers: layers(image),
+            is_absent: false,
+        }
+    }
 }
 
 impl Push<'_> {
