@@ -144,6 +144,55 @@ fn run_needs_no_bigflow_on_the_machine() {
 }
 
 #[test]
+fn build_package_runs_the_tests_first_and_leaves_their_report() {
+    let Some(project) = Project::new() else {
+        return;
+    };
+    let report = project.path().join("build/junit-reports");
+    let reports = || std::fs::read_dir(&report).map_or(0, Iterator::count);
+    let test = |assertion: &str| {
+        let text = format!(
+            "import unittest\n\nclass T(unittest.TestCase):\n    def test_it(self):\n        {assertion}\n"
+        );
+        project.write("test/__init__.py", "");
+        project.write("test/test_it.py", &text);
+    };
+    let document = project
+        .machine
+        .forebay_json(project.path(), ["build-package"]);
+    assert!(document["report"].is_null(), "there is no test to run");
+
+    test("self.assertEqual(1, 1)");
+    let document = project
+        .machine
+        .forebay_json(project.path(), ["build-package"]);
+    assert_eq!(
+        document["report"].as_str().unwrap(),
+        report.to_str().unwrap()
+    );
+    assert_eq!(reports(), 1);
+    let wheels = || {
+        std::fs::read_dir(project.path().join("dist"))
+            .unwrap()
+            .count()
+    };
+    assert_eq!(wheels(), 1);
+
+    // Of another size: Python tells modules apart by second and size.
+    test("self.assertEqual(1, 1 + 1)");
+    let ours = project.forebay(&["build-package"]);
+    assert_eq!(ours.status, 1, "{}", ours.stderr);
+    assert!(
+        ours.stderr.contains("error: the project's tests failed"),
+        "{}",
+        ours.stderr
+    );
+    assert_eq!((ours.stdout.as_str(), reports()), ("", 1));
+    assert_eq!(project.bigflow(&["build-package"]).status, 1);
+    assert_eq!(project.forebay(&["build-package", "--no-tests"]).status, 0);
+}
+
+#[test]
 fn logs_are_found_for_every_workflow() {
     let Some(project) = Project::new() else {
         return;

@@ -77,8 +77,8 @@ enum Command {
     BuildDags(build::WithDags),
     /// Build the image
     BuildImage(build::ImageAlone),
-    /// Build the project's wheel into dist/, the same bytes from the same sources; runs no tests
-    BuildPackage(arguments::BuildArguments),
+    /// Run the project's tests, then build its wheel into dist/, the same bytes from the same sources
+    BuildPackage(build_package::Arguments),
     /// Build what is not built, then make it live: image, DAG files, record
     Deploy(deploy::Everything),
     /// Deploy the DAG files alone; they run the image that was built from the same sources

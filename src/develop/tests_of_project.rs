@@ -9,29 +9,14 @@ use walkdir::WalkDir;
 use super::{DevelopError, ProjectPython};
 use crate::project::TestFramework;
 
-/// What became of the tests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TestRun {
-    /// There is no file that the framework would take for a test; nothing was started.
-    NoTests,
-    /// All passed; the report is in this folder.
-    Passed {
-        /// Absolute.
-        report: PathBuf,
-    },
-}
-
-/// Runs the tests. What they print goes to standard error.
+/// Runs the tests, and gives the folder of their report. What they print goes to standard error.
 ///
 /// # Errors
 /// [`DevelopError::TestsFailed`], or the framework cannot be started.
 pub fn run_tests(
     python: &ProjectPython,
     framework: TestFramework,
-) -> Result<TestRun, DevelopError> {
-    if !has_tests(&python.directory, framework) {
-        return Ok(TestRun::NoTests);
-    }
+) -> Result<PathBuf, DevelopError> {
     let report = python.directory.join("build").join("junit-reports");
     let file = |action| {
         let path = report.clone();
@@ -72,7 +57,7 @@ pub fn run_tests(
         .status()
         .map_err(start)?;
     if status.success() {
-        return Ok(TestRun::Passed { report });
+        return Ok(report);
     }
     let is_empty = std::fs::read_dir(&report).is_ok_and(|mut files| files.next().is_none());
     if is_empty && !can_import(python, module)? {
@@ -102,7 +87,7 @@ fn can_import(python: &ProjectPython, module: &str) -> Result<bool, DevelopError
 
 /// Whether any file has a name that the framework looks for. Hidden folders and virtual
 /// environments are not searched.
-fn has_tests(directory: &Path, framework: TestFramework) -> bool {
+pub fn has_tests(directory: &Path, framework: TestFramework) -> bool {
     let is_searched = |entry: &walkdir::DirEntry| {
         let name = entry.file_name().to_string_lossy();
         let is_hidden = entry.depth() > 0 && name.starts_with('.');
