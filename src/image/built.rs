@@ -1,32 +1,23 @@
 //! Builds an image from its plan, and hands it to whoever pushes it.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use forebay_store::{ObjectDigest, Realisation, Recipe, Sha256Digest, Store};
-use serde::Serialize;
-use tokio::runtime::Handle;
+use forebay_store::{ObjectDigest, Sha256Digest, Store};
 
+use super::assemble::assemble;
 use super::base::BaseImage;
+use super::blobs::{Elsewhere, RemoteLayers, to_push};
 use super::bytecode::Bytecode;
 use super::context::BuildContext;
-use super::layer::{Layer, LayerSource, StoredLayer};
+use super::layer::{Layer, LayerSource};
 use super::plan::{ContainerSettings, ImagePlan, PlannedLine, Step};
 use super::project::ProjectSource;
-use super::{
-    ImageError, config, copy_layer, credentials, project_layer, recompress, shelf, wheel_layers,
-};
-use crate::oci::{BlobSource, BytesBlob, Descriptor, MediaType, Repository};
+use super::{ImageError, copy_layer, credentials, project_layer, recompress, shelf, wheel_layers};
+use crate::oci::{BytesBlob, Repository};
 use crate::progress::{Event, Phase, Progress, Unit};
 use crate::registry::{FetchedManifest, ImageToPush, Registry};
-use crate::wheels::{InstallScheme, WheelSet};
-
-/// Changes whenever the same layers would give another configuration or manifest.
-const RECIPE_VERSION: u32 = 1;
-/// When images say that they were made, unless `SOURCE_DATE_EPOCH` says otherwise.
-const CREATED: &str = "1980-01-01T00:00:01Z";
+use crate::wheels::WheelSet;
 
 /// Everything that an image is made of.
 #[derive(Debug, Clone, Copy)]
@@ -60,25 +51,12 @@ pub struct ImageRequest<'a> {
 /// layer comes from.
 #[derive(Debug, Clone)]
 pub struct BuiltImage {
-    manifest: FetchedManifest,
-    config: BytesBlob,
-    base: BaseImage,
-    published: Option<Repository>,
-    layers: Vec<Layer>,
-    objects: Vec<ObjectDigest>,
-}
-
-/// Everything that decides configuration and manifest.
-#[derive(Serialize)]
-struct Inputs<'a> {
-    base: Option<&'a Sha256Digest>,
-    base_name: Option<&'a str>,
-    platform: String,
-    scheme: &'a InstallScheme,
-    settings: &'a ContainerSettings,
-    labels: &'a BTreeMap<String, String>,
-    layers: Vec<(Sha256Digest, Sha256Digest, &'a str)>,
-    created: &'a str,
+    pub(super) manifest: FetchedManifest,
+    pub(super) config: BytesBlob,
+    pub(super) base: BaseImage,
+    pub(super) published: Option<Repository>,
+    pub(super) layers: Vec<Layer>,
+    pub(super) objects: Vec<ObjectDigest>,
 }
 
 /// Builds an image. What was built before is only looked up: an image whose
@@ -226,89 +204,6 @@ fn refuse_foreign_wheels(request: &ImageRequest<'_>) -> Result<(), ImageError> {
     })
 }
 
-/// Configuration and manifest, from the store if these layers were put together before.
-fn assemble(
-    request: &ImageRequest<'_>,
-    layers: Vec<Layer>,
-    store: &Store,
-) -> Result<BuiltImage, ImageError> {
-    let base = request.base;
-    let created = match request.created {
-        Some(seconds) => jiff::Timestamp::from_second(seconds)
-            .map_err(|error| ImageError::Project {
-                problem: format!("SOURCE_DATE_EPOCH: {error}"),
-            })?
-            .to_string(),
-        None => CREATED.to_owned(),
-    };
-    let inputs = Inputs {
-        base: base.manifest.as_ref(),
-        base_name: base.name.as_deref(),
-        platform: base.platform.to_string(),
-        scheme: &base.python.scheme,
-        settings: &request.plan.settings,
-        labels: request.labels,
-        layers: layers
-            .iter()
-            .map(|layer| {
-                (
-                    layer.descriptor.digest,
-                    layer.diff_id,
-                    layer.created_by.as_str(),
-                )
-            })
-            .collect(),
-        created: &created,
-    };
-    let key = Recipe::new("image", RECIPE_VERSION, &inputs)?.key();
-    let mut outputs = store.realisation(&key)?.unwrap_or_default().outputs;
-    let (manifest, config) = match (outputs.get("manifest"), outputs.get("config")) {
-        (Some(manifest), Some(config)) => (store.read(manifest)?, store.read(config)?),
-        _ => {
-            let config = config::config(
-                base,
-                &request.plan.settings,
-                request.labels,
-                &layers,
-                &created,
-            )?;
-            let manifest = config::manifest(base, &config, &layers)?;
-            // Objects before the realisation that names them, all in one batch.
-            let mut batch = store.begin()?;
-            outputs = layers
-                .iter()
-                .enumerate()
-                .filter_map(|(index, layer)| Some((format!("layer-{index}"), layer.object()?)))
-                .chain(
-                    request
-                        .wheels
-                        .wheels
-                        .iter()
-                        .map(|w| (w.file_name.to_string(), w.object)),
-                )
-                .collect();
-            outputs.insert("config".to_owned(), batch.put(&config)?.digest);
-            outputs.insert("manifest".to_owned(), batch.put(&manifest)?.digest);
-            let realisation = Realisation { outputs };
-            batch.realise(&key, &realisation)?;
-            batch.commit()?;
-            outputs = realisation.outputs;
-            (manifest, config)
-        }
-    };
-    Ok(BuiltImage {
-        manifest: FetchedManifest {
-            descriptor: Descriptor::of(MediaType::new(MediaType::OCI_MANIFEST), &manifest),
-            bytes: Bytes::from(manifest),
-        },
-        config: BytesBlob::new(MediaType::new(MediaType::OCI_CONFIG), config),
-        base: base.clone(),
-        published: request.published.cloned(),
-        layers,
-        objects: outputs.into_values().collect(),
-    })
-}
-
 impl BuiltImage {
     /// The digest that names the image.
     pub fn digest(&self) -> &Sha256Digest {
@@ -374,123 +269,5 @@ impl BuiltImage {
         };
         let (manifest, config) = (self.manifest.clone(), self.config.clone());
         to_push(manifest, config, &layers, store, &elsewhere)
-    }
-}
-
-/// Layers that are in a repository and not in the store.
-#[derive(Default)]
-pub(super) struct RemoteLayers {
-    repository: Option<Repository>,
-    registry: Option<Arc<dyn Registry>>,
-}
-
-impl RemoteLayers {
-    /// Those of an opened repository.
-    pub(super) fn of(registry: Option<Arc<dyn Registry>>) -> Self {
-        Self {
-            repository: registry.as_ref().map(|it| it.repository().clone()),
-            registry,
-        }
-    }
-}
-
-/// Where the layers are that the store has not.
-#[derive(Default)]
-pub(super) struct Elsewhere {
-    /// The base's.
-    pub(super) base: RemoteLayers,
-    /// Those of lines that another machine has run.
-    pub(super) published: RemoteLayers,
-}
-
-/// An image with the sources of all its blobs.
-pub(super) fn to_push(
-    manifest: FetchedManifest,
-    config: BytesBlob,
-    layers: &[(Descriptor, LayerSource)],
-    store: &Arc<Store>,
-    elsewhere: &Elsewhere,
-) -> ImageToPush {
-    let runtime = Handle::try_current().ok();
-    let remote = |descriptor: &Descriptor, layers: &RemoteLayers| {
-        Arc::new(BaseLayer {
-            descriptor: descriptor.clone(),
-            repository: layers.repository.clone(),
-            registry: layers.registry.clone(),
-            runtime: runtime.clone(),
-        }) as Arc<dyn BlobSource>
-    };
-    let layers = layers.iter().map(|(descriptor, source)| match source {
-        LayerSource::Base => remote(descriptor, &elsewhere.base),
-        LayerSource::Published => remote(descriptor, &elsewhere.published),
-        LayerSource::Object(_) | LayerSource::Spliced(_) => Arc::new(StoredLayer {
-            store: Arc::clone(store),
-            descriptor: descriptor.clone(),
-            source: *source,
-        }),
-    });
-    let config: Arc<dyn BlobSource> = Arc::new(config);
-    ImageToPush {
-        manifest,
-        blobs: layers.chain([config]).collect(),
-        mount_candidates: Vec::new(),
-    }
-}
-
-/// A base's layer, read from its repository only when its bytes are asked for.
-struct BaseLayer {
-    descriptor: Descriptor,
-    repository: Option<Repository>,
-    registry: Option<Arc<dyn Registry>>,
-    runtime: Option<Handle>,
-}
-
-impl BlobSource for BaseLayer {
-    fn descriptor(&self) -> &Descriptor {
-        &self.descriptor
-    }
-
-    fn origin(&self) -> Option<&Repository> {
-        self.repository.as_ref()
-    }
-
-    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
-        let registry = self.registry.clone().ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::NotFound,
-                "the base's repository is not known, so its layers cannot be read",
-            )
-        })?;
-        Ok(Box::new(BaseLayerReader {
-            descriptor: self.descriptor.clone(),
-            registry,
-            runtime: self.runtime.clone(),
-            opened: None,
-        }))
-    }
-}
-
-/// Asks the base's repository when the first byte is read: readers are used off
-/// the async threads, where waiting for an answer blocks nobody.
-struct BaseLayerReader {
-    descriptor: Descriptor,
-    registry: Arc<dyn Registry>,
-    runtime: Option<Handle>,
-    opened: Option<Box<dyn Read + Send>>,
-}
-
-impl Read for BaseLayerReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(opened) = &mut self.opened {
-            return opened.read(buffer);
-        }
-        let runtime = match &self.runtime {
-            Some(runtime) => runtime.clone(),
-            None => Handle::try_current().map_err(io::Error::other)?,
-        };
-        let opened = runtime
-            .block_on(self.registry.blob(&self.descriptor))
-            .map_err(io::Error::other)?;
-        self.opened.insert(opened).read(buffer)
     }
 }

@@ -11,8 +11,10 @@ use forebay_store::StoreError;
 use serde::Serialize;
 
 mod archive;
+mod assemble;
 mod base;
 mod base_python;
+mod blobs;
 mod built;
 mod bytecode;
 mod compare;

@@ -9,7 +9,7 @@ use forebay_store::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::built::{Elsewhere, RemoteLayers, to_push};
+use super::blobs::{Elsewhere, RemoteLayers, to_push};
 use super::layer::{Layer, LayerSource};
 use super::{BuiltImage, ImageError};
 use crate::oci::{BytesBlob, Descriptor, MediaType, Repository};

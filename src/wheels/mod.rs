@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 
 mod archive;
 mod archive_writer;
+mod download;
 mod entry_points;
 mod inflate;
 mod install;
+mod keep;
 mod layout;
 mod lock;
 mod name;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::{BaseName, LineClass, declare_arguments};
-use crate::image::dockerfile::{Dockerfile, Instruction, substitute};
+use super::{BaseName, LineClass};
+use crate::image::dockerfile::{Dockerfile, Instruction, expand_words, substitute};
 
 /// A stage: FROM and the lines up to the next one.
 struct Stage {
@@ -26,6 +26,24 @@ pub(super) struct Stages<'a> {
     stages: Vec<Stage>,
     /// The stages that the last one goes on from, and itself.
     chain: Vec<usize>,
+}
+
+fn declare_arguments(
+    arguments: &mut BTreeMap<String, String>,
+    instruction: &Instruction,
+    escape: char,
+) -> Result<(), String> {
+    for word in expand_words(&instruction.arguments, arguments, escape)? {
+        match word.split_once('=') {
+            Some((name, value)) => {
+                arguments.insert(name.to_owned(), value.to_owned());
+            }
+            None => {
+                arguments.entry(word).or_default();
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The words of FROM: what it names, and the stage's own name.

@@ -1,0 +1,194 @@
+//! The layers of wheels.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use forebay_store::ObjectDigest;
+use proptest::prelude::*;
+
+use super::super::*;
+use super::{bytes_of, gunzip, lock, new_store, scheme};
+use crate::oci::Sha256Digest;
+use crate::progress::Silent;
+use crate::wheels::testing::WheelBuilder;
+use crate::wheels::{Archive, Content, Installation};
+
+/// The tar archive that unpacking the wheels and archiving the files gives,
+/// written by other code: the `tar` crate's headers.
+fn unpack_then_tar(wheels: &[&WheelBuilder]) -> Vec<u8> {
+    let mut files: BTreeMap<String, Option<(Vec<u8>, bool)>> = BTreeMap::new();
+    for wheel in wheels {
+        let archive = Archive::open(wheel.build()).unwrap();
+        let name = wheel.file_name().parse().unwrap();
+        for file in Installation::plan(&archive, &name, &scheme())
+            .unwrap()
+            .files
+        {
+            let content = match file.content {
+                Content::Generated(bytes) => bytes,
+                Content::Entry(index) => archive.read(&archive.entries()[index], u64::MAX).unwrap(),
+            };
+            for (slash, _) in file.path.match_indices('/') {
+                files.insert(file.path[..slash].to_owned(), None);
+            }
+            files.insert(file.path, Some((content, file.executable)));
+        }
+    }
+    let mut builder = ::tar::Builder::new(Vec::new());
+    for (path, file) in files {
+        let mut header = ::tar::Header::new_ustar();
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(315_532_801);
+        header.set_device_major(0).unwrap();
+        header.set_device_minor(0).unwrap();
+        match file {
+            None => {
+                header.set_entry_type(::tar::EntryType::Directory);
+                header.set_mode(0o755);
+                header.set_size(0);
+                header.set_path(format!("{path}/")).unwrap();
+                header.set_cksum();
+                builder.append(&header, std::io::empty()).unwrap();
+            }
+            Some((content, executable)) => {
+                header.set_entry_type(::tar::EntryType::Regular);
+                header.set_mode(if executable { 0o755 } else { 0o644 });
+                header.set_size(content.len() as u64);
+                header.set_path(&path).unwrap();
+                header.set_cksum();
+                builder.append(&header, content.as_slice()).unwrap();
+            }
+        }
+    }
+    builder.into_inner().unwrap()
+}
+
+fn any_wheel() -> impl Strategy<Value = Vec<(String, Vec<u8>, bool, bool)>> {
+    let path = "[a-c]{1,3}(/[a-c]{1,3}){0,2}\\.[a-z]{2}";
+    let content = prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..3000),
+        (any::<u8>(), 0usize..200_000).prop_map(|(byte, length)| vec![byte; length]),
+    ];
+    proptest::collection::vec((path, content, any::<bool>(), any::<bool>()), 0..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn a_spliced_layer_is_the_tar_of_the_unpacked_wheel(files in any_wheel()) {
+        let mut wheel = WheelBuilder::new("some").data("scripts/run", b"#!python\n");
+        for (path, content, executable, deflate) in files {
+            // One directory level under a name of its own: no file is another's directory.
+            let path = format!("pkg/{}", path.replace('.', "_."));
+            wheel = wheel.entry(&path, &content, if executable { 0o755 } else { 0o644 }, deflate);
+        }
+        let (_directory, store) = new_store();
+        let set = lock(&store, &[&wheel]);
+        let layers = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap();
+        prop_assert_eq!(layers.len(), 1);
+        let tar = gunzip(&bytes_of(&store, &layers[0]));
+        let expected = unpack_then_tar(&[&wheel]);
+        let difference = tar.iter().zip(&expected).position(|(a, b)| a != b);
+        prop_assert_eq!((tar.len(), difference), (expected.len(), None));
+        prop_assert_eq!(Sha256Digest::of(&tar), layers[0].diff_id);
+    }
+}
+
+#[test]
+fn a_wheel_whose_record_lies_makes_no_layer() {
+    let wheel = WheelBuilder::new("liar").file("a.py", b"one");
+    let right = wheel.build();
+    let archive = Archive::open(right).unwrap();
+    let record = archive.entry("liar-1.0.dist-info/RECORD").unwrap();
+    let record = String::from_utf8(archive.read(record, 1 << 20).unwrap()).unwrap();
+    let wheel = WheelBuilder::new("liar")
+        .file("a.py", b"two")
+        .record(&record);
+    let (_directory, store) = new_store();
+    let set = lock(&store, &[&wheel]);
+    let error = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap_err();
+    assert!(
+        error.to_string().contains("a.py\" is not what RECORD says"),
+        "{error}"
+    );
+}
+
+#[test]
+fn conflicting_wheels_make_no_image() {
+    let a = WheelBuilder::new("a").file("shared.py", b"1");
+    let b = WheelBuilder::new("b").file("shared.py", b"2");
+    let (_directory, store) = new_store();
+    let set = lock(&store, &[&a, &b]);
+    let error = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap_err();
+    assert!(
+        error.to_string().contains("a and b both install"),
+        "{error}"
+    );
+}
+
+#[test]
+fn one_more_package_disturbs_one_layer() {
+    let wheels: Vec<WheelBuilder> = (0..30)
+        .map(|n| {
+            let name = format!("package{n}");
+            WheelBuilder::new(&name).file(&format!("{name}/__init__.py"), name.as_bytes())
+        })
+        .collect();
+    let (_directory, store) = new_store();
+    let some: Vec<&WheelBuilder> = wheels.iter().skip(1).collect();
+    let all: Vec<&WheelBuilder> = wheels.iter().collect();
+    let digests = |wheels: &[&WheelBuilder]| -> Vec<Sha256Digest> {
+        let set = lock(&store, wheels);
+        let layers = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap();
+        layers.iter().map(|layer| layer.descriptor.digest).collect()
+    };
+    let (before, after) = (digests(&some), digests(&all));
+    assert!(before.len() <= 8 && after.len() <= 8);
+    let new: Vec<_> = after
+        .iter()
+        .filter(|digest| !before.contains(digest))
+        .collect();
+    assert_eq!(new.len(), 1);
+}
+
+#[test]
+fn a_recipe_is_small_beside_its_layer() {
+    let noise: Vec<u8> = (0..400_000u32)
+        .flat_map(|n| ObjectDigest::of(&n.to_le_bytes()).as_bytes()[..1].to_vec())
+        .collect();
+    let wheel = WheelBuilder::new("big").file("big/data.bin", &noise);
+    let (_directory, store) = new_store();
+    let set = lock(&store, &[&wheel]);
+    let layers = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap();
+    let recipe = store.info(&layers[0].object().unwrap()).unwrap().unwrap();
+    assert!(
+        recipe.size * 100 < layers[0].descriptor.size,
+        "{}",
+        recipe.size
+    );
+}
+
+#[test]
+fn a_layer_that_is_compressed_anew_has_the_same_inside() {
+    let (_directory, store) = new_store();
+    let wheel = WheelBuilder::new("some").file("some/__init__.py", b"y = 2\n");
+    let set = lock(&store, &[&wheel]);
+    let layers = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap();
+    let spliced = layers.into_iter().next().unwrap();
+    let anew = recompress::recompress(spliced.clone(), &store).unwrap();
+    assert_eq!(
+        anew,
+        recompress::recompress(spliced.clone(), &store).unwrap()
+    );
+    assert_eq!(anew, recompress::recompress(anew.clone(), &store).unwrap());
+    assert_ne!(anew.descriptor.digest, spliced.descriptor.digest);
+    assert_eq!(anew.diff_id, spliced.diff_id);
+    let bytes = bytes_of(&store, &anew);
+    // One member holds it all.
+    let mut tar = Vec::new();
+    let mut decoder = flate2::read::GzDecoder::new(bytes.as_slice());
+    decoder.read_to_end(&mut tar).unwrap();
+    assert_eq!(Sha256Digest::of(&tar), spliced.diff_id);
+}
