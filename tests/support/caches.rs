@@ -19,11 +19,12 @@ pub(crate) struct Site {
     log: PathBuf,
 }
 
-/// Writes `thing-1.0-py3-none-any.whl`, and a bigger one, without any tool.
+/// Writes wheels without any tool: `thing-1.0-py3-none-any.whl` for `thing:10`, with so many
+/// lines of 64 bytes.
 const WRITE_WHEELS: &str = "
 import base64, hashlib, sys, zipfile
-for name, size in (('thing', 10), ('bulk', 9000)):
-    modules = {name + '.py': 'text = %r\\n' % ''.join(hashlib.sha256(b'%d' % n).hexdigest() for n in range(size))}
+for name, size in (wheel.split(':') for wheel in sys.argv[2:]):
+    modules = {name + '.py': 'text = %r\\n' % ''.join(hashlib.sha256(b'%d' % n).hexdigest() for n in range(int(size)))}
     info = name + '-1.0.dist-info/'
     modules[info + 'METADATA'] = 'Metadata-Version: 2.1\\nName: %s\\nVersion: 1.0\\n' % name
     modules[info + 'WHEEL'] = 'Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n'
@@ -38,14 +39,21 @@ for name, size in (('thing', 10), ('bulk', 9000)):
 ";
 
 impl Surroundings {
-    /// None where the Python of the tests is not installed.
+    /// With a small wheel `thing` and a bigger one, `bulk`. None where the Python of the tests
+    /// is not installed.
     pub(crate) fn new() -> Option<Self> {
+        Self::with_wheels(&["thing:10", "bulk:9000"])
+    }
+
+    /// The same with other wheels, each as `NAME:LINES`.
+    pub(crate) fn with_wheels(names: &[&str]) -> Option<Self> {
         let python = installed("FOREBAY_TEST_BIGFLOW_PYTHON")?;
         let directory = tempfile::tempdir().unwrap();
         let wheels = directory.path().join("wheels");
         std::fs::create_dir(&wheels).unwrap();
         let wheels = wheels.to_str().unwrap();
-        Machine::new().run(directory.path(), &python, ["-c", WRITE_WHEELS, wheels]);
+        let arguments = [&["-c", WRITE_WHEELS, wheels], names].concat();
+        Machine::new().run(directory.path(), &python, arguments);
         Some(Self { python, directory })
     }
 
@@ -98,12 +106,22 @@ impl Site {
         self
     }
 
+    /// A command of this machine, in the project.
+    pub(crate) fn command(&self, program: &str) -> std::process::Command {
+        self.machine.command(program, &self.project)
+    }
+
+    /// The project's Python.
+    pub(crate) fn python(&self) -> &Path {
+        self.machine.python().unwrap()
+    }
+
     /// Runs the program with the machine's umask.
     pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
         let script = format!("umask {}; exec \"$@\"", self.umask);
         let mut command = self.machine.command("sh", &self.project);
         command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_forebay")]);
-        command.arg("--python").arg(self.machine.python().unwrap());
+        command.arg("--python").arg(self.python());
         Finished::from(command.args(arguments).output().unwrap())
     }
 
