@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use url::Url;
 
-use super::{BucketError, BucketLocation};
+use super::{BucketError, BucketLocation, ObjectKey};
 use crate::http::{HttpClient, is_transient_error, is_transient_status, retry_after, tidy};
 
 /// A request that can be sent as often as needed.
@@ -29,8 +29,31 @@ pub(super) struct Call {
     pub(super) what: String,
 }
 
+impl Call {
+    /// Without headers and body, for an answer of no more than a page of a listing.
+    pub(super) fn new(method: Method, url: Url, permission: &'static str, what: String) -> Self {
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: None,
+            limit: PAGE_LIMIT,
+            permission,
+            what,
+        }
+    }
+}
+
+/// The names of what a user must be allowed to do, in the service's words.
+pub(super) struct Permissions {
+    pub(super) list: &'static str,
+    pub(super) read: &'static str,
+    pub(super) write: &'static str,
+    pub(super) delete: &'static str,
+}
+
 /// The most bytes of one page of a listing: 5,000 objects with keys of 1 KiB and all else.
-pub(super) const PAGE_LIMIT: usize = 32 << 20;
+const PAGE_LIMIT: usize = 32 << 20;
 /// The most bytes of an object that we read: DAG files and records are far smaller.
 pub(super) const OBJECT_LIMIT: usize = 64 << 20;
 
@@ -122,6 +145,22 @@ pub(super) trait Service: Send + Sync {
                 return Err(error);
             }
             tokio::time::sleep(policy.delay(failures, wish)).await;
+        }
+    }
+
+    /// The object is not as the condition of a write or a delete wants it.
+    fn condition_failed(&self, key: &ObjectKey) -> BucketError {
+        BucketError::ConditionFailed {
+            bucket: self.location().to_string(),
+            key: key.to_string(),
+        }
+    }
+
+    /// The bytes are not those that the service says it has.
+    fn damaged(&self, key: &ObjectKey) -> BucketError {
+        BucketError::Damaged {
+            bucket: self.location().to_string(),
+            key: key.to_string(),
         }
     }
 

@@ -9,6 +9,7 @@ mod gcs;
 mod key;
 mod location;
 mod nonce;
+mod reading;
 
 pub use checksums::Checksums;
 pub use directory::DirectoryBucket;

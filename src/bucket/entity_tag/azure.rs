@@ -12,8 +12,8 @@ use url::Url;
 
 use super::super::ObjectKey;
 use super::super::checksums::decode_md5;
-use super::super::exchange::{Answer, escape, parse_http_date};
-use super::dialect::{Dialect, ErrorBody, ListedObject, Page, Permissions};
+use super::super::exchange::{Answer, Permissions, escape, parse_http_date};
+use super::dialect::{Dialect, ErrorBody, ListedObject, ListedPage};
 use super::{Shared, credential_retries, settings};
 use crate::http::{HttpClient, is_transient_status};
 
@@ -212,13 +212,13 @@ impl Dialect for Azure {
         url
     }
 
-    fn parse_page(&self, body: &[u8]) -> Option<Page> {
+    fn parse_page(&self, body: &[u8]) -> Option<ListedPage> {
         let text = std::str::from_utf8(body)
             .ok()?
             .trim_start_matches('\u{feff}');
         let list: EnumerationResults = quick_xml::de::from_str(text).ok()?;
         let objects = list.blobs.blob.into_iter().map(Blob::listed);
-        Some(Page {
+        Some(ListedPage {
             objects: objects.collect::<Option<_>>()?,
             next: list.next_marker.filter(|marker| !marker.is_empty()),
         })
@@ -329,7 +329,7 @@ mod tests {
         let empty = "<EnumerationResults><Blobs /><NextMarker /></EnumerationResults>";
         assert_eq!(
             page(empty),
-            Some(Page {
+            Some(ListedPage {
                 objects: Vec::new(),
                 next: None
             })

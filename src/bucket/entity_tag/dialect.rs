@@ -9,15 +9,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::super::ObjectKey;
-use super::super::exchange::Answer;
-
-/// The names of what a user must be allowed to do.
-pub(super) struct Permissions {
-    pub(super) list: &'static str,
-    pub(super) read: &'static str,
-    pub(super) write: &'static str,
-    pub(super) delete: &'static str,
-}
+use super::super::exchange::{Answer, Permissions};
 
 /// One object of a listing.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +23,7 @@ pub(super) struct ListedObject {
 
 /// One page of a listing.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Page {
+pub(super) struct ListedPage {
     pub(super) objects: Vec<ListedObject>,
     /// What the next page's request must name.
     pub(super) next: Option<String>,
@@ -47,7 +39,7 @@ pub(super) trait Dialect: Send + Sync {
     fn object_url(&self, key: &ObjectKey) -> Url;
     fn list_url(&self, prefix: &str, marker: Option<&str>) -> Url;
     /// `None` if it is not as documented.
-    fn parse_page(&self, body: &[u8]) -> Option<Page>;
+    fn parse_page(&self, body: &[u8]) -> Option<ListedPage>;
     /// Where the nonce of an attempt is kept with the object.
     fn nonce_header(&self) -> HeaderName;
     /// What else a write needs.

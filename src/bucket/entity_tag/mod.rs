@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LAST_MODIFIED};
-use http::header::{DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use http::header::{DATE, ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use http::{Method, StatusCode};
 use object_store::client::{HttpRequest, HttpRequestBody};
 use object_store::{BackoffConfig, RetryConfig};
@@ -26,7 +26,8 @@ use self::azure::Azure;
 use self::dialect::{Dialect, ListedObject};
 use self::s3::S3;
 use super::checksums::encode_md5;
-use super::exchange::{Answer, Call, OBJECT_LIMIT, PAGE_LIMIT, Service, parse_http_date};
+use super::exchange::{Answer, Call, Permissions, Service, parse_http_date};
+use super::reading::{Page, Reading};
 use super::{
     Bucket, BucketError, BucketLocation, Checksums, Listing, ObjectKey, ReadObject,
     StorageGeneration, StoredObject, WriteCondition, nonce,
@@ -96,25 +97,6 @@ impl EntityTagBucket {
         }
     }
 
-    fn call(&self, method: Method, url: Url, permission: &'static str, what: String) -> Call {
-        Call {
-            method,
-            url,
-            headers: HeaderMap::new(),
-            body: None,
-            limit: PAGE_LIMIT,
-            permission,
-            what,
-        }
-    }
-
-    fn condition_failed(&self, key: &ObjectKey) -> BucketError {
-        BucketError::ConditionFailed {
-            bucket: self.location.to_string(),
-            key: key.to_string(),
-        }
-    }
-
     fn note(&self, tag: &str) -> StorageGeneration {
         let tag = tag.trim_start_matches("W/").trim_matches('"');
         let mut generation = [0; 8];
@@ -168,7 +150,7 @@ impl EntityTagBucket {
         let url = self.dialect.object_url(key);
         let permission = self.dialect.permissions().read;
         let what = format!("reading the metadata of {key}");
-        let call = self.call(Method::HEAD, url, permission, what);
+        let call = Call::new(Method::HEAD, url, permission, what);
         let answer = self.send(&call).await?;
         match answer.status {
             StatusCode::OK => {
@@ -193,7 +175,7 @@ impl EntityTagBucket {
     ) -> Call {
         let url = self.dialect.object_url(key);
         let permission = self.dialect.permissions().write;
-        let mut call = self.call(Method::PUT, url, permission, format!("writing {key}"));
+        let mut call = Call::new(Method::PUT, url, permission, format!("writing {key}"));
         let texts = [
             (CONTENT_LENGTH, bytes.len().to_string()),
             (CONTENT_TYPE, key.content_type().to_owned()),
@@ -307,73 +289,57 @@ impl Service for EntityTagBucket {
 }
 
 #[async_trait]
+impl Reading for EntityTagBucket {
+    fn permissions(&self) -> Permissions {
+        self.dialect.permissions()
+    }
+
+    fn object_url(&self, key: &ObjectKey) -> Url {
+        self.dialect.object_url(key)
+    }
+
+    fn list_url(&self, prefix: &str, marker: Option<&str>) -> Url {
+        self.dialect.list_url(prefix, marker)
+    }
+
+    fn parse_page(&self, body: &[u8]) -> Result<Page, &'static str> {
+        let page = self.dialect.parse_page(body);
+        let page = page.ok_or("a listing that cannot be read")?;
+        let objects = page.objects.into_iter().map(|object| self.listed(object));
+        Ok(Page {
+            objects: objects.collect(),
+            next: page.next,
+        })
+    }
+
+    fn is_bucket_missing(&self, body: &[u8]) -> bool {
+        self.dialect.is_bucket_missing(body)
+    }
+
+    /// What was written in parts, or under a key of one's own, has no MD5.
+    async fn describe(
+        &self,
+        key: &ObjectKey,
+        call: &Call,
+        answer: &Answer,
+    ) -> Result<Option<StoredObject>, BucketError> {
+        let described = self.described(call, answer, answer.body.len() as u64)?;
+        Ok(Some(described.stored(key)))
+    }
+}
+
+#[async_trait]
 impl Bucket for EntityTagBucket {
     fn location(&self) -> &BucketLocation {
         &self.location
     }
 
     async fn list(&self, prefix: &str) -> Result<Listing, BucketError> {
-        let mut objects = Vec::new();
-        let mut marker: Option<String> = None;
-        loop {
-            let url = self.dialect.list_url(prefix, marker.as_deref());
-            let permission = self.dialect.permissions().list;
-            let call = self.call(Method::GET, url, permission, format!("listing {prefix}"));
-            let answer = self.send(&call).await?;
-            if answer.status != StatusCode::OK {
-                return Err(self.refuse(&call, &answer));
-            }
-            let page = (self.dialect.parse_page(&answer.body))
-                .ok_or_else(|| self.malformed(&call, "a listing that cannot be read"))?;
-            objects.extend(page.objects.into_iter().map(|object| self.listed(object)));
-            match page.next {
-                Some(next) if marker.as_ref() == Some(&next) => {
-                    return Err(self.malformed(&call, "the same page twice"));
-                }
-                Some(next) => marker = Some(next),
-                None => {
-                    objects.sort_by(|one, other| one.key.cmp(&other.key));
-                    let server_time = self.time_of(&call, &answer)?;
-                    return Ok(Listing {
-                        objects,
-                        server_time,
-                    });
-                }
-            }
-        }
+        self.list_all(prefix).await
     }
 
     async fn read(&self, key: &ObjectKey) -> Result<Option<ReadObject>, BucketError> {
-        let url = self.dialect.object_url(key);
-        let permission = self.dialect.permissions().read;
-        let mut call = self.call(Method::GET, url, permission, format!("reading {key}"));
-        call.limit = OBJECT_LIMIT;
-        for _ in 0..=Self::READ_AGAIN {
-            let answer = self.send(&call).await?;
-            match answer.status {
-                StatusCode::OK => {}
-                StatusCode::NOT_FOUND if self.dialect.is_bucket_missing(&answer.body) => {
-                    return Err(self.refuse(&call, &answer));
-                }
-                StatusCode::NOT_FOUND => return Ok(None),
-                _ => return Err(self.refuse(&call, &answer)),
-            }
-            let described = self.described(&call, &answer, answer.body.len() as u64)?;
-            let md5 = Checksums::of(&answer.body).md5;
-            // What was written in parts, or under a key of one's own, has no MD5.
-            if described.md5.is_none_or(|promised| promised == md5) {
-                let server_time = self.time_of(&call, &answer)?;
-                return Ok(Some(ReadObject {
-                    object: described.stored(key),
-                    bytes: answer.body,
-                    server_time,
-                }));
-            }
-        }
-        Err(BucketError::Damaged {
-            bucket: self.location.to_string(),
-            key: key.to_string(),
-        })
+        self.read_verified(key).await
     }
 
     async fn write(
@@ -431,7 +397,7 @@ impl Bucket for EntityTagBucket {
         }
         let url = self.dialect.object_url(key);
         let permission = self.dialect.permissions().delete;
-        let mut call = self.call(Method::DELETE, url, permission, format!("deleting {key}"));
+        let mut call = Call::new(Method::DELETE, url, permission, format!("deleting {key}"));
         let tag = self
             .tag(generation)
             .ok_or_else(|| self.condition_failed(key))?;
@@ -452,11 +418,6 @@ impl Bucket for EntityTagBucket {
             _ => Err(self.refuse(&call, &answer)),
         }
     }
-}
-
-impl EntityTagBucket {
-    /// How often a body that does not have its promised checksum is read again.
-    const READ_AGAIN: u32 = 2;
 }
 
 /// Shared by both dialects: the `PREFIX_*` of the process for a builder of the library.

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use url::Url;
 
 use super::super::ObjectKey;
-use super::super::exchange::{Answer, escape};
-use super::dialect::{Dialect, ErrorBody, ListedObject, Page, Permissions};
+use super::super::exchange::{Answer, Permissions, escape};
+use super::dialect::{Dialect, ErrorBody, ListedObject, ListedPage};
 use super::{Shared, credential_retries, settings};
 use crate::http::{HttpClient, is_transient_status};
 
@@ -153,7 +153,7 @@ impl Dialect for S3 {
         url
     }
 
-    fn parse_page(&self, body: &[u8]) -> Option<Page> {
+    fn parse_page(&self, body: &[u8]) -> Option<ListedPage> {
         let list: ListBucketResult =
             quick_xml::de::from_str(std::str::from_utf8(body).ok()?).ok()?;
         let escaped = list.encoding_type.as_deref() == Some("url");
@@ -167,7 +167,7 @@ impl Dialect for S3 {
             tag: object.tag,
             updated: object.last_modified,
         });
-        Some(Page {
+        Some(ListedPage {
             objects: objects.collect(),
             next: match list.is_truncated {
                 true => Some(list.next_continuation_token?),

@@ -10,20 +10,30 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LAST_MODIFIED};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LAST_MODIFIED};
 use http::{Method, StatusCode};
 use url::Url;
 
 pub use self::endpoint::Endpoint;
 use self::wire::{ListPage, OBJECT_FIELDS, ObjectResource};
 use super::checksums::{encode_crc32c, encode_md5};
-use super::exchange::{self, Call, OBJECT_LIMIT, PAGE_LIMIT, Service};
+use super::exchange::{self, Answer, Call, Permissions, Service};
+use super::reading::{Page, Reading};
 use super::{
     Bucket, BucketError, BucketLocation, Checksums, Listing, ObjectKey, ReadObject,
     StorageGeneration, StoredObject, WriteCondition, nonce,
 };
 use crate::credentials::TokenSource;
 use crate::http::HttpClient;
+
+const PERMISSIONS: Permissions = Permissions {
+    list: "storage.objects.list",
+    read: "storage.objects.get",
+    write: "storage.objects.create",
+    delete: "storage.objects.delete",
+};
+
+const MALFORMED_OBJECT: &str = "an object with a malformed number or checksum";
 
 /// A bucket of Google Cloud Storage.
 ///
@@ -38,9 +48,6 @@ pub struct GcsBucket {
 }
 
 impl GcsBucket {
-    /// How often a body that does not have its promised checksum is read again.
-    const READ_AGAIN: u32 = 2;
-
     /// Makes no request.
     pub fn new(
         name: &str,
@@ -59,21 +66,11 @@ impl GcsBucket {
         }
     }
 
-    fn objects_url(&self) -> Url {
-        self.endpoint.url(&format!("/storage/v1/b/{}/o", self.name))
-    }
-
-    fn object_url(&self, key: &ObjectKey) -> Url {
+    /// Where an object is described, not its bytes.
+    fn resource_url(&self, key: &ObjectKey) -> Url {
         let key = exchange::escape(key.as_str(), b"");
         self.endpoint
             .url(&format!("/storage/v1/b/{}/o/{key}", self.name))
-    }
-
-    fn condition_failed(&self, key: &ObjectKey) -> BucketError {
-        BucketError::ConditionFailed {
-            bucket: self.to_string(),
-            key: key.to_string(),
-        }
     }
 
     fn parse_object(&self, call: &Call, body: &[u8]) -> Result<ObjectResource, BucketError> {
@@ -84,7 +81,7 @@ impl GcsBucket {
     fn stored(&self, call: &Call, resource: ObjectResource) -> Result<StoredObject, BucketError> {
         resource
             .into_stored()
-            .ok_or_else(|| self.malformed(call, "an object with a malformed number or checksum"))
+            .ok_or_else(|| self.malformed(call, MALFORMED_OBJECT))
     }
 
     /// What the bucket says of an object, without its bytes; also which attempt wrote it.
@@ -92,17 +89,10 @@ impl GcsBucket {
         &self,
         key: &ObjectKey,
     ) -> Result<Option<(StoredObject, Option<String>)>, BucketError> {
-        let mut url = self.object_url(key);
+        let mut url = self.resource_url(key);
         url.query_pairs_mut().append_pair("fields", OBJECT_FIELDS);
-        let call = Call {
-            method: Method::GET,
-            url,
-            headers: HeaderMap::new(),
-            body: None,
-            limit: PAGE_LIMIT,
-            permission: "storage.objects.get",
-            what: format!("reading the metadata of {key}"),
-        };
+        let what = format!("reading the metadata of {key}");
+        let call = Call::new(Method::GET, url, PERMISSIONS.read, what);
         let answer = self.send(&call).await?;
         match answer.status {
             StatusCode::OK => {
@@ -163,13 +153,14 @@ impl GcsBucket {
         let content_type = HeaderValue::try_from(format!("multipart/related; boundary={nonce}"));
         let content_type = content_type.map(|value| (CONTENT_TYPE, value));
         Call {
-            method: Method::POST,
-            url,
             headers: content_type.into_iter().collect(),
             body: Some(Bytes::from(body)),
-            limit: PAGE_LIMIT,
-            permission: "storage.objects.create",
-            what: format!("writing {key}"),
+            ..Call::new(
+                Method::POST,
+                url,
+                PERMISSIONS.write,
+                format!("writing {key}"),
+            )
         }
     }
 }
@@ -228,108 +219,72 @@ impl Service for GcsBucket {
 }
 
 #[async_trait]
+impl Reading for GcsBucket {
+    fn permissions(&self) -> Permissions {
+        PERMISSIONS
+    }
+
+    fn object_url(&self, key: &ObjectKey) -> Url {
+        let mut url = self.resource_url(key);
+        url.query_pairs_mut().append_pair("alt", "media");
+        url
+    }
+
+    fn list_url(&self, prefix: &str, marker: Option<&str>) -> Url {
+        let mut url = self.endpoint.url(&format!("/storage/v1/b/{}/o", self.name));
+        url.query_pairs_mut()
+            .append_pair("prefix", prefix)
+            .append_pair("maxResults", "1000")
+            .append_pair("fields", &format!("items({OBJECT_FIELDS}),nextPageToken"))
+            .extend_pairs(marker.map(|token| ("pageToken", token)));
+        url
+    }
+
+    fn parse_page(&self, body: &[u8]) -> Result<Page, &'static str> {
+        let page: ListPage =
+            serde_json::from_slice(body).map_err(|_| "a listing that cannot be read")?;
+        let objects = page.items.into_iter().map(ObjectResource::into_stored);
+        Ok(Page {
+            objects: objects.collect::<Option<_>>().ok_or(MALFORMED_OBJECT)?,
+            next: page.next_page_token,
+        })
+    }
+
+    /// A missing bucket is told apart only by these words; a listing says it clearly.
+    fn is_bucket_missing(&self, body: &[u8]) -> bool {
+        String::from_utf8_lossy(body).contains("bucket does not exist")
+    }
+
+    async fn describe(
+        &self,
+        key: &ObjectKey,
+        call: &Call,
+        answer: &Answer,
+    ) -> Result<Option<StoredObject>, BucketError> {
+        let size = answer.body.len() as u64;
+        let object = wire::object_of_headers(key.as_str(), &answer.headers, size)
+            .filter(|object| object.crc32c.is_some() || object.md5.is_some())
+            .ok_or_else(|| self.malformed(call, "an object without its checksum"))?;
+        if answer.headers.get(LAST_MODIFIED).is_some() {
+            return Ok(Some(object));
+        }
+        let now = self.metadata(key).await?.map(|(now, _)| now);
+        Ok(now.filter(|now| now.generation == object.generation))
+    }
+}
+
+#[async_trait]
 impl Bucket for GcsBucket {
     fn location(&self) -> &BucketLocation {
         &self.location
     }
 
     async fn list(&self, prefix: &str) -> Result<Listing, BucketError> {
-        let mut objects = Vec::new();
-        let mut page_token: Option<String> = None;
-        loop {
-            let mut url = self.objects_url();
-            url.query_pairs_mut()
-                .append_pair("prefix", prefix)
-                .append_pair("maxResults", "1000")
-                .append_pair("fields", &format!("items({OBJECT_FIELDS}),nextPageToken"));
-            if let Some(token) = &page_token {
-                url.query_pairs_mut().append_pair("pageToken", token);
-            }
-            let call = Call {
-                method: Method::GET,
-                url,
-                headers: HeaderMap::new(),
-                body: None,
-                limit: PAGE_LIMIT,
-                permission: "storage.objects.list",
-                what: format!("listing {prefix}"),
-            };
-            let answer = self.send(&call).await?;
-            if answer.status != StatusCode::OK {
-                return Err(self.refuse(&call, &answer));
-            }
-            let page: ListPage = serde_json::from_slice(&answer.body)
-                .map_err(|_| self.malformed(&call, "a listing that cannot be read"))?;
-            for resource in page.items {
-                objects.push(self.stored(&call, resource)?);
-            }
-            match page.next_page_token {
-                Some(token) if page_token.as_ref() == Some(&token) => {
-                    return Err(self.malformed(&call, "the same page twice"));
-                }
-                Some(token) => page_token = Some(token),
-                None => {
-                    objects.sort_by(|one, other| one.key.cmp(&other.key));
-                    let server_time = self.time_of(&call, &answer)?;
-                    return Ok(Listing {
-                        objects,
-                        server_time,
-                    });
-                }
-            }
-        }
+        self.list_all(prefix).await
     }
 
     async fn read(&self, key: &ObjectKey) -> Result<Option<ReadObject>, BucketError> {
-        let mut url = self.object_url(key);
-        url.query_pairs_mut().append_pair("alt", "media");
-        let call = Call {
-            method: Method::GET,
-            url,
-            headers: HeaderMap::new(),
-            body: None,
-            limit: OBJECT_LIMIT,
-            permission: "storage.objects.get",
-            what: format!("reading {key}"),
-        };
-        for _ in 0..=Self::READ_AGAIN {
-            let answer = self.send(&call).await?;
-            match answer.status {
-                StatusCode::OK => {}
-                // A missing bucket is told apart only by these words; a listing says it clearly.
-                StatusCode::NOT_FOUND if mentions_bucket(&answer.body) => {
-                    return Err(self.refuse(&call, &answer));
-                }
-                StatusCode::NOT_FOUND => return Ok(None),
-                _ => return Err(self.refuse(&call, &answer)),
-            }
-            let size = answer.body.len() as u64;
-            let mut object = wire::object_of_headers(key.as_str(), &answer.headers, size)
-                .filter(|object| object.crc32c.is_some() || object.md5.is_some())
-                .ok_or_else(|| self.malformed(&call, "an object without its checksum"))?;
-            if answer.headers.get(LAST_MODIFIED).is_none() {
-                match self.metadata(key).await? {
-                    Some((now, _)) if now.generation == object.generation => object = now,
-                    // It was replaced between the two requests.
-                    _ => continue,
-                }
-            }
-            let checksums = Checksums::of(&answer.body);
-            if object.crc32c.is_none_or(|crc| crc == checksums.crc32c)
-                && object.md5.is_none_or(|md5| md5 == checksums.md5)
-            {
-                let server_time = self.time_of(&call, &answer)?;
-                return Ok(Some(ReadObject {
-                    object,
-                    bytes: answer.body,
-                    server_time,
-                }));
-            }
-        }
-        Err(BucketError::Damaged {
-            bucket: self.to_string(),
-            key: key.to_string(),
-        })
+        self.read_verified(key).await
     }
 
     async fn write(
@@ -356,10 +311,7 @@ impl Bucket for GcsBucket {
         if checksums.matches(&object) {
             Ok(object)
         } else {
-            Err(BucketError::Damaged {
-                bucket: self.to_string(),
-                key: key.to_string(),
-            })
+            Err(self.damaged(key))
         }
     }
 
@@ -368,18 +320,11 @@ impl Bucket for GcsBucket {
         key: &ObjectKey,
         generation: StorageGeneration,
     ) -> Result<(), BucketError> {
-        let mut url = self.object_url(key);
+        let mut url = self.resource_url(key);
         url.query_pairs_mut()
             .append_pair("ifGenerationMatch", &generation.0.to_string());
-        let call = Call {
-            method: Method::DELETE,
-            url,
-            headers: HeaderMap::new(),
-            body: None,
-            limit: PAGE_LIMIT,
-            permission: "storage.objects.delete",
-            what: format!("deleting {key}"),
-        };
+        let what = format!("deleting {key}");
+        let call = Call::new(Method::DELETE, url, PERMISSIONS.delete, what);
         let answer = self.send(&call).await?;
         match answer.status {
             StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
@@ -387,8 +332,4 @@ impl Bucket for GcsBucket {
             _ => Err(self.refuse(&call, &answer)),
         }
     }
-}
-
-fn mentions_bucket(body: &[u8]) -> bool {
-    String::from_utf8_lossy(body).contains("bucket does not exist")
 }
