@@ -10,13 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::apply::{PARALLEL, live_generation};
+use super::draft::{Draft, ImageSource};
 use super::head::Head;
 use super::key::DAGS_PREFIX;
 use super::observe::SeenHead;
-use super::plan::{Draft, ImageSource};
 use super::record::{Action, GenerationRecord, RecordReference, RecordedDag, state_digest};
-use super::{Environment, EnvironmentError, Live};
+use super::written::live_generation;
+use super::{Environment, EnvironmentError, Live, PARALLEL};
 use crate::bucket::{Checksums, Listing, ObjectKey, StoredObject, WriteCondition};
 use crate::dags::{BuiltDagFile, read_dag_file};
 use crate::oci::ImageReference;

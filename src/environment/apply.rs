@@ -19,29 +19,20 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 
 use super::clear::Condemned;
-use super::head::{Direction, LiveGeneration, listing_digest};
-use super::key::LAST_GENERATION;
+use super::head::Direction;
 use super::lease::Lease;
-use super::plan::{Draft, Plan};
-use super::record::{GenerationRecord, RecordReference, RecordedImage};
+use super::plan::Plan;
+use super::record::{GenerationRecord, RecordReference};
 use super::transition::{Transition, Upload};
-use super::written::{Written, storage_generations};
-use super::{Environment, EnvironmentError, Live};
-use crate::bucket::{BucketError, Listing, ObjectKey, StorageGeneration, WriteCondition};
+use super::written::{Written, live_generation};
+use super::{Environment, EnvironmentError, Live, PARALLEL};
+use crate::bucket::{Listing, ObjectKey, StorageGeneration};
 use crate::oci::Sha256Digest;
 use crate::progress::{Event, Phase, Unit};
 use crate::registry::PushReport;
-use forebay_store::ObjectDigest;
-
-/// How many objects are written at the same time.
-pub(super) const PARALLEL: usize = 16;
-
-/// How often somebody else may claim the number that we were about to take.
-const CLAIMS: usize = 20;
 
 /// What an apply did.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +53,30 @@ pub struct Applied {
     pub uploaded: usize,
     /// How many files were deleted from `dags/`.
     pub deleted: usize,
+}
+
+impl Plan {
+    /// What [`Environment::apply`] would give, as far as that can be foreseen.
+    ///
+    /// # Errors
+    /// The first of its obstacles.
+    pub fn foreseen(self) -> Result<Applied, EnvironmentError> {
+        if let Some(obstacle) = self.obstacles.into_iter().next() {
+            return Err(obstacle);
+        }
+        let live = self.live.generation();
+        let previous = live.map(|live| live.reference.generation);
+        Ok(Applied {
+            generation: previous.unwrap_or_default(),
+            previous,
+            image: match &self.draft {
+                Some(draft) => Some(draft.image),
+                None => live.map(|live| live.image),
+            },
+            rollback_of: self.draft.and_then(|draft| draft.rollback_of),
+            ..Applied::default()
+        })
+    }
 }
 
 impl Environment {
@@ -156,141 +171,6 @@ impl Environment {
             uploaded,
             deleted,
             ..Applied::default()
-        })
-    }
-
-    /// Step 2. What an earlier generation already has there is not written again.
-    pub(super) async fn keep_bytes(
-        &self,
-        draft: &Draft,
-        base: Option<&GenerationRecord>,
-    ) -> Result<(), EnvironmentError> {
-        self.local
-            .put(draft.bytes.values().cloned().collect())
-            .await?;
-        let known = |digest: &ObjectDigest| {
-            let mut dags = base.into_iter().flat_map(GenerationRecord::objects);
-            dags.any(|object| object == *digest)
-        };
-        let new = draft.bytes.iter().filter(|(digest, _)| !known(digest));
-        let writes = new.map(|(digest, bytes)| self.keep_object(digest, bytes));
-        let mut writes = stream::iter(writes).buffer_unordered(PARALLEL);
-        while let Some(written) = writes.next().await {
-            written?;
-        }
-        Ok(())
-    }
-
-    async fn keep_object(
-        &self,
-        digest: &ObjectDigest,
-        bytes: &Bytes,
-    ) -> Result<(), EnvironmentError> {
-        let key = self.key.object(digest)?;
-        match self
-            .bucket
-            .write(&key, bytes.clone(), WriteCondition::Absent)
-            .await
-        {
-            Ok(_) => Ok(()),
-            // Somebody wrote the same bytes long ago. They are written again, so that whoever
-            // deletes what no record needs finds that they are not what he saw.
-            Err(BucketError::ConditionFailed { .. }) => match self.bucket.read(&key).await? {
-                Some(read) => {
-                    let seen = WriteCondition::Unchanged(read.object.generation);
-                    match self.bucket.write(&key, bytes.clone(), seen).await {
-                        Ok(_) | Err(BucketError::ConditionFailed { .. }) => Ok(()),
-                        Err(error) => Err(error.into()),
-                    }
-                }
-                None => {
-                    let write = self
-                        .bucket
-                        .write(&key, bytes.clone(), WriteCondition::Absent);
-                    write.await.map(|_| ()).map_err(EnvironmentError::from)
-                }
-            },
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Step 3. A number that a dead deploy has left its record at is passed over.
-    pub(super) async fn claim_number(
-        &self,
-        live: &Live,
-        draft: &Draft,
-    ) -> Result<(GenerationRecord, RecordReference), EnvironmentError> {
-        let parent = live.generation().map(|live| live.reference);
-        let next = |number: u64| match number {
-            ..LAST_GENERATION => Ok(number + 1),
-            last => Err(EnvironmentError::NumbersTaken { last }),
-        };
-        let mut number = next(parent.map_or(0, |parent| parent.generation))?;
-        for _ in 0..CLAIMS {
-            let record = self.record(draft, number, parent)?;
-            let bytes = Bytes::from(record.to_bytes()?);
-            let reference = RecordReference {
-                generation: number,
-                record: ObjectDigest::of(&bytes),
-            };
-            let key = self.key.generation(number)?;
-            let write = self
-                .bucket
-                .write(&key, bytes.clone(), WriteCondition::Absent);
-            match write.await {
-                Ok(_) => {
-                    self.local.put(vec![bytes]).await?;
-                    return Ok((record, reference));
-                }
-                Err(BucketError::ConditionFailed { .. }) => {
-                    let taken = self.numbers().await?.into_iter().max();
-                    number = next(number.max(taken.unwrap_or_default()))?;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(EnvironmentError::NumbersTaken { last: number })
-    }
-
-    pub(super) fn record(
-        &self,
-        draft: &Draft,
-        number: u64,
-        parent: Option<RecordReference>,
-    ) -> Result<GenerationRecord, EnvironmentError> {
-        let tag = self.key.retention_tag(number)?;
-        let repository = self.registry.repository().to_string();
-        let new = draft.untagged().into_iter().enumerate();
-        let new = new.map(|(position, digest)| RecordedImage {
-            digest,
-            repository: repository.clone(),
-            // Only a rollback to several images that have all lost their tags needs more than one.
-            retention_tag: match position {
-                0 => tag.to_string(),
-                _ => format!("{tag}.{position}"),
-            },
-            contents: draft.contents_of(&digest),
-        });
-        let mut images: Vec<_> = new.chain(draft.retained.iter().cloned()).collect();
-        images.sort_by_key(|image| image.digest);
-        Ok(GenerationRecord {
-            schema: GenerationRecord::SCHEMA,
-            project: self.key.project.clone(),
-            environment: self.key.environment.clone(),
-            generation: number,
-            parent,
-            action: draft.action,
-            rollback_of: draft.rollback_of,
-            version: draft.version.clone(),
-            git: draft.git.clone(),
-            ancestors: draft.ancestors.clone(),
-            rolled_away: draft.rolled_away.clone(),
-            created_at: self.clock.now(),
-            created_by: self.options.holder.clone(),
-            program: concat!("forebay ", env!("CARGO_PKG_VERSION")).to_owned(),
-            image: draft.image,
-            images,
-            dags: draft.dags.clone(),
         })
     }
 
@@ -423,23 +303,5 @@ impl Environment {
             phase: Phase::Upload,
             amount: 1,
         });
-    }
-}
-
-/// What HEAD is to say. The reference is the one by which the record was found:
-/// written anew it would lack what a newer program has added to it.
-pub(super) fn live_generation(
-    target: &GenerationRecord,
-    reference: RecordReference,
-    listing: &Listing,
-) -> LiveGeneration {
-    LiveGeneration {
-        reference,
-        image: target.image,
-        state: target.state(),
-        dirty: target.is_dirty(),
-        listing: listing_digest(listing),
-        draining: target.is_draining(),
-        written: storage_generations(target, listing),
     }
 }

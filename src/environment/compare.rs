@@ -3,19 +3,15 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-
 use super::clear::Condemned;
+use super::desired::{Desired, DesiredDags, DesiredImage};
+use super::draft::{Draft, ImageSource};
 use super::drain::Draining;
-use super::drift::{by_key, drift};
-use super::owners::Owners;
-use super::plan::{Desired, DesiredDags, DesiredImage, Draft, ImageSource, PlanSummary};
-use super::record::{GenerationRecord, RecordedDag, RecordedImage, may_own};
-use super::written::Written;
+use super::record::{GenerationRecord, RecordedDag, RecordedImage};
+use super::summary::{PlanSummary, summarise};
 use super::{EnvironmentError, Live, Options};
 use crate::bucket::{Checksums, ObjectKey};
 use crate::oci::{Repository, Sha256Digest, Tag};
-use crate::project::WorkflowId;
 use forebay_store::ObjectDigest;
 
 /// What came of a comparison.
@@ -37,18 +33,21 @@ pub(super) fn compare(
     repository: &Repository,
     options: &Options,
 ) -> Result<Compared, EnvironmentError> {
+    let action = desired.action();
     let image = desired.image();
     let tag: Tag = desired.version.image_tag().parse()?;
-    let of_base = |workflow: &WorkflowId| {
-        let mut dags = base.into_iter().flat_map(GenerationRecord::lasting);
-        dags.find(|(_, dag)| dag.workflow == *workflow)
+    let (files, others_stay) = match desired.dags {
+        DesiredDags::All(files) => (files, false),
+        DesiredDags::Only(files) => (files, true),
     };
+    let chosen: BTreeSet<_> = files.iter().map(|file| file.workflow.clone()).collect();
+    let live_files = base.map(GenerationRecord::by_workflow).unwrap_or_default();
     let mut dags = BTreeMap::new();
     let mut bytes = BTreeMap::new();
-    for wanted in desired.dags() {
-        let (key, dag) = match of_base(&wanted.workflow) {
+    for wanted in files {
+        let (key, dag) = match live_files.get(&wanted.workflow) {
             // An identity knows the image only where the file names its digest.
-            Some((key, dag))
+            Some(&(key, dag))
                 if dag.identity == wanted.identity
                     && dag.image == image
                     && options.dags_prefix.is_place_of(key) =>
@@ -58,9 +57,8 @@ pub(super) fn compare(
             _ => {
                 let key = options.dags_prefix.key(&wanted.file_name)?;
                 let object = ObjectDigest::of(&wanted.bytes);
-                bytes.insert(object, Bytes::copy_from_slice(&wanted.bytes));
                 let dag = RecordedDag {
-                    workflow: wanted.workflow.clone(),
+                    workflow: wanted.workflow,
                     identity: wanted.identity,
                     image,
                     image_tag: is_named_by_tag(&wanted.bytes, &tag, &image)
@@ -70,6 +68,7 @@ pub(super) fn compare(
                     ends: None,
                     checksums: Checksums::of(&wanted.bytes),
                 };
+                bytes.insert(object, wanted.bytes.into());
                 (key, dag)
             }
         };
@@ -78,9 +77,8 @@ pub(super) fn compare(
         }
         dags.insert(key, dag);
     }
-    if let (DesiredDags::Only(only), Some(base)) = (&desired.dags, base) {
+    if let (true, Some(base)) = (others_stay, base) {
         let pushes = matches!(desired.image, DesiredImage::Push(_));
-        let chosen: BTreeSet<_> = only.iter().map(|dag| &dag.workflow).collect();
         for (key, dag) in &base.dags {
             if chosen.contains(&dag.workflow) {
                 continue;
@@ -108,7 +106,6 @@ pub(super) fn compare(
     // An image that the registry has lost is pushed, and tagged, as a new one.
     let lost = live.image_is_present(&image) == Some(false);
     let retained = retained_images(base, &image, &dags, lost);
-    let action = desired.action();
     let draft = Draft {
         action,
         rollback_of: None,
@@ -177,102 +174,4 @@ fn retained_images(
         .filter(|image| needed(&image.digest))
         .cloned()
         .collect()
-}
-
-/// What a draft means for the bucket, and why it may not be applied.
-pub(super) fn summarise(
-    base: Option<&GenerationRecord>,
-    live: &Live,
-    draft: &Draft,
-    condemned: &Condemned,
-    options: &Options,
-) -> (PlanSummary, Vec<EnvironmentError>) {
-    let mut obstacles = Vec::new();
-    let listing = &live.listing;
-    let drifted = base.map(|base| {
-        let leaves = |key: &ObjectKey| {
-            let (before, after) = (base.dags.get(key), draft.dags.get(key));
-            before.map(|dag| dag.checksums) != after.map(|dag| dag.checksums)
-        };
-        let written = Written::of(Some(base), live.generation());
-        let mut drifted = drift(base, listing);
-        drifted.extend(written.rewritten(base, listing, leaves));
-        drifted
-    });
-    let drifted = drifted.unwrap_or_default();
-    if !drifted.is_empty() && !options.restore_drift {
-        obstacles.push(EnvironmentError::Drift {
-            objects: drifted.clone(),
-        });
-    }
-    let objects = by_key(listing);
-    let ours = |key: &ObjectKey| base.is_some_and(|base| base.dags.contains_key(key));
-    let foreign: Vec<String> = draft
-        .dags
-        .keys()
-        .filter(|key| {
-            !may_own(key)
-                || (!ours(key) && !condemned.has_key(key) && objects.contains_key(key.as_str()))
-        })
-        .map(ObjectKey::to_string)
-        .collect();
-    if !foreign.is_empty() {
-        obstacles.push(EnvironmentError::ForeignKeys {
-            keys: foreign,
-            owners: Owners::new(),
-        });
-    }
-    let before: BTreeMap<_, _> = base
-        .into_iter()
-        .flat_map(GenerationRecord::lasting)
-        .map(|(key, dag)| (&dag.workflow, (key, dag)))
-        .collect();
-    let mut summary = PlanSummary {
-        foreign: objects.len()
-            - base.map_or(0, |base| {
-                let keys = base.dags.keys();
-                keys.filter(|key| objects.contains_key(key.as_str()))
-                    .count()
-            })
-            - condemned.keys().count(),
-        new_image: (base.map(|base| base.image) != Some(draft.image)).then_some(draft.image),
-        ..PlanSummary::default()
-    };
-    let mut wanted = BTreeSet::new();
-    for (key, dag) in &draft.dags {
-        let is_new_end = base.is_none_or(|base| base.dags.get(key) != Some(dag));
-        let list = match before.get(&dag.workflow) {
-            _ if dag.ends.is_some() => is_new_end.then_some(&mut summary.draining),
-            None => Some(&mut summary.added),
-            Some(known) if *known == (key, dag) => Some(&mut summary.reused),
-            Some(_) => Some(&mut summary.changed),
-        };
-        list.into_iter()
-            .for_each(|list| list.push(dag.workflow.clone()));
-        if dag.ends.is_none() {
-            wanted.insert(&dag.workflow);
-        }
-        let object = objects.get(key.as_str());
-        if !object.is_some_and(|object| dag.checksums.matches(object)) {
-            summary.uploads += 1;
-            summary.upload_bytes += dag.checksums.size;
-        }
-    }
-    summary.draining.sort();
-    summary.draining.dedup();
-    let leaving = base.into_iter().flat_map(|base| &base.dags);
-    let leaving = leaving.filter(|(key, _)| !draft.dags.contains_key(*key));
-    let retired: BTreeSet<_> = leaving
-        .map(|(_, dag)| &dag.workflow)
-        .filter(|workflow| !wanted.contains(workflow))
-        .collect();
-    summary.retired = retired.into_iter().cloned().collect();
-    let leaving = base.into_iter().flat_map(|base| base.dags.keys());
-    summary.deletes = leaving
-        .chain(condemned.keys())
-        .filter(|key| !draft.dags.contains_key(*key) && objects.contains_key(key.as_str()))
-        .count();
-    summary.cleared = condemned.keys().map(ObjectKey::to_string).collect();
-    summary.restored = drifted;
-    (summary, obstacles)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::plan::{Desired, DesiredDags};
+use super::desired::{Desired, DesiredDags};
 use super::record::{GenerationRecord, RecordedDag};
 use super::{Environment, EnvironmentError};
 use crate::bucket::{Checksums, ObjectKey};
@@ -73,17 +73,5 @@ impl Environment {
             draining.insert(key.clone(), (dag, ended.into()));
         }
         Ok(draining)
-    }
-}
-
-impl GenerationRecord {
-    /// The files that are to stay, without those that only come to their end.
-    pub(super) fn lasting(&self) -> impl Iterator<Item = (&ObjectKey, &RecordedDag)> {
-        self.dags.iter().filter(|(_, dag)| dag.ends.is_none())
-    }
-
-    /// Whether a later deploy has something to delete.
-    pub(super) fn is_draining(&self) -> bool {
-        self.dags.values().any(|dag| dag.ends.is_some())
     }
 }

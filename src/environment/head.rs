@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::EnvironmentError;
 use super::key::EnvironmentKey;
-use super::record::{RecordReference, check_number, parse_readable, refuse_newer};
+use super::readable::{parse_readable, refuse_newer};
+use super::record::{RecordReference, check_number};
 use crate::bucket::{Listing, nonce};
 use crate::oci::Sha256Digest;
 use crate::project::{EnvironmentName, ProjectName};

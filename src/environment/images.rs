@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::{Draft, ImageSource};
+use super::draft::{Draft, ImageSource};
 use super::record::{GenerationRecord, RecordedImage};
 use super::{Environment, EnvironmentError, Live};
 use crate::oci::Sha256Digest;

@@ -9,9 +9,12 @@
 
 mod adopt;
 mod apply;
+mod claim;
 mod clear;
 mod compare;
+mod desired;
 mod difference;
+mod draft;
 mod drain;
 mod drift;
 mod error;
@@ -28,12 +31,14 @@ mod plan;
 mod prefix;
 mod proof;
 mod prune;
+mod readable;
 mod record;
 mod resume;
 mod returning;
 mod rollback;
 mod saved;
 mod status;
+mod summary;
 mod transition;
 mod unlock;
 mod written;
@@ -43,6 +48,7 @@ use std::time::Duration;
 
 pub use adopt::{OldFile, OldFiles};
 pub use apply::Applied;
+pub use desired::{Desired, DesiredDags, DesiredImage};
 pub use difference::{Changed, DagDifference, Difference, ImageDifference};
 pub use drain::Retire;
 pub use drift::{DriftKind, Drifted, drift};
@@ -52,7 +58,7 @@ pub use head::{Direction, Head, Intent, LiveGeneration, listing_digest};
 pub use key::{DAGS_PREFIX, EnvironmentKey, MONITORING_KEY};
 pub use observe::Live;
 pub use owners::Owners;
-pub use plan::{Desired, DesiredDags, DesiredImage, IsAncestor, Plan, PlanSummary};
+pub use plan::{IsAncestor, Plan};
 pub use prefix::{DagsPrefix, InvalidDagsPrefix};
 pub use proof::OpenBase;
 pub use prune::{Prunable, Retention};
@@ -64,6 +70,7 @@ pub use returning::{Returning, RollbackStart};
 pub use rollback::RollbackTarget;
 pub use saved::{SavedDag, SavedPlan, SavedTarget};
 pub use status::{State, Status};
+pub use summary::PlanSummary;
 pub use unlock::Unlocked;
 
 use self::local::Local;
@@ -117,6 +124,9 @@ impl Options {
         }
     }
 }
+
+/// How many objects are read or written at the same time.
+const PARALLEL: usize = 16;
 
 /// In characters.
 const LONGEST_HOLDER: usize = 200;

@@ -8,6 +8,7 @@ use super::key::EnvironmentKey;
 use super::record::{GenerationRecord, RecordReference};
 use super::{Environment, EnvironmentError};
 use crate::bucket::ObjectKey;
+use crate::progress::Event;
 use forebay_store::ObjectDigest;
 
 /// Where all state lies.
@@ -88,7 +89,15 @@ impl Environment {
         let wanted = keys.iter().map(String::as_str).collect();
         match self.owners(&wanted).await {
             Ok(owners) => EnvironmentError::ForeignKeys { keys, owners },
-            Err(error) => error,
+            Err(unknown) => {
+                self.progress.report(Event::Warning(format!(
+                    "whose the keys are could not be looked up: {unknown}"
+                )));
+                EnvironmentError::ForeignKeys {
+                    keys,
+                    owners: Owners::new(),
+                }
+            }
         }
     }
 }

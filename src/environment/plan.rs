@@ -1,95 +1,25 @@
 //! What a deploy would change. [`compare`] is pure; [`Environment::plan`] fetches
 //! what it needs.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::apply::Applied;
 use super::clear::Condemned;
 use super::compare::{Compared, compare};
-use super::drift::Drifted;
+use super::desired::{Desired, DesiredDags};
+use super::draft::{Draft, ImageSource};
 use super::head::listing_digest;
 use super::images::known_manifest;
 use super::lease::lost_against;
-use super::record::{
-    Action, GenerationRecord, RecordedCommit, RecordedDag, RecordedImage, state_digest,
-};
-use super::returning::Returning;
+use super::record::{GenerationRecord, RecordedCommit, state_digest};
+use super::summary::PlanSummary;
 use super::{Environment, EnvironmentError, Live};
-use crate::bucket::ObjectKey;
-use crate::dags::DagFile;
-use crate::oci::{Sha256Digest, Tag};
-use crate::project::{Version, WorkflowId};
-use crate::registry::{FetchedManifest, ImageToPush, PushForecast, forecast_push};
+use crate::registry::{PushForecast, forecast_push};
 use forebay_store::ObjectDigest;
 
 /// Whether the commit `older` is contained in `newer`; `None` if nobody can tell.
 pub type IsAncestor<'a> = &'a (dyn Fn(&str, &str) -> Option<bool> + Sync);
-
-/// What is to be live.
-pub struct Desired {
-    /// The image that these DAGs run.
-    pub image: DesiredImage,
-    /// The DAGs.
-    pub dags: DesiredDags,
-    /// The project's version, which also becomes the image's tag.
-    pub version: Version,
-    /// The git commit, where there is one.
-    pub git: Option<RecordedCommit>,
-}
-
-/// An image that is to be live.
-pub enum DesiredImage {
-    /// Brought into the registry if it is not there.
-    Push(ImageToPush),
-    /// Must be in the registry.
-    Existing(Sha256Digest),
-}
-
-/// Which DAGs are to be live.
-///
-/// A file whose [`identity`](DagFile::identity) is that of the workflow's live
-/// file is not taken: the live one stays, bytes and name.
-pub enum DesiredDags {
-    /// These and no others.
-    All(Vec<DagFile>),
-    /// These; all other workflows stay as they are. None at all for an image alone.
-    Only(Vec<DagFile>),
-}
-
-/// What a plan does, for people. A workflow is in at most one list.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PlanSummary {
-    /// Workflows that were not live.
-    pub added: Vec<WorkflowId>,
-    /// Workflows whose file is replaced.
-    pub changed: Vec<WorkflowId>,
-    /// Workflows whose file stays.
-    pub reused: Vec<WorkflowId>,
-    /// Workflows that are no longer wanted, and whose files are deleted.
-    pub retired: Vec<WorkflowId>,
-    /// Workflows of which a file that leaves gets an end first, whether or not another one
-    /// takes its place. They may be in a second list.
-    pub draining: Vec<WorkflowId>,
-    /// How many objects in `dags/` are not ours and stay untouched.
-    pub foreign: usize,
-    /// Objects of ours that somebody changed and that are written anew.
-    pub restored: Vec<Drifted>,
-    /// The image, if another one was live.
-    pub new_image: Option<Sha256Digest>,
-    /// How many files are written to `dags/`.
-    pub uploads: usize,
-    /// How many bytes they have.
-    pub upload_bytes: u64,
-    /// How many files are deleted from `dags/`.
-    pub deletes: usize,
-    /// The DAGs that an exact rollback brings back, whose missed runs Airflow would start.
-    pub returning: Vec<Returning>,
-    /// Objects of others that go because somebody said so, sorted by key.
-    pub cleared: Vec<String>,
-}
 
 /// What a deploy or a rollback would do.
 pub struct Plan {
@@ -126,6 +56,11 @@ impl Plan {
         &self.obstacles
     }
 
+    /// The same, for good.
+    pub fn into_obstacles(self) -> Vec<EnvironmentError> {
+        self.obstacles
+    }
+
     /// Adds what only whoever has built knows: the nearest ancestors of the commit, newest
     /// first, and what is in the image. Both are only for the record.
     pub fn note(&mut self, ancestors: Vec<String>, contents: Option<Bytes>) {
@@ -141,119 +76,9 @@ impl Plan {
         }
     }
 
-    /// The same, for good.
-    pub fn into_obstacles(self) -> Vec<EnvironmentError> {
-        self.obstacles
-    }
-
-    /// What [`Environment::apply`] would give, as far as that can be foreseen.
-    ///
-    /// # Errors
-    /// The first of its obstacles.
-    pub fn foreseen(self) -> Result<Applied, EnvironmentError> {
-        if let Some(obstacle) = self.obstacles.into_iter().next() {
-            return Err(obstacle);
-        }
-        let live = self.live.generation();
-        let previous = live.map(|live| live.reference.generation);
-        Ok(Applied {
-            generation: previous.unwrap_or_default(),
-            previous,
-            image: match &self.draft {
-                Some(draft) => Some(draft.image),
-                None => live.map(|live| live.image),
-            },
-            rollback_of: self.draft.and_then(|draft| draft.rollback_of),
-            ..Applied::default()
-        })
-    }
-
     /// What the environment was at when this was planned.
     pub fn live(&self) -> &Live {
         &self.live
-    }
-}
-
-/// A generation that has no number yet.
-pub(super) struct Draft {
-    pub(super) action: Action,
-    pub(super) rollback_of: Option<u64>,
-    pub(super) version: Version,
-    pub(super) git: Option<RecordedCommit>,
-    pub(super) ancestors: Vec<String>,
-    pub(super) rolled_away: Vec<ObjectDigest>,
-    pub(super) image: Sha256Digest,
-    /// What is known to be in images.
-    pub(super) contents: BTreeMap<Sha256Digest, ObjectDigest>,
-    /// The images that were recorded before and keep their tags.
-    pub(super) retained: Vec<RecordedImage>,
-    pub(super) source: ImageSource,
-    pub(super) dags: BTreeMap<ObjectKey, RecordedDag>,
-    /// The bytes of new DAGs.
-    pub(super) bytes: BTreeMap<ObjectDigest, Bytes>,
-}
-
-/// How the images of a draft come to be in the registry, each with a tag that retains it.
-pub(super) enum ImageSource {
-    /// By a push, under the version's tag.
-    Push(ImageToPush, Tag),
-    /// It must be there.
-    Existing,
-    /// They were proven.
-    Proven {
-        /// These are there, and have lost their tag.
-        untagged: Vec<FetchedManifest>,
-        /// These were lost, and are pushed again.
-        lost: Vec<ImageToPush>,
-    },
-}
-
-impl Draft {
-    pub(super) fn contents_of(&self, image: &Sha256Digest) -> Option<ObjectDigest> {
-        self.contents.get(image).copied()
-    }
-
-    /// See [`GenerationRecord::state`].
-    pub(super) fn state(&self) -> ObjectDigest {
-        let dags = self.dags.values().filter(|dag| dag.ends.is_none());
-        state_digest(
-            &self.image,
-            dags.map(|dag| (&dag.workflow, &dag.identity, &dag.image)),
-        )
-    }
-
-    /// The images that need a tag of this generation's.
-    pub(super) fn untagged(&self) -> BTreeSet<Sha256Digest> {
-        let mut needed: BTreeSet<_> = self.dags.values().map(|dag| dag.image).collect();
-        needed.insert(self.image);
-        for image in &self.retained {
-            needed.remove(&image.digest);
-        }
-        needed
-    }
-}
-
-impl Desired {
-    pub(super) fn image(&self) -> Sha256Digest {
-        match &self.image {
-            DesiredImage::Push(image) => image.manifest.descriptor.digest,
-            DesiredImage::Existing(digest) => *digest,
-        }
-    }
-
-    pub(super) fn dags(&self) -> &[DagFile] {
-        let (DesiredDags::All(dags) | DesiredDags::Only(dags)) = &self.dags;
-        dags
-    }
-
-    pub(super) fn action(&self) -> Action {
-        match (&self.image, &self.dags) {
-            (DesiredImage::Existing(_), _) => Action::DeployDags,
-            (DesiredImage::Push(_), DesiredDags::Only(dags)) if dags.is_empty() => {
-                Action::DeployImage
-            }
-            (DesiredImage::Push(_), _) => Action::Deploy,
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EnvironmentError;
 use super::key::{DAGS_PREFIX, EnvironmentKey, LAST_GENERATION, MONITORING_KEY};
+use super::readable::{parse_readable, refuse_newer};
 use crate::bucket::{Checksums, ObjectKey};
 use crate::dags::{LiveStarts, WorkflowStart};
 use crate::oci::{Sha256Digest, Tag};
@@ -147,74 +148,6 @@ pub struct RecordedDag {
     pub checksums: Checksums,
 }
 
-#[derive(Deserialize)]
-struct AnySchema {
-    schema: u32,
-}
-
-/// Whether a text anywhere in a document could steer the terminal that it is shown on.
-fn has_control_characters(value: &serde_json::Value) -> bool {
-    let steers = |text: &str| text.chars().any(char::is_control);
-    match value {
-        serde_json::Value::String(text) => steers(text),
-        serde_json::Value::Array(values) => values.iter().any(has_control_characters),
-        serde_json::Value::Object(members) => members
-            .iter()
-            .any(|(name, value)| steers(name) || has_control_characters(value)),
-        _ => false,
-    }
-}
-
-/// As [`parse_readable`], but a newer format is refused even if it could be read.
-pub(super) fn parse_versioned<T: serde::de::DeserializeOwned>(
-    key: &str,
-    bytes: &[u8],
-    known: u32,
-) -> Result<T, EnvironmentError> {
-    let parsed = parse_readable(key, bytes, known)?;
-    let schema = serde_json::from_slice::<AnySchema>(bytes).map(|any| any.schema);
-    refuse_newer(key, schema.unwrap_or(known), known)?;
-    Ok(parsed)
-}
-
-/// A newer format is for looking at: what its program counts on, we do not know.
-pub(super) fn refuse_newer(key: &str, found: u32, known: u32) -> Result<(), EnvironmentError> {
-    match found > known {
-        true => Err(EnvironmentError::Newer {
-            key: key.to_owned(),
-            found,
-            known,
-        }),
-        false => Ok(()),
-    }
-}
-
-/// Reads `schema` before anything else: a newer format is called that, unless it still has
-/// all that we read. Then refuses control characters, since names and messages are shown to
-/// people.
-pub(super) fn parse_readable<T: serde::de::DeserializeOwned>(
-    key: &str,
-    bytes: &[u8],
-    known: u32,
-) -> Result<T, EnvironmentError> {
-    let malformed = |error: serde_json::Error| EnvironmentError::Malformed {
-        key: key.to_owned(),
-        problem: error.to_string(),
-    };
-    let AnySchema { schema } = serde_json::from_slice(bytes).map_err(malformed)?;
-    if has_control_characters(&serde_json::from_slice(bytes).map_err(malformed)?) {
-        return Err(EnvironmentError::Malformed {
-            key: key.to_owned(),
-            problem: "a text in it has control characters".to_owned(),
-        });
-    }
-    serde_json::from_slice(bytes).map_err(|error| {
-        refuse_newer(key, schema, known)
-            .err()
-            .unwrap_or_else(|| malformed(error))
-    })
-}
-
 /// Refuses numbers that no key has, so that there always is a next one to count to.
 pub(super) fn check_number(number: u64, place: &str) -> Result<(), EnvironmentError> {
     if (1..=LAST_GENERATION).contains(&number) {
@@ -242,6 +175,25 @@ impl GenerationRecord {
     /// Whether its files had changes that no commit has.
     pub fn is_dirty(&self) -> bool {
         self.git.as_ref().is_some_and(|git| git.dirty)
+    }
+
+    /// The files that are to stay, without those that only come to their end.
+    pub(super) fn lasting(&self) -> impl Iterator<Item = (&ObjectKey, &RecordedDag)> {
+        self.dags.iter().filter(|(_, dag)| dag.ends.is_none())
+    }
+
+    /// The file of each workflow that is to stay; the first of several, as BigFlow may have left them.
+    pub(super) fn by_workflow(&self) -> BTreeMap<&WorkflowId, (&ObjectKey, &RecordedDag)> {
+        let mut files = BTreeMap::new();
+        for (key, dag) in self.lasting() {
+            files.entry(&dag.workflow).or_insert((key, dag));
+        }
+        files
+    }
+
+    /// Whether a later deploy has something to delete.
+    pub(super) fn is_draining(&self) -> bool {
+        self.dags.values().any(|dag| dag.ends.is_some())
     }
 
     /// All objects of `objects/` that it needs: DAG files, contents of images.

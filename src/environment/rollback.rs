@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::clear::Condemned;
-use super::compare::summarise;
-use super::plan::{Draft, ImageSource, Plan};
+use super::draft::{Draft, ImageSource};
+use super::plan::Plan;
 use super::proof::Proof;
 use super::record::{Action, GenerationRecord};
 use super::returning::{Restarted, RollbackStart};
+use super::summary::summarise;
 use super::{Environment, EnvironmentError, Live, Status};
 
 /// How many generations are tried when those that can be had are to be named.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::record::parse_versioned;
+use super::readable::parse_versioned;
 use super::{Action, Environment, EnvironmentError, Plan, RecordReference, RecordedCommit};
 use crate::bucket::ObjectKey;
 use crate::dags::{LiveStarts, WorkflowStart};

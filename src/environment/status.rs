@@ -1,12 +1,13 @@
 //! What is live, and whether it is as it should be.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::drift::{Drifted, by_key, drift};
 use super::head::Intent;
 use super::record::GenerationRecord;
 use super::{Environment, EnvironmentError};
-use crate::bucket::Listing;
+use crate::bucket::{Listing, ObjectKey};
 
 /// Where an environment is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,13 +61,11 @@ impl Environment {
         };
         let records = [record.as_deref(), next.as_deref()];
         self.widen(&mut live.listing, &records).await?;
-        let ours = |key: &str| {
-            let mut keys = records
-                .into_iter()
-                .flatten()
-                .flat_map(|record| record.dags.keys());
-            keys.any(|owned| owned.as_str() == key)
-        };
+        let ours: BTreeSet<&str> = records
+            .into_iter()
+            .flatten()
+            .flat_map(|record| record.dags.keys().map(ObjectKey::as_str))
+            .collect();
         let objects = by_key(&live.listing);
         // What the unfinished change has written or deleted already is nobody else's doing.
         let is_of_change = |drifted: &Drifted| {
@@ -85,7 +84,7 @@ impl Environment {
                 (None, None) => State::Empty,
             },
             held,
-            foreign: objects.keys().filter(|key| !ours(key)).count(),
+            foreign: objects.keys().filter(|key| !ours.contains(*key)).count(),
             drift: record
                 .as_deref()
                 .map(|record| drift(record, &live.listing))

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::drift::{DriftKind, Drifted, by_key};
-use super::head::LiveGeneration;
-use super::record::GenerationRecord;
+use super::head::{LiveGeneration, listing_digest};
+use super::record::{GenerationRecord, RecordReference};
 use crate::bucket::{Listing, ObjectKey, StorageGeneration, StoredObject};
 
 /// The storage generations of a record's files, as HEAD keeps them.
@@ -48,9 +48,27 @@ impl<'a> Written<'a> {
     }
 }
 
+/// What HEAD is to say. The reference is the one by which the record was found:
+/// written anew it would lack what a newer program has added to it.
+pub(super) fn live_generation(
+    target: &GenerationRecord,
+    reference: RecordReference,
+    listing: &Listing,
+) -> LiveGeneration {
+    LiveGeneration {
+        reference,
+        image: target.image,
+        state: target.state(),
+        dirty: target.is_dirty(),
+        listing: listing_digest(listing),
+        draining: target.is_draining(),
+        written: storage_generations(target, listing),
+    }
+}
+
 /// The storage generations of a record's files in a listing, in the order of its keys;
 /// none at all if one of them is not there.
-pub(super) fn storage_generations(record: &GenerationRecord, listing: &Listing) -> Vec<u64> {
+fn storage_generations(record: &GenerationRecord, listing: &Listing) -> Vec<u64> {
     let objects = by_key(listing);
     let generations = record.dags.keys();
     let generations = generations.map(|key| objects.get(key.as_str()).map(|o| o.generation.0));
