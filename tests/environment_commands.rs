@@ -131,6 +131,10 @@ fn a_plan_shows_what_a_deploy_does_and_what_bars_it(scene: &Scene<'_>) {
         barred.stderr
     );
 
+    // Asked only whether there is something to do, it says so.
+    let asked = scene.run(&["plan", "-c", "local", "--exit-code"]);
+    assert_eq!((asked.status, &asked.stdout), (3, &barred.stdout));
+
     let document = scene.run(&["plan", "-c", "local", "--json"]);
     assert_eq!(document.status, 6);
     let document: serde_json::Value = serde_json::from_str(&document.stdout).unwrap();

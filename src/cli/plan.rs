@@ -22,7 +22,7 @@ use crate::ui::{CommandError, Exit, bytes, count};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Artifacts that are not built yet are built into the local store; nothing is sent. What a deploy would refuse is shown too, with exit status 6."
+    after_help = "Artifacts that are not built yet are built into the local store; nothing is sent. What a deploy would refuse is shown too, with the reason and with exit status 6; or, with --exit-code alone, with 3 as any other change."
 )]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["adopt", "clear_dags_folder", "retire"])]
     out: Option<PathBuf>,
 
-    /// Exit with 3 if a deploy would change anything
+    /// Exit with 3 if a deploy would change anything, or if somebody has changed its files
     #[arg(long)]
     exit_code: bool,
 }
@@ -120,10 +120,14 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
         plan_file::write(path, &saved, deploy, dags)?;
     }
     context.printer.result(&document, || text(&document))?;
-    Ok(match (refused, document.changes && arguments.exit_code) {
-        (true, _) => Exit::Refused,
-        (false, true) => Exit::Changes,
-        (false, false) => Exit::Done,
+    let asked = document.changes && arguments.exit_code;
+    // A plan that was to be kept and was not is a refusal whatever else was asked.
+    Ok(if refused && (!asked || arguments.out.is_some()) {
+        Exit::Refused
+    } else if asked {
+        Exit::Changes
+    } else {
+        Exit::Done
     })
 }
 
