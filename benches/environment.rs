@@ -5,26 +5,17 @@
 //! The targets: cost linear in the number of files, and less than 64 MiB for 10,000.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
-#[path = "../tests/support/fake_bucket.rs"]
-#[allow(dead_code)]
-mod fake_bucket;
-#[path = "../tests/support/fake_registry.rs"]
-#[allow(dead_code)]
-mod fake_registry;
-#[path = "../tests/support/faults.rs"]
-#[allow(dead_code)]
-mod faults;
-#[path = "../tests/support/world.rs"]
-#[allow(dead_code)]
-mod world;
+#[path = "../tests/support/fakes.rs"]
+mod fakes;
 
 use std::sync::Arc;
 
+use fakes::fake_registry::FakeRegistry;
+use fakes::world::{Machine, Wish, deploy, key, wish};
 use forebay::bucket::DirectoryBucket;
 use forebay::clock::SystemClock;
 use forebay::environment::Environment;
 use forebay::progress::Silent;
-use world::{Machine, Wish, deploy, key, wish};
 
 /// As long as a file of a workflow with five jobs.
 const CONTENT: usize = 2_000;
@@ -101,7 +92,7 @@ fn measure(files: usize) {
         true => tempfile::tempdir_in(memory).unwrap(),
         false => tempfile::tempdir().unwrap(),
     };
-    let registry = Arc::new(fake_registry::FakeRegistry::new(Arc::default()));
+    let registry = Arc::new(FakeRegistry::new(Arc::default()));
     let machine = Machine::new("bench");
     for (name, changed) in [("all", 0), ("none", 0), ("ten", 10)] {
         let wish = set(files, changed.min(files));

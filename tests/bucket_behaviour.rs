@@ -9,15 +9,11 @@ mod clouds;
 #[path = "support/emulator.rs"]
 #[allow(dead_code)]
 mod emulator;
-#[path = "support/fake_bucket.rs"]
-#[allow(dead_code)]
-mod fake_bucket;
 #[path = "support/fake_gcs_http.rs"]
 #[allow(dead_code)]
 mod fake_gcs_http;
-#[path = "support/faults.rs"]
-#[allow(dead_code)]
-mod faults;
+#[path = "support/fakes.rs"]
+mod fakes;
 
 use bucket_suite::Strictness;
 use forebay::bucket::{
@@ -43,7 +39,7 @@ async fn a_directory() {
 
 #[tokio::test]
 async fn the_strict_fake() {
-    let bucket = fake_bucket::FakeBucket::new(Default::default());
+    let bucket = fakes::fake_bucket::FakeBucket::new(Default::default());
     bucket_suite::all(&bucket, STRICT).await;
 }
 

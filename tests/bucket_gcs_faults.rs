@@ -1,41 +1,29 @@
-//! What the client of Google Cloud Storage does when answers are lost,
+//! What the client of Google Cloud Storage does when answers are lost, damaged or refused.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
-//! damaged or refused.
 
 #[path = "support/fake_gcs_http.rs"]
 #[allow(dead_code)]
 mod fake_gcs_http;
+#[path = "support/http_faults.rs"]
+mod http_faults;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use fake_gcs_http::{FakeGcs, HttpFault};
 use forebay::bucket::{
     Bucket, BucketError, Endpoint, GcsBucket, ObjectKey, StorageGeneration, WriteCondition,
 };
-use forebay::credentials::{CredentialError, Secret, TokenSource};
-use forebay::http::{HttpClient, HttpOptions, RetryPolicy};
-
-fn http() -> HttpClient {
-    HttpClient::new(&HttpOptions {
-        retry: RetryPolicy {
-            attempts: 3,
-            base_delay: Duration::from_millis(1),
-            max_delay: Duration::from_millis(2),
-        },
-        ..HttpOptions::default()
-    })
-    .unwrap()
-}
+use http_faults::{Tokens, impatient};
 
 async fn start() -> (FakeGcs, GcsBucket) {
     let server = FakeGcs::start().await;
     let endpoint = Endpoint::emulator(&server.address.to_string()).unwrap();
-    (server, GcsBucket::new("bucket", endpoint, http(), None))
+    (
+        server,
+        GcsBucket::new("bucket", endpoint, impatient(), None),
+    )
 }
 
 fn key() -> ObjectKey {
@@ -165,7 +153,7 @@ async fn a_delete_whose_answer_was_lost_is_done() {
 async fn a_bucket_that_does_not_exist_is_named() {
     let server = FakeGcs::start().await;
     let endpoint = Endpoint::emulator(&format!("http://{}", server.address)).unwrap();
-    let bucket = GcsBucket::new("elsewhere", endpoint, http(), None);
+    let bucket = GcsBucket::new("elsewhere", endpoint, impatient(), None);
     for error in [
         bucket.list("dags/").await.unwrap_err(),
         bucket.read(&key()).await.unwrap_err(),
@@ -183,29 +171,9 @@ async fn a_bucket_that_does_not_exist_is_named() {
 #[tokio::test]
 async fn a_server_that_is_down_is_unreachable() {
     let endpoint = Endpoint::emulator("127.0.0.1:1").unwrap();
-    let bucket = GcsBucket::new("bucket", endpoint, http(), None);
+    let bucket = GcsBucket::new("bucket", endpoint, impatient(), None);
     let error = bucket.list("dags/").await.unwrap_err();
     assert!(matches!(error, BucketError::Unreachable { .. }), "{error}");
-}
-
-/// Gives `token-0` until it is told to forget it, then `token-1`, and so on.
-#[derive(Default)]
-struct Tokens(AtomicUsize);
-
-#[async_trait]
-impl TokenSource for Tokens {
-    fn describe(&self) -> String {
-        "tester".to_owned()
-    }
-
-    async fn token(&self) -> Result<Option<Secret>, CredentialError> {
-        let number = self.0.load(Ordering::SeqCst);
-        Ok(Some(Secret::new(format!("token-{number}"))))
-    }
-
-    async fn invalidate(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
 }
 
 #[tokio::test]
@@ -213,10 +181,10 @@ async fn an_expired_token_is_renewed_once() {
     let server = FakeGcs::start().await;
     let endpoint = Endpoint::service_at(&format!("http://{}", server.address)).unwrap();
     let tokens = Arc::new(Tokens::default());
-    let bucket = GcsBucket::new("bucket", endpoint, http(), Some(tokens.clone()));
+    let bucket = GcsBucket::new("bucket", endpoint, impatient(), Some(tokens.clone()));
     server.expect_token("token-1");
     create(&bucket).await.unwrap();
-    assert_eq!(tokens.0.load(Ordering::SeqCst), 1);
+    assert_eq!(tokens.forgotten(), 1);
 
     server.expect_token("never given");
     let error = bucket.read(&key()).await.unwrap_err();
@@ -224,7 +192,7 @@ async fn an_expired_token_is_renewed_once() {
         error.to_string(),
         "tester may not storage.objects.get in gs://bucket"
     );
-    assert_eq!(tokens.0.load(Ordering::SeqCst), 2);
+    assert_eq!(tokens.forgotten(), 2);
 }
 
 #[tokio::test]
@@ -235,7 +203,7 @@ async fn an_emulator_never_sees_a_token() {
     let bucket = GcsBucket::new(
         "bucket",
         endpoint,
-        http(),
+        impatient(),
         Some(Arc::new(Tokens::default())),
     );
     let error = bucket.list("").await.unwrap_err();

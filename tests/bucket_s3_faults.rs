@@ -6,19 +6,20 @@
 #[path = "support/bucket_suite.rs"]
 #[allow(dead_code)]
 mod bucket_suite;
+#[path = "support/http_faults.rs"]
+mod http_faults;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bucket_suite::Strictness;
 use bytes::Bytes;
 use forebay::bucket::{
     Bucket, BucketError, Checksums, EntityTagBucket, ObjectKey, StoredObject, WriteCondition,
 };
-use forebay::http::{HttpClient, HttpOptions, RetryPolicy};
 use http_body_util::{BodyExt as _, Full};
+use http_faults::impatient;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
@@ -74,15 +75,7 @@ impl FakeS3 {
             ("AWS_SECRET_ACCESS_KEY", "secret"),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let http = HttpClient::new(&HttpOptions {
-            retry: RetryPolicy {
-                attempts: 3,
-                base_delay: Duration::from_millis(1),
-                max_delay: Duration::from_millis(2),
-            },
-            ..HttpOptions::default()
-        });
-        let bucket = EntityTagBucket::s3("bucket", &variables, http.unwrap()).unwrap();
+        let bucket = EntityTagBucket::s3("bucket", &variables, impatient()).unwrap();
         Self { state, bucket }
     }
 

@@ -3,28 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "support/fake_bucket.rs"]
-#[allow(dead_code)]
-mod fake_bucket;
-#[path = "support/fake_registry.rs"]
-#[allow(dead_code)]
-mod fake_registry;
-#[path = "support/faults.rs"]
-#[allow(dead_code)]
-mod faults;
-#[path = "support/world.rs"]
-#[allow(dead_code)]
-mod world;
+#[path = "support/fakes.rs"]
+mod fakes;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use faults::{Fault, Moment};
+use fakes::faults::{Fault, Moment};
+use fakes::world::{Machine, Scope, Wish, World, deploy, file_name, image_digest, key, wish};
 use forebay::environment::{
     Action, Applied, Desired, DesiredDags, DriftKind, Environment, EnvironmentError, OldFiles,
     Options, Retire, State,
 };
-use world::{Machine, Scope, Wish, World, deploy, file_name, image_digest, key, wish};
 
 const TWO: &[(&str, &str)] = &[("daily", "a"), ("hourly", "b")];
 

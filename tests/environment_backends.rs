@@ -9,31 +9,21 @@ mod clouds;
 #[path = "support/emulator.rs"]
 #[allow(dead_code)]
 mod emulator;
-#[path = "support/fake_bucket.rs"]
-#[allow(dead_code)]
-mod fake_bucket;
-#[path = "support/fake_registry.rs"]
-#[allow(dead_code)]
-mod fake_registry;
-#[path = "support/faults.rs"]
-#[allow(dead_code)]
-mod faults;
+#[path = "support/fakes.rs"]
+mod fakes;
 #[path = "support/open.rs"]
 mod open;
-#[path = "support/world.rs"]
-#[allow(dead_code)]
-mod world;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fakes::world::{Machine, deploy, key, wish};
 use forebay::bucket::{Bucket, DirectoryBucket, Endpoint, GcsBucket, WriteCondition};
 use forebay::clock::SystemClock;
 use forebay::environment::{Environment, EnvironmentError, State};
 use forebay::progress::Silent;
-use world::{Machine, deploy, key, wish};
 
 struct Place {
     bucket: Arc<dyn Bucket>,

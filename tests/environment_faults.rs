@@ -21,38 +21,26 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "support/fake_bucket.rs"]
-#[allow(dead_code)]
-mod fake_bucket;
 #[path = "support/fake_gcs_http.rs"]
 #[allow(dead_code)]
 mod fake_gcs_http;
-#[path = "support/fake_registry.rs"]
-#[allow(dead_code)]
-mod fake_registry;
-#[path = "support/faults.rs"]
-#[allow(dead_code)]
-mod faults;
-#[path = "support/world.rs"]
-#[allow(dead_code)]
-mod world;
+#[path = "support/fakes.rs"]
+mod fakes;
+#[path = "support/http_faults.rs"]
+mod http_faults;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use async_trait::async_trait;
 use fake_gcs_http::{FakeGcs, HttpFault};
-use fake_registry::FakeRegistry;
+use fakes::fake_registry::FakeRegistry;
+use fakes::world::{self, Machine, Wish, World, deploy, file_name, key, wish};
 use forebay::bucket::{BucketError, Endpoint, GcsBucket};
 use forebay::clock::{Clock, SystemClock};
-use forebay::credentials::{CredentialError, Secret, TokenSource};
 use forebay::environment::{Applied, Environment, EnvironmentError, State};
-use forebay::http::{HttpClient, HttpOptions, RetryPolicy};
 use forebay::progress::Silent;
+use http_faults::{Tokens, impatient};
 use jiff::{SignedDuration, Timestamp};
-use world::{Machine, Wish, World, deploy, file_name, key, wish};
 
 /// A bucket behind HTTP with one generation in it.
 struct Scene {
@@ -60,26 +48,6 @@ struct Scene {
     registry: Arc<FakeRegistry>,
     machine: Machine,
     tokens: Arc<Tokens>,
-}
-
-/// Gives `token-0` until it is told to forget it, then `token-1`.
-#[derive(Default)]
-struct Tokens(AtomicUsize);
-
-#[async_trait]
-impl TokenSource for Tokens {
-    fn describe(&self) -> String {
-        "tester".to_owned()
-    }
-
-    async fn token(&self) -> Result<Option<Secret>, CredentialError> {
-        let number = self.0.load(Ordering::SeqCst).min(1);
-        Ok(Some(Secret::new(format!("token-{number}"))))
-    }
-
-    async fn invalidate(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
 }
 
 fn base() -> Wish {
@@ -111,18 +79,9 @@ impl Scene {
     }
 
     fn environment(&self) -> Environment {
-        let http = HttpClient::new(&HttpOptions {
-            retry: RetryPolicy {
-                attempts: 3,
-                base_delay: Duration::from_millis(1),
-                max_delay: Duration::from_millis(2),
-            },
-            stall_timeout: Duration::from_millis(300),
-            ..HttpOptions::default()
-        });
         let endpoint = Endpoint::service_at(&format!("http://{}", self.server.address)).unwrap();
         let tokens = Arc::clone(&self.tokens);
-        let bucket = GcsBucket::new("bucket", endpoint, http.unwrap(), Some(tokens));
+        let bucket = GcsBucket::new("bucket", endpoint, impatient(), Some(tokens));
         Environment::new(
             key("hello", "dev"),
             Arc::new(bucket),
@@ -279,7 +238,7 @@ async fn a_token_that_expires_in_the_middle_is_renewed() {
         scene.server.expect_token_after(at, "token-1");
         scene.deploy().await.unwrap();
         assert_eq!(scene.dags(), target().files());
-        assert!(scene.tokens.0.load(Ordering::SeqCst) >= 1);
+        assert!(scene.tokens.forgotten() >= 1);
     }
 }
 

@@ -2,28 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "support/fake_bucket.rs"]
-#[allow(dead_code)]
-mod fake_bucket;
-#[path = "support/fake_registry.rs"]
-#[allow(dead_code)]
-mod fake_registry;
-#[path = "support/faults.rs"]
-#[allow(dead_code)]
-mod faults;
-#[path = "support/world.rs"]
-#[allow(dead_code)]
-mod world;
+#[path = "support/fakes.rs"]
+mod fakes;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use faults::{Effect, Fault, Moment};
+use fakes::fake_registry::FakeRegistry;
+use fakes::faults::{Effect, Fault, Moment};
+use fakes::world::{self, Machine, Scope, Wish, World, deploy, file_name, image_digest, key, wish};
 use forebay::environment::{
     Applied, Direction, Environment, EnvironmentError, Options, Settled, State,
 };
-use world::{Machine, Scope, Wish, World, deploy, file_name, image_digest, key, wish};
 
 /// Longer than any lease in these tests.
 const LONG: i64 = 3_600;
@@ -628,7 +619,7 @@ async fn a_change_is_not_carried_on_with_images_of_another_repository() {
     leave_unfinished(&world, &anna).await;
     world.bucket.advance(LONG);
     let calls = std::sync::Arc::clone(&world.calls);
-    let moved = fake_registry::FakeRegistry::of("registry.test/new", calls);
+    let moved = FakeRegistry::of("registry.test/new", calls);
     world.registry = std::sync::Arc::new(moved);
     let error = world.environment(&ben).resume().await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();

@@ -3,32 +3,23 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "support/fake_bucket.rs"]
-#[allow(dead_code)]
-mod fake_bucket;
 #[path = "support/fake_gcs_http.rs"]
 #[allow(dead_code)]
 mod fake_gcs_http;
-#[path = "support/fake_registry.rs"]
-#[allow(dead_code)]
-mod fake_registry;
-#[path = "support/faults.rs"]
-#[allow(dead_code)]
-mod faults;
-#[path = "support/world.rs"]
-#[allow(dead_code)]
-mod world;
+#[path = "support/fakes.rs"]
+mod fakes;
 
 use std::sync::Arc;
 
 use fake_gcs_http::FakeGcs;
-use faults::Calls;
+use fakes::fake_registry::FakeRegistry;
+use fakes::faults::Calls;
+use fakes::world::{Machine, Wish, World, deploy, key, wish};
 use forebay::bucket::{Endpoint, GcsBucket};
 use forebay::clock::SystemClock;
 use forebay::environment::Environment;
 use forebay::http::{HttpClient, HttpOptions};
 use forebay::progress::Silent;
-use world::{Machine, Wish, World, deploy, key, wish};
 
 /// A thousand workflows, of which the first `changed` are of version 1.1. All run one image.
 fn thousand(changed: usize) -> Wish {
@@ -97,7 +88,7 @@ async fn ten_changed_of_a_thousand_are_ten_uploads_at_once_and_three_records() {
 #[tokio::test]
 async fn the_pages_of_a_listing_are_all_that_grows_with_what_is_there() {
     let server = FakeGcs::start().await;
-    let registry = Arc::new(fake_registry::FakeRegistry::new(Arc::default()));
+    let registry = Arc::new(FakeRegistry::new(Arc::default()));
     let anna = Machine::new("anna");
     let environment = || {
         let http = HttpClient::new(&HttpOptions::default()).unwrap();

@@ -3,26 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "support/fake_bucket.rs"]
-#[allow(dead_code)]
-mod fake_bucket;
-#[path = "support/fake_registry.rs"]
-#[allow(dead_code)]
-mod fake_registry;
-#[path = "support/faults.rs"]
-#[allow(dead_code)]
-mod faults;
+#[path = "support/fakes.rs"]
+mod fakes;
 #[path = "support/schema.rs"]
 mod schema;
-#[path = "support/world.rs"]
-#[allow(dead_code)]
-mod world;
 
-use faults::{Fault, Moment};
+use fakes::faults::{Fault, Moment};
+use fakes::world::{self, Machine, World, wish};
 use forebay::environment::EnvironmentError;
 use forebay_store::ObjectDigest;
 use serde_json::{Value, json};
-use world::{Machine, World, wish};
 
 const HEAD: &str = "forebay/v1/hello/dev/HEAD.json";
 const FIRST: &str = "forebay/v1/hello/dev/generations/00000001.json";

@@ -3,24 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "support/fake_bucket.rs"]
-#[allow(dead_code)]
-mod fake_bucket;
-#[path = "support/fake_registry.rs"]
-#[allow(dead_code)]
-mod fake_registry;
-#[path = "support/faults.rs"]
-#[allow(dead_code)]
-mod faults;
-#[path = "support/world.rs"]
-#[allow(dead_code)]
-mod world;
+#[path = "support/fakes.rs"]
+mod fakes;
 
 use std::time::Duration;
 
-use faults::{Fault, Moment};
+use fakes::faults::{Fault, Moment};
+use fakes::world::{Machine, World, deploy, image_digest, key, wish};
 use forebay::environment::{EnvironmentError, Retention};
-use world::{Machine, World, deploy, image_digest, key, wish};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const OBJECTS: &str = "forebay/v1/hello/objects/";

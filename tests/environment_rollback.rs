@@ -2,21 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "support/fake_bucket.rs"]
-#[allow(dead_code)]
-mod fake_bucket;
-#[path = "support/fake_registry.rs"]
-#[allow(dead_code)]
-mod fake_registry;
-#[path = "support/faults.rs"]
-#[allow(dead_code)]
-mod faults;
-#[path = "support/world.rs"]
-#[allow(dead_code)]
-mod world;
+#[path = "support/fakes.rs"]
+mod fakes;
 
+use fakes::fake_registry::FakeRegistry;
+use fakes::world::{self, Machine, Scope, Wish, World, image_digest, wish};
 use forebay::environment::{Action, EnvironmentError};
-use world::{Machine, Scope, Wish, World, image_digest, wish};
 
 async fn three_generations(world: &World, machine: &Machine) -> [Wish; 3] {
     let sets = [
@@ -231,7 +222,7 @@ async fn an_image_in_another_repository_is_not_proven_here() {
     let (mut world, machine) = (World::new(), Machine::new("anna"));
     three_generations(&world, &machine).await;
     let calls = std::sync::Arc::clone(&world.calls);
-    let moved = fake_registry::FakeRegistry::of("registry.test/new", calls);
+    let moved = FakeRegistry::of("registry.test/new", calls);
     world.registry = std::sync::Arc::new(moved);
     match world.rollback(&machine, None).await.unwrap_err() {
         EnvironmentError::RollbackUnavailable { missing, .. } => {

@@ -2,21 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "support/fake_bucket.rs"]
-#[allow(dead_code)]
-mod fake_bucket;
-#[path = "support/fake_registry.rs"]
-#[allow(dead_code)]
-mod fake_registry;
-#[path = "support/faults.rs"]
-#[allow(dead_code)]
-mod faults;
-#[path = "support/world.rs"]
-#[allow(dead_code)]
-mod world;
+#[path = "support/fakes.rs"]
+mod fakes;
 
+use fakes::world::{Machine, Scope, World, deploy, file_name, image_digest, key, wish};
 use forebay::environment::{DriftKind, Environment, EnvironmentError, Options};
-use world::{Machine, Scope, World, deploy, file_name, image_digest, key, wish};
 
 const TWO: &[(&str, &str)] = &[("daily", "a"), ("hourly", "b")];
 
