@@ -13,8 +13,10 @@ mod fake_gcs_http;
 #[path = "support/forebay.rs"]
 #[allow(dead_code)]
 mod forebay_support;
+#[path = "support/two_workflows.rs"]
+mod two_workflows;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use fake_gcs_http::FakeGcs;
@@ -22,6 +24,7 @@ use forebay_support::{Finished, Machine, installed};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
+use two_workflows::{change, example};
 
 /// `examples/hello` with one generation live in a bucket behind HTTP, and changed since.
 struct Scene<'m> {
@@ -35,53 +38,6 @@ const PYTHON: &str = "FOREBAY_TEST_BIGFLOW_PYTHON";
 
 /// What every upload of a DAG file has in it.
 const UPLOAD: &str = "\"name\":\"dags/";
-
-/// A project of two workflows that needs nothing to be built.
-fn example() -> tempfile::TempDir {
-    let project = tempfile::tempdir().unwrap();
-    for (name, text) in [
-        (
-            "Dockerfile",
-            "FROM python:3.11-slim\nWORKDIR /app\nCOPY ./dist dist\nRUN pip install dist/*.whl\n",
-        ),
-        ("resources/requirements.txt", ""),
-        (
-            "setup.py",
-            "import bigflow.build\n\nbigflow.build.setup(name='flow')\n",
-        ),
-        (
-            "pyproject.toml",
-            "[tool.forebay.environments.local]\nbase = 'scratch'\npython = '3.11'\n",
-        ),
-        (
-            "deployment_config.py",
-            "from bigflow import Config\n\ndeployment_config = Config('local', {\n    'docker_repository': 'oci:.local/images',\n    'dags_bucket': 'file://.local/composer',\n})\n",
-        ),
-        ("flow/__init__.py", ""),
-    ] {
-        let path = project.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
-    for workflow in ["daily", "hourly"] {
-        add(project.path(), workflow);
-    }
-    project
-}
-
-/// Adds a workflow.
-fn add(project: &Path, workflow: &str) {
-    let text = format!(
-        "import bigflow\n\nclass PrintJob(bigflow.Job):\n    def execute(self, context):\n        print('hello')\n\n\
-         workflow = bigflow.Workflow(workflow_id='{workflow}', definition=[PrintJob('print')])\n"
-    );
-    std::fs::write(project.join(format!("flow/{workflow}.py")), text).unwrap();
-}
-
-/// The code is in the image, so all files change: one is new, two are replaced.
-fn change(project: &Path) {
-    add(project, "extra");
-}
 
 impl<'m> Scene<'m> {
     async fn new(machine: &'m Machine) -> Self {

@@ -6,6 +6,7 @@
 #[allow(dead_code)]
 mod docker_registry;
 #[path = "support/faulty_proxy.rs"]
+#[allow(dead_code)]
 mod faulty_proxy;
 #[path = "support/images.rs"]
 #[allow(dead_code)]
@@ -16,10 +17,11 @@ mod open;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use docker_registry::DockerRegistry;
-use faulty_proxy::FaultyProxy;
+use faulty_proxy::{Chance, FaultyProxy};
 use forebay::http::{HttpClient, HttpOptions, RetryPolicy};
 use forebay::oci::{Sha256Digest, Tag};
 use forebay::progress::Silent;
@@ -50,7 +52,8 @@ async fn push_all(pushes: usize, one_in: u64) {
     let Some(server) = DockerRegistry::start() else {
         return;
     };
-    let proxy = FaultyProxy::start(server.address(), one_in).await;
+    let chance = Chance::one_in(one_in);
+    let proxy = FaultyProxy::start(server.address(), Arc::clone(&chance) as _).await;
     let name = format!("{}/project", proxy.address());
     let options = OpenOptions::default();
     let http = hasty_client();
@@ -78,8 +81,8 @@ async fn push_all(pushes: usize, one_in: u64) {
             tokio::task::spawn_blocking(move || std::io::copy(&mut reader, &mut std::io::sink()));
         assert_eq!(read.await.unwrap().unwrap(), descriptor.size);
     }
-    let (done, requests) = proxy.done();
-    assert_eq!(done.len(), FaultyProxy::KINDS, "{done:?} in {requests}");
+    let (done, requests) = chance.done();
+    assert_eq!(done.len(), Chance::KINDS, "{done:?} in {requests}");
 
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new("skopeo")

@@ -1,11 +1,12 @@
-//! A proxy in front of a registry that hurts one request in so many, in every way
-//! that a network or a loaded server does.
+//! A proxy in front of a registry or a bucket that hurts requests in every way that a network
+//! or a loaded server does: one in so many by chance, or a numbered one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use forebay::http::{HttpClient, HttpOptions};
+use futures_util::StreamExt;
 use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
@@ -31,12 +32,15 @@ pub(crate) enum Fault {
     Truncated,
     /// Nothing is done, and no answer ever comes.
     StallBefore,
+    /// The half of the body is through, and nothing more comes.
+    StallWithin,
     /// It is done, and no answer ever comes.
     StallAfter,
     /// A bit of a blob falls over on its way to the registry.
     Flipped,
 }
 
+/// What chance does; a stall within is only for numbered requests.
 const FAULTS: [Fault; 10] = [
     Fault::ResetBefore,
     Fault::ResetWithin,
@@ -50,7 +54,19 @@ const FAULTS: [Fault; 10] = [
     Fault::Flipped,
 ];
 
-struct Chance {
+/// Says which requests are hurt, and how.
+pub(crate) trait Schedule: Send + Sync + 'static {
+    /// `what` is the method with the path and the query.
+    fn fault(&self, what: &str) -> Option<Fault>;
+
+    /// A request stands still now.
+    fn stands_still(&self) {}
+}
+
+/// One in so many requests, the same in every run.
+pub(crate) struct Chance(Mutex<Turns>);
+
+struct Turns {
     state: u64,
     one_in: u64,
     /// The fault whose turn it is stands first.
@@ -60,6 +76,34 @@ struct Chance {
 }
 
 impl Chance {
+    pub(crate) fn one_in(one_in: u64) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Turns {
+            state: 0x9e37_79b9_7f4a_7c15,
+            one_in,
+            turns: FAULTS.into(),
+            done: BTreeMap::new(),
+            requests: 0,
+        })))
+    }
+
+    /// How often each fault was done, and the number of all requests.
+    pub(crate) fn done(&self) -> (BTreeMap<Fault, usize>, usize) {
+        let turns = self.0.lock().unwrap();
+        (turns.done.clone(), turns.requests)
+    }
+
+    /// How many kinds of faults there are.
+    pub(crate) const KINDS: usize = FAULTS.len();
+}
+
+impl Schedule for Chance {
+    fn fault(&self, what: &str) -> Option<Fault> {
+        let carries_blob = what.starts_with("PUT ") && what.contains("/uploads/");
+        self.0.lock().unwrap().next(carries_blob)
+    }
+}
+
+impl Turns {
     /// Chance says when, and turns say what, so that every fault comes.
     fn next(&mut self, carries_blob: bool) -> Option<Fault> {
         self.requests += 1;
@@ -79,10 +123,73 @@ impl Chance {
     }
 }
 
+/// One request stands still, of all that go through the proxies which share this.
+#[derive(Default)]
+pub(crate) struct Numbered {
+    state: Mutex<Traffic>,
+    still: tokio::sync::Notify,
+}
+
+#[derive(Default)]
+struct Traffic {
+    requests: Vec<String>,
+    strike: Option<(Struck, Fault)>,
+}
+
+/// Which request it is.
+#[derive(Debug, Clone)]
+pub(crate) enum Struck {
+    /// The one with this number, the first being 0.
+    Number(usize),
+    /// The first that starts so.
+    First(&'static str),
+}
+
+impl Numbered {
+    /// Forgets all requests; the next is number 0.
+    pub(crate) fn strike(&self, struck: Struck, fault: Fault) {
+        *self.state.lock().unwrap() = Traffic {
+            requests: Vec::new(),
+            strike: Some((struck, fault)),
+        };
+    }
+
+    /// Forgets all requests, and hurts none.
+    pub(crate) fn heal(&self) {
+        *self.state.lock().unwrap() = Default::default();
+    }
+
+    /// The requests so far.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.state.lock().unwrap().requests.clone()
+    }
+
+    /// Waits until the request stands still.
+    pub(crate) async fn still(&self) {
+        self.still.notified().await;
+    }
+}
+
+impl Schedule for Numbered {
+    fn fault(&self, what: &str) -> Option<Fault> {
+        let mut state = self.state.lock().unwrap();
+        let number = state.requests.len();
+        state.requests.push(what.to_owned());
+        let struck = state.strike.take_if(|(struck, _)| match struck {
+            Struck::Number(at) => *at == number,
+            Struck::First(start) => what.starts_with(*start),
+        });
+        struck.map(|(_, fault)| fault)
+    }
+
+    fn stands_still(&self) {
+        self.still.notify_one();
+    }
+}
+
 /// The running proxy.
 pub(crate) struct FaultyProxy {
     address: String,
-    chance: Arc<Mutex<Chance>>,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -91,27 +198,22 @@ type Broken = std::io::Error;
 type Answer = Response<BoxBody<Bytes, Broken>>;
 
 impl FaultyProxy {
-    /// Hurts one in `one_in` requests to `upstream`.
-    pub(crate) async fn start(upstream: &str, one_in: u64) -> Self {
+    /// Passes requests on to `upstream`, and hurts those that the schedule names.
+    pub(crate) async fn start(upstream: &str, schedule: Arc<dyn Schedule>) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let chance = Arc::new(Mutex::new(Chance {
-            state: 0x9e37_79b9_7f4a_7c15,
-            one_in,
-            turns: FAULTS.into(),
-            done: BTreeMap::new(),
-            requests: 0,
-        }));
         let client = HttpClient::new(&HttpOptions::default()).unwrap();
-        let (upstream, shared) = (upstream.to_owned(), Arc::clone(&chance));
+        let upstream = upstream.to_owned();
         let server = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (client, upstream) = (client.clone(), upstream.clone());
-                let chance = Arc::clone(&shared);
+                let schedule = Arc::clone(&schedule);
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let fault = chance.lock().unwrap().next(carries_blob(&request));
-                    serve(client.clone(), upstream.clone(), fault, request)
+                    let what = format!("{} {}", request.method(), request.uri());
+                    let fault = schedule.fault(&what);
+                    let schedule = Arc::clone(&schedule);
+                    serve(client.clone(), upstream.clone(), schedule, fault, request)
                 });
                 tokio::spawn(async move {
                     let _ = hyper::server::conn::http1::Builder::new()
@@ -120,25 +222,12 @@ impl FaultyProxy {
                 });
             }
         });
-        Self {
-            address,
-            chance,
-            server,
-        }
+        Self { address, server }
     }
 
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
-
-    /// How often each fault was done, and the number of all requests.
-    pub(crate) fn done(&self) -> (BTreeMap<Fault, usize>, usize) {
-        let chance = self.chance.lock().unwrap();
-        (chance.done.clone(), chance.requests)
-    }
-
-    /// How many kinds of faults there are.
-    pub(crate) const KINDS: usize = FAULTS.len();
 }
 
 impl Drop for FaultyProxy {
@@ -147,20 +236,20 @@ impl Drop for FaultyProxy {
     }
 }
 
-fn carries_blob(request: &Request<Incoming>) -> bool {
-    request.method() == hyper::Method::PUT && request.uri().path().contains("/uploads/")
-}
-
 async fn serve(
     client: HttpClient,
     upstream: String,
+    schedule: Arc<dyn Schedule>,
     fault: Option<Fault>,
     request: Request<Incoming>,
 ) -> Result<Answer, Broken> {
     let broken = || Broken::other("broken on demand");
     match fault {
         Some(Fault::ResetBefore) => return Err(broken()),
-        Some(Fault::StallBefore) => return std::future::pending().await,
+        Some(Fault::StallBefore) => {
+            schedule.stands_still();
+            return std::future::pending().await;
+        }
         Some(Fault::Unavailable) => return Ok(status(503, None)),
         Some(Fault::TooMany) => return Ok(status(429, Some("12.5ms"))),
         _ => {}
@@ -178,17 +267,27 @@ async fn serve(
     }
     // The registry makes its addresses from the name by which it is called.
     let url = format!("http://{upstream}{}", parts.uri);
-    let answer = client
+    let forwarded = client
         .streaming_request(parts.method, url.parse().unwrap())
         .unwrap()
-        .headers(parts.headers)
-        .body(body)
-        .send()
-        .await
-        .map_err(Broken::other)?;
+        .headers(parts.headers);
+    if fault == Some(Fault::StallWithin) {
+        let half = futures_util::stream::iter([Ok::<_, Broken>(body.slice(..body.len() / 2))]);
+        let half = StreamExt::chain(half, futures_util::stream::pending());
+        let sending = forwarded.body(reqwest::Body::wrap_stream(half)).send();
+        // No server answers before it has all; where there is nothing to be halved, nothing is sent.
+        let enough = std::time::Duration::from_millis(if body.is_empty() { 0 } else { 50 });
+        let _ = tokio::time::timeout(enough, sending).await;
+        schedule.stands_still();
+        return std::future::pending().await;
+    }
+    let answer = forwarded.body(body).send().await.map_err(Broken::other)?;
     match fault {
         Some(Fault::ResetAfter) => return Err(broken()),
-        Some(Fault::StallAfter) => return std::future::pending().await,
+        Some(Fault::StallAfter) => {
+            schedule.stands_still();
+            return std::future::pending().await;
+        }
         Some(Fault::UnavailableAfter) => return Ok(status(503, None)),
         _ => {}
     }
