@@ -2,12 +2,16 @@
 //! `benches/environment.rs` says what they cost this machine.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
+// How a process of its own tells the test what it found.
+#![allow(clippy::print_stdout)]
 
 #[path = "support/fake_gcs_http.rs"]
 #[allow(dead_code)]
 mod fake_gcs_http;
 #[path = "support/fakes.rs"]
 mod fakes;
+#[path = "support/many_files.rs"]
+mod many_files;
 
 use std::sync::Arc;
 
@@ -114,4 +118,46 @@ async fn the_pages_of_a_listing_are_all_that_grows_with_what_is_there() {
     let pages = 32_usize.div_ceil(fake_gcs_http::PAGE);
     // HEAD beside them; the image is asked of the registry.
     assert_eq!(asked.len(), pages + 1, "{asked:?}");
+}
+
+/// What a process of its own is to do.
+const TASK: &str = "FOREBAY_TEST_MANY_FILES";
+
+#[test]
+#[ignore = "runs in a process of its own, for the other test"]
+fn deploy_many_files() {
+    let task = std::env::var(TASK).unwrap();
+    let (name, folder) = task.split_once(' ').unwrap();
+    let cost = many_files::measure(10_000, name, std::path::Path::new(folder));
+    println!("COST {} {} {}", cost.reads, cost.writes, cost.peak);
+}
+
+/// As the kernel counts memory, in a process for each deploy, without optimisation.
+#[cfg(target_os = "linux")]
+#[test]
+fn ten_thousand_files_take_less_than_64_mib_and_requests_only_for_what_changes() {
+    let folder = many_files::folder();
+    // Ten pages of a listing, HEAD, the image; for a change also the listing that verifies it.
+    for (name, most_reads, writes) in [("all", 14, 20_007), ("none", 12, 0), ("ten", 24, 23)] {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["deploy_many_files", "--exact", "--ignored", "--nocapture"])
+            .env(TASK, format!("{name} {}", folder.path().display()))
+            // Each thread may get an arena of its own, which has nothing to do with us.
+            .env("MALLOC_ARENA_MAX", "2")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let (_, cost) = text
+            .split_once("COST ")
+            .unwrap_or_else(|| panic!("{output:?}"));
+        let cost: Vec<f64> = (cost.split_whitespace().take(3))
+            .map(|number| number.parse().unwrap())
+            .collect();
+        let [reads, written, peak] = cost[..] else {
+            panic!("{text}")
+        };
+        assert!(reads <= f64::from(most_reads), "{name}: {reads} reads");
+        assert_eq!(written, f64::from(writes), "{name}");
+        assert!(peak < 64.0, "{name}: {peak} MiB");
+    }
 }

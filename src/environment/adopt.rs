@@ -229,10 +229,10 @@ impl Environment {
     /// [`EnvironmentError::Lost`] if somebody else was faster.
     pub async fn adopt(&self, live: Live, old: &OldFiles) -> Result<Live, EnvironmentError> {
         let lost = old.lost();
-        let Some((draft, manifests)) = old.draft() else {
+        let Some((mut draft, manifests)) = old.draft() else {
             return Ok(Live { lost, ..live });
         };
-        self.keep_bytes(&draft, None).await?;
+        self.keep_bytes(&mut draft, None).await?;
         let (record, reference) = self.claim_number(&live, &draft).await?;
         self.retain_images(&record, &manifests).await?;
         let condition = match live.seen.as_ref().and_then(|seen| seen.generation) {

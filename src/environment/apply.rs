@@ -95,7 +95,7 @@ impl Environment {
         if plan.live.foreseen {
             return Err(EnvironmentError::Foreseen);
         }
-        let Some(draft) = plan.draft else {
+        let Some(mut draft) = plan.draft else {
             if let (false, Some(base)) = (plan.condemned.is_empty(), &plan.base) {
                 return self.clear(&plan.live, base, &plan.condemned).await;
             }
@@ -108,7 +108,7 @@ impl Environment {
         };
         let base = plan.base.as_deref();
         let (push, manifests) = self.provide_images(&plan.live, base, &draft).await?;
-        self.keep_bytes(&draft, base).await?;
+        self.keep_bytes(&mut draft, base).await?;
         let (record, reference) = self.claim_number(&plan.live, &draft).await?;
         self.retain_images(&record, &manifests).await?;
 

@@ -16,20 +16,20 @@ use forebay_store::ObjectDigest;
 const CLAIMS: usize = 20;
 
 impl Environment {
-    /// Step 2. What an earlier generation already has there is not written again.
+    /// Step 2. What an earlier generation already has there is not written again. The bytes are
+    /// not held any longer: whoever needs them reads them from the store.
     pub(super) async fn keep_bytes(
         &self,
-        draft: &Draft,
+        draft: &mut Draft,
         base: Option<&GenerationRecord>,
     ) -> Result<(), EnvironmentError> {
-        self.local
-            .put(draft.bytes.values().cloned().collect())
-            .await?;
+        let bytes = std::mem::take(&mut draft.bytes);
+        self.local.put(bytes.values().cloned().collect()).await?;
         let known: BTreeSet<ObjectDigest> = base
             .into_iter()
             .flat_map(GenerationRecord::objects)
             .collect();
-        let new = draft.bytes.iter();
+        let new = bytes.iter();
         let new = new.filter(|(digest, _)| !known.contains(digest));
         let writes = new.map(|(digest, bytes)| self.keep_object(digest, bytes));
         let mut writes = stream::iter(writes).buffer_unordered(PARALLEL);
