@@ -24,6 +24,8 @@ mod emulator;
 #[path = "support/forebay.rs"]
 #[allow(dead_code)]
 mod forebay_support;
+#[path = "support/schema.rs"]
+mod schema;
 
 use docker_registry::DockerRegistry;
 use emulator::Emulator;
@@ -174,7 +176,9 @@ impl Scene {
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
-        self.machine.forebay_json(self.project(), arguments)
+        let document = self.machine.forebay_json(self.project(), arguments);
+        schema::assert_follows(arguments, &document);
+        document
     }
 
     /// The same in a terminal, where somebody types `answers`.

@@ -13,6 +13,8 @@ use std::path::Path;
 #[path = "support/forebay.rs"]
 #[allow(dead_code)]
 mod forebay_support;
+#[path = "support/schema.rs"]
+mod schema;
 
 use forebay_support::{Finished, Machine, copy_folder};
 
@@ -47,7 +49,9 @@ impl<'a> Scene<'a> {
     }
 
     fn json(&self, arguments: &[&str]) -> serde_json::Value {
-        self.machine.forebay_json(self.project.path(), arguments)
+        let document = self.machine.forebay_json(self.project.path(), arguments);
+        schema::assert_follows(arguments, &document);
+        document
     }
 
     fn replace(&self, file: &str, from: &str, to: &str) {
@@ -138,6 +142,7 @@ fn a_plan_shows_what_a_deploy_does_and_what_bars_it(scene: &Scene<'_>) {
     let document = scene.run(&["plan", "-c", "local", "--json"]);
     assert_eq!(document.status, 6);
     let document: serde_json::Value = serde_json::from_str(&document.stdout).unwrap();
+    schema::assert_follows(&["plan"], &document);
     assert_eq!(document["obstacles"][0]["exit"], 6);
     assert_eq!(document["push"]["layers_sent"], 1);
 }

@@ -23,6 +23,8 @@ mod faulty_proxy;
 #[path = "support/forebay.rs"]
 #[allow(dead_code)]
 mod forebay_support;
+#[path = "support/schema.rs"]
+mod schema;
 #[path = "support/two_workflows.rs"]
 mod two_workflows;
 
@@ -138,7 +140,9 @@ impl Place<'_> {
     async fn json(&self, project: &Path, arguments: &[&str]) -> Value {
         let finished = self.run(project, arguments).await;
         assert_eq!(finished.status, 0, "{arguments:?}: {}", finished.stderr);
-        serde_json::from_str(&finished.stdout).unwrap()
+        let document = serde_json::from_str(&finished.stdout).unwrap();
+        schema::assert_follows(arguments, &document);
+        document
     }
 
     async fn deploy_base(&self) {
