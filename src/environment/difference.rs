@@ -81,24 +81,33 @@ impl Environment {
         from: Option<u64>,
         to: Option<u64>,
     ) -> Result<Difference, EnvironmentError> {
-        let history = self.history(None).await?;
-        let find = |number: u64| {
-            let mut records = history.iter();
-            let found = records.find(|record| record.generation == number);
-            found.cloned().ok_or(EnvironmentError::NoGeneration {
-                generation: Some(number),
-            })
-        };
-        let none = || EnvironmentError::NoGeneration { generation: None };
-        let to = match to {
-            Some(number) => find(number)?,
-            None => history.first().cloned().ok_or_else(none)?,
-        };
-        let from = match (from, &to.parent) {
-            (Some(number), _) => find(number)?,
-            (None, Some(parent)) => find(parent.generation)?,
-            (None, None) => return Err(none()),
-        };
+        let live = self.read_head().await?.and_then(|seen| seen.head.live);
+        let mut next = live.map(|live| live.reference);
+        let to = to.or(next.map(|live| live.generation));
+        // Of a long history no more than these two are held.
+        let mut numbers = [from, to];
+        let mut found = [None, None];
+        while let Some(reference) = next
+            && found.iter().any(Option::is_none)
+        {
+            let Some(record) = self.load_unless_pruned(&reference).await? else {
+                break;
+            };
+            next = record.parent;
+            let number = Some(record.generation);
+            if number == to && from.is_none() {
+                numbers[0] = record.parent.map(|parent| parent.generation);
+            }
+            for (wanted, found) in numbers.iter().zip(&mut found) {
+                if *wanted == number {
+                    *found = Some(Arc::clone(&record));
+                }
+            }
+        }
+        let [from, to] = found;
+        let missing = |generation| EnvironmentError::NoGeneration { generation };
+        let to = to.ok_or_else(|| missing(numbers[1]))?;
+        let from = from.ok_or_else(|| missing(numbers[0]))?;
         let contents = (self.contents(&from).await?, self.contents(&to).await?);
         let image = match contents {
             _ if from.image == to.image => Some(ImageDifference::default()),
