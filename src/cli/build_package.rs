@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::arguments::BuildArguments;
 use super::context::Context;
-use super::services::{LazyServices, project_python};
+use super::project_python::project_python;
+use super::services::LazyServices;
 use crate::artifacts::{Build, Workspace};
 use crate::develop::{has_tests, run_tests};
 use crate::ui::{CommandError, Exit};

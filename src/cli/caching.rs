@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use clap::Args;
 use forebay_store::Store;
 
-use super::arguments::AuthenticationArguments;
-use super::services::{auth_method, holder, http_options};
+use super::arguments::{AuthenticationArguments, CacheArguments};
+use super::login::{auth_method, holder, http_options};
 use crate::artifacts::{Build, Target, Workspace};
 use crate::bucket;
 use crate::cache::{
@@ -19,22 +18,6 @@ use crate::credentials::token_source;
 use crate::http::{HttpClient, HttpOptions, RetryPolicy};
 use crate::progress::{Event, Phase, Progress};
 use crate::ui::{CommandError, Exit, count};
-
-/// The caches.
-#[derive(Debug, Clone, Default, Args)]
-pub(super) struct CacheArguments {
-    /// Take what others have built from this cache: gs://BUCKET[/FOLDER] or file://FOLDER; may be repeated [default: $FOREBAY_CACHE, else [tool.forebay] cache]
-    #[arg(long, value_name = "URL", help_heading = "Cache")]
-    pub(super) cache: Vec<String>,
-
-    /// Bring what is built to the first cache; by itself this happens where a signing key is at hand ($FOREBAY_CACHE_SIGNING_KEY, $FOREBAY_CACHE_SIGNING_KEY_FILE)
-    #[arg(long, help_heading = "Cache")]
-    pub(super) cache_write: bool,
-
-    /// Believe entries without a signature: whoever can write to the cache then decides what is deployed
-    #[arg(long, help_heading = "Cache")]
-    pub(super) cache_unsigned: bool,
-}
 
 /// The variables that say what the flags do not.
 const LOCATIONS: &str = "FOREBAY_CACHE";

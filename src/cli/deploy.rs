@@ -10,9 +10,11 @@ use super::arguments::{DeployArguments, DeployedDagArguments, ReplacingArguments
 use super::ask::{self, can_ask};
 use super::caching::Caching;
 use super::context::Context;
-use super::deployment::{Part, Preparation, Prepared, prepare};
+use super::deployment::{Prepared, prepare};
 use super::describe::describe_keys;
 use super::outcome::Outcome;
+use super::part::Part;
+use super::place::Preparation;
 use super::plan_file;
 use super::saved_image::EarlierBuild;
 use crate::artifacts::{BuildError, keep_newest_generations};

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::arguments::EnvironmentArguments;
 use super::context::Context;
-use super::services::{Opened, Permissions};
+use super::opened::{Opened, Permissions};
 use crate::environment::{Changed, Difference};
 use crate::image::ContentsBase;
 use crate::oci::Sha256Digest;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::arguments::EnvironmentArguments;
 use super::context::Context;
 use super::describe::DriftDocument;
-use super::services::{Opened, Permissions};
+use super::opened::{Opened, Permissions};
 use crate::artifacts::{BuildError, Workspace};
 use crate::environment::{Environment, EnvironmentError, Status};
 use crate::project::DagFormat;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::arguments::EnvironmentArguments;
 use super::context::Context;
-use super::services::{Opened, Permissions};
+use super::opened::{Opened, Permissions};
 use crate::environment::{Prunable, Retention};
 use crate::ui::{CommandError, Exit, bytes, count};
 

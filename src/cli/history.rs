@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::arguments::EnvironmentArguments;
 use super::context::Context;
 use super::describe::when;
-use super::services::{Opened, Permissions};
+use super::opened::{Opened, Permissions};
 use crate::environment::{Action, GenerationRecord};
 use crate::oci::Sha256Digest;
 use crate::ui::{CommandError, Exit, Table, short};

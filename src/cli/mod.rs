@@ -3,14 +3,20 @@
 mod adoption;
 mod arguments;
 mod ask;
+mod built_before;
 mod cache;
 mod caching;
 mod context;
 mod deployment;
 mod describe;
 mod failure;
+mod login;
+mod opened;
 mod outcome;
+mod part;
+mod place;
 mod plan_file;
+mod project_python;
 mod services;
 mod unknown;
 

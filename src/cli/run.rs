@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::arguments::{AuthenticationArguments, ConfigArguments};
 use super::context::Context;
-use super::services::project_python;
+use super::project_python::project_python;
 use crate::artifacts::Workspace;
 use crate::develop::{RunRequest, requirements_are_stale, run_command};
 use crate::ui::{CommandError, Exit};

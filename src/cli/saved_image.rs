@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::arguments::DagArguments;
-use super::deployment::{Place, image_in, wanted_dags};
+use super::built_before::{image_in, wanted_dags};
+use super::place::Place;
 use crate::artifacts::{BuildError, SavedBuild, Target, Workspace};
 use crate::dags::{DagFolder, read_folder};
 use crate::environment::{Desired, DesiredDags, DesiredImage, Live};

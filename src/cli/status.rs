@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::arguments::EnvironmentArguments;
 use super::context::Context;
 use super::describe::{DriftDocument, when};
-use super::services::{Opened, Permissions};
+use super::opened::{Opened, Permissions};
 use crate::environment::{RollbackTarget, State, Status};
 use crate::oci::Sha256Digest;
 use crate::ui::{CommandError, Exit, Table, count, short};

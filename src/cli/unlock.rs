@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::arguments::EnvironmentArguments;
 use super::context::Context;
-use super::services::{Opened, Permissions};
+use super::opened::{Opened, Permissions};
 use crate::environment::Unlocked;
 use crate::ui::{CommandError, Exit};
 
