@@ -8,6 +8,8 @@ pub enum Phase {
     Scan,
     /// Running the project's Python to find its workflows.
     Probe,
+    /// Running the project's tests.
+    Tests,
     /// Resolving and downloading the wheels of the requirements.
     Wheels,
     /// Running lines of the Dockerfile in a container engine.
@@ -58,6 +60,13 @@ pub enum Event {
         phase: Phase,
         /// For people, for example `2 of 14 layers sent, 3.1 MB`.
         summary: String,
+    },
+    /// A line that a program of the user's has printed.
+    Output {
+        /// In which phase.
+        phase: Phase,
+        /// The line, without its end.
+        line: String,
     },
     /// Something that the user should know although the work goes on.
     Warning(String),

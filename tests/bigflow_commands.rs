@@ -20,6 +20,9 @@ mod forebay_support;
 
 use forebay_support::{Finished, Machine, copy_folder, installed};
 
+#[path = "support/schema.rs"]
+mod schema;
+
 const WORKFLOW: &str = "\
 import os, sys
 import bigflow
@@ -160,15 +163,17 @@ fn build_package_runs_the_tests_first_and_leaves_their_report() {
     let document = project
         .machine
         .forebay_json(project.path(), ["build-package"]);
-    assert!(document["report"].is_null(), "there is no test to run");
+    assert!(document["tests"].is_null(), "there is no test to run");
 
     test("self.assertEqual(1, 1)");
     let document = project
         .machine
         .forebay_json(project.path(), ["build-package"]);
+    let tests = &document["tests"];
+    assert_eq!(tests["report"].as_str().unwrap(), report.to_str().unwrap());
     assert_eq!(
-        document["report"].as_str().unwrap(),
-        report.to_str().unwrap()
+        (&tests["passed"], &tests["cached"]),
+        (&1.into(), &false.into())
     );
     assert_eq!(reports(), 1);
     let wheels = || {
@@ -190,6 +195,143 @@ fn build_package_runs_the_tests_first_and_leaves_their_report() {
     assert_eq!((ours.stdout.as_str(), reports()), ("", 1));
     assert_eq!(project.bigflow(&["build-package"]).status, 1);
     assert_eq!(project.forebay(&["build-package", "--no-tests"]).status, 0);
+}
+
+#[test]
+fn build_runs_the_tests_as_bigflow_does_but_once_for_the_same_sources() {
+    let Some(project) = Project::new() else {
+        return;
+    };
+    let runs = project.path().join(".local/runs");
+    std::fs::create_dir_all(runs.parent().unwrap()).unwrap();
+    let test = |expected: &str| {
+        let text = format!(
+            "import unittest\n\nopen({runs:?}, 'a').write('x')\n\nclass T(unittest.TestCase):\n    def test_it(self):\n        self.assertEqual('x', {expected:?})\n"
+        );
+        project.write("test/__init__.py", "");
+        project.write("test/test_it.py", &text);
+    };
+    let runs = || std::fs::read(&runs).map_or(0, |bytes| bytes.len());
+    let build = |flags: &[&str]| {
+        let arguments = [&["build", "-c", "local"], flags].concat();
+        project.machine.forebay_json(project.path(), arguments)
+    };
+    let exists = |path: &str| project.path().join(path).exists();
+
+    // What fails its tests is not built, as with BigFlow.
+    test("another");
+    let ours = project.forebay(&["build", "-c", "local"]);
+    assert_eq!(ours.status, 1, "{}", ours.stderr);
+    assert_eq!(project.bigflow(&["build"]).status, 1);
+    let (theirs_too, failed) = (runs(), runs());
+    assert!(theirs_too >= 2 && !exists("dist"), "BigFlow ran them too");
+    assert!(
+        ours.stderr.contains("error: the project's tests failed"),
+        "{}",
+        ours.stderr
+    );
+
+    test("x");
+    let first = build(&[]);
+    assert_eq!(runs(), failed + 1);
+    assert_eq!(first["tests"]["cached"], false);
+    for path in [
+        first["wheel"].as_str().unwrap(),
+        ".dags",
+        "build/junit-reports",
+    ] {
+        assert!(exists(path), "{path}");
+    }
+    // The same sources: not again, but the report is there for whoever collects it.
+    std::fs::remove_dir_all(project.path().join("build")).unwrap();
+    let second = build(&[]);
+    assert_eq!(runs(), failed + 1);
+    assert_eq!(second["tests"]["cached"], true);
+    assert_eq!(second["tests"]["report"], first["tests"]["report"]);
+    assert!(exists("build/junit-reports"));
+    let document = project
+        .machine
+        .forebay_json(project.path(), ["build-package"]);
+    assert_eq!(document["tests"]["cached"], true);
+
+    assert!(build(&["--no-tests"])["tests"].is_null());
+    assert_eq!(build(&["--rerun-tests"])["tests"]["cached"], false);
+    assert_eq!(runs(), failed + 2);
+    project.write("hello/greeting_text.py", "TEXT = 'x'\n");
+    assert_eq!(build(&[])["tests"]["cached"], false);
+    assert_eq!(runs(), failed + 3);
+    // Lines of the tests are events where events are wanted.
+    let events = [
+        "build",
+        "-c",
+        "local",
+        "--rerun-tests",
+        "--log-format",
+        "json",
+    ];
+    let finished = project.forebay(&events);
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    for line in finished.stderr.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(event["event"].is_string(), "{line}");
+    }
+    assert!(
+        finished.stderr.contains("\"output\""),
+        "{}",
+        finished.stderr
+    );
+}
+
+/// The flags of every command of BigFlow's own parser, one `COMMAND FLAG` a line.
+const FLAGS: &str = "
+import argparse, bigflow.cli as cli
+subs = []
+parse = argparse.ArgumentParser.parse_known_args
+def spy(self, *arguments, **named):
+    for action in self._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, parser in action.choices.items():
+                for option in parser._actions:
+                    for flag in option.option_strings:
+                        print(name, flag, 0 if option.nargs == 0 else 1)
+    raise SystemExit(0)
+argparse.ArgumentParser.parse_known_args = spy
+cli._parse_args(None, ['build'])
+";
+
+#[test]
+fn every_flag_of_bigflow_is_known() {
+    let Some(project) = Project::new() else {
+        return;
+    };
+    let flags = project
+        .machine
+        .run(project.path(), &project.python, ["-c", FLAGS]);
+    let mut seen = 0;
+    for line in flags.lines() {
+        let parts: Vec<_> = line.split(' ').collect();
+        let [command, flag, values] = parts[..] else {
+            panic!("{line}");
+        };
+        // It generates code for one kind of job, and has no command of its own.
+        if command == "codegen" {
+            continue;
+        }
+        let value = match flag {
+            "-a" | "--auth-method" => "vault",
+            "-t" | "--start-time" => "2024-01-01",
+            _ => "x",
+        };
+        let mut arguments = vec![command, flag];
+        arguments.extend((values == "1").then_some(value));
+        // The help is printed once all before it is understood.
+        arguments.push("--help");
+        let finished = project.forebay(&arguments);
+        assert_eq!(finished.status, 0, "{line}: {}", finished.stderr);
+        assert_eq!(finished.stderr, "", "{line}");
+        seen += 1;
+    }
+    assert!(seen > 60, "{seen}: {flags}");
 }
 
 #[test]
@@ -317,12 +459,21 @@ fn start_project_makes_what_bigflow_makes() {
         child.stdin.take().unwrap().write_all(answers).unwrap();
         let finished = Finished::from(child.wait_with_output().unwrap());
         assert_eq!(finished.status, 0, "{}{}", finished.stdout, finished.stderr);
+        if let Ok(document) = serde_json::from_str(&finished.stdout) {
+            let problems = schema::violations("start-project.schema.json", &document);
+            assert_eq!(problems, [""; 0]);
+        }
         (files(&folder.path().join("flow_project")), finished.stderr)
     };
     let arguments = |list: &[&str]| list.iter().map(OsString::from).collect::<Vec<_>>();
     let (theirs, _) = made(&python, &arguments(&["-m", "bigflow", "start-project"]));
     let forebay = Path::new(env!("CARGO_BIN_EXE_forebay"));
-    let given = ["--python", python.to_str().unwrap(), "start-project"];
+    let given = [
+        "--python",
+        python.to_str().unwrap(),
+        "start-project",
+        "--json",
+    ];
     let (ours, said) = made(forebay, &arguments(&given));
 
     assert_eq!(
@@ -346,6 +497,25 @@ fn start_project_makes_what_bigflow_makes() {
             assert!(said.contains(name.as_str()), "{name}: {said}");
         }
     }
+}
+
+#[test]
+fn requirements_are_compiled_where_they_are() {
+    let (Some(project), Some(uv)) = (Project::new(), installed("FOREBAY_TEST_UV")) else {
+        return;
+    };
+    project.write("resources/none.in", "# nothing is required\n");
+    let path = std::env::var_os("PATH").unwrap();
+    let folders = std::iter::once(uv.parent().unwrap().to_owned());
+    let path = std::env::join_paths(folders.chain(std::env::split_paths(&path))).unwrap();
+    let machine = Machine::new()
+        .with_python(&project.python)
+        .with_variable("PATH", path.to_str().unwrap());
+    let command = ["build-requirements", "resources/none.in"];
+    let document = machine.forebay_json(project.path(), command);
+    let problems = schema::violations("build-requirements.schema.json", &document);
+    assert_eq!(problems, [""; 0]);
+    assert!(project.path().join("resources/none.txt").exists());
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn a_plan_shows_what_a_deploy_does_and_what_bars_it(scene: &Scene<'_>) {
     but it would be refused:
     error: somebody changed 1 of this environment's files since the last deploy
       why: dags/cleanup.py was changed
-      next: look with `forebay status`; --restore-drift puts back what was recorded
+      next: look with `forebay status -c local`; --restore-drift puts back what was recorded
     ");
     assert_eq!(
         barred.stderr.matches("error:").count(),

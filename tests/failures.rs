@@ -102,7 +102,7 @@ fn failures_say_what_why_and_what_to_do() {
     assert_eq!(finished.status, 8);
     insta::assert_snapshot!(error(&finished), @r"
     error: generation 7 is not in the history of this environment
-      next: there is no generation to return to; `forebay deploy` makes a new one
+      next: there is no generation to return to; `forebay deploy -c local` makes a new one
     ");
 
     let finished = deployed.fails(&["deploy", "-c", "local", "--workflow", "greetin"]);
@@ -127,7 +127,7 @@ fn failures_say_what_why_and_what_to_do() {
     insta::assert_snapshot!(text, @r"
     error: somebody changed 1 of this environment's files since the last deploy
       why: dags/DAG was changed
-      next: look with `forebay status`; --restore-drift puts back what was recorded
+      next: look with `forebay status -c local`; --restore-drift puts back what was recorded
     ");
     let finished = deployed.fails(&["status", "-c", "local", "--exit-code"]);
     assert_eq!(finished.status, 3);
@@ -153,7 +153,7 @@ fn failures_say_what_why_and_what_to_do() {
     assert_eq!(finished.status, 1);
     insta::assert_snapshot!(error(&finished), @r"
     error: line 10 of the Dockerfile (RUN make all) needs a container: it runs `make`
-      next: start or install docker, podman or buildah, or run `forebay image base push` where one is and commit forebay.lock, or move these lines into the base image
+      next: start or install docker, podman or buildah, or run `forebay image base push -c local` where one is and commit forebay.lock, or move these lines into the base image
     ");
     deployed.write("Dockerfile", &text);
 

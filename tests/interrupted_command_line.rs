@@ -132,7 +132,7 @@ async fn told_to_stop_it_gives_the_environment_free(machine: &Machine) {
             error,
             "error: interrupted while applying generation 2\n\
              \x20 why: it was told to stop after 1 of 3 changes to dags/; generation 1 is still what is recorded as live\n\
-             \x20 next: run `forebay deploy` again, whenever you like: it finishes what was begun and goes on; `forebay abort` takes it back\n"
+             \x20 next: run `forebay deploy -c local` again, whenever you like: it finishes what was begun and goes on; `forebay abort -c local` takes it back\n"
         );
         let status = scene.json(&["status"]).await;
         assert_eq!(status["state"], "applying", "{status}");

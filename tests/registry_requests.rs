@@ -94,7 +94,7 @@ async fn a_push_costs_what_changed() {
     assert_eq!(advanced, expected);
     let end = Event::Finished {
         phase: Phase::Push,
-        summary: "1 of 8 layers sent, 300.6 kB".to_owned(),
+        summary: "1 of 8 layers sent, 300.6 kB; 7 already there".to_owned(),
     };
     assert_eq!(events.last(), Some(&end));
 

@@ -7,6 +7,8 @@
     clippy::print_stderr
 )]
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 #[path = "support/forebay.rs"]
@@ -33,7 +35,9 @@ fn documents_and_records_match_their_schemas() {
     let project = tempfile::tempdir().unwrap();
     let directory = project.path();
     copy_folder(&root.join("examples/hello"), directory);
+    let validated = RefCell::new(BTreeSet::new());
     let validate = |schema: &str, document: &str| {
+        validated.borrow_mut().insert(schema.to_owned());
         let schema = root.join(format!("schema/{schema}.schema.json"));
         let schema = schema.to_str().unwrap();
         machine.run(directory, &python, ["-c", VALIDATE, schema, document]);
@@ -50,7 +54,14 @@ fn documents_and_records_match_their_schemas() {
     let plan = plan.to_str().unwrap();
     validate("plan", &print(&["plan", "--out", plan]));
     validate("saved-plan", &std::fs::read_to_string(plan).unwrap());
+    validate("why-rebuilt", &print(&["why-rebuilt"]));
     validate("build", &print(&["build"]));
+    validate("why-rebuilt", &print(&["why-rebuilt"]));
+    validate("logs", &print(&["logs", "-p", "my-project"]));
+    for command in [&["init"][..], &["man", "pages"], &["gc", "--dry-run"]] {
+        let document = machine.forebay_json(directory, command);
+        validate(command[0], &document.to_string());
+    }
     validate("image-plan", &print(&["image", "plan"]));
     validate("image-lock", &print(&["image", "lock"]));
     validate("image-base", &print(&["image", "base", "push"]));
@@ -123,4 +134,51 @@ fn documents_and_records_match_their_schemas() {
         records += 1;
     }
     assert_eq!(records, 3);
+
+    // A tag, pushed to a repository beside it.
+    let origin = tempfile::tempdir().unwrap();
+    let git = |arguments: &[&str]| machine.run(directory, "git", arguments);
+    git(&["init", "-q", "--bare", origin.path().to_str().unwrap()]);
+    git(&["init", "-q"]);
+    git(&["remote", "add", "origin", origin.path().to_str().unwrap()]);
+    git(&["commit", "-q", "--allow-empty", "-m", "begin"]);
+    git(&["tag", "0.1.0"]);
+    let document = machine.forebay_json(directory, ["release"]);
+    validate("release", &document.to_string());
+
+    every_command_is_checked(&machine, &validated.borrow());
+}
+
+/// A new command with `--json` needs a schema, and a line above.
+fn every_command_is_checked(machine: &Machine, validated: &BTreeSet<String>) {
+    let all = machine.commands();
+    let mut names: Vec<String> = all.iter().map(|path| path.join("-")).collect();
+    names.retain(|name| {
+        let inside = format!("{name}-");
+        let is_group = ["", "image", "image-base", "cache", "store"].contains(&name.as_str());
+        assert!(
+            !is_group
+                || name.is_empty()
+                || all.iter().any(|path| path.join("-").starts_with(&inside))
+        );
+        !is_group
+    });
+    for name in names {
+        let schema = match name.as_str() {
+            "build-dags" | "build-image" => "build",
+            "deploy-dags" | "deploy-image" => "deploy",
+            "abort" => "resume",
+            "image-base-push" => "image-base",
+            // A job's own output, and a script for a shell.
+            "run" | "completions" => continue,
+            // `tests/store_commands.rs` and `tests/bigflow_commands.rs`.
+            name if name.starts_with("store-") => continue,
+            "start-project" | "build-requirements" => continue,
+            name => name,
+        };
+        assert!(
+            validated.contains(schema),
+            "no schema is checked for {name}"
+        );
+    }
 }

@@ -15,7 +15,7 @@ use crate::oci::{Sha256Digest, Tag};
 use crate::progress::Event;
 use crate::project::WorkflowId;
 use crate::python::Interpreter;
-use crate::wheels::lay_out;
+use crate::wheels::{WheelSet, lay_out};
 
 /// How DAG files name their image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl DagOptions {
 
     /// The start time of a workflow that is not live: as it was said, else that of the live
     /// generation, else the current hour.
-    fn start_time(&self) -> Result<StartTime, BuildError> {
+    pub(super) fn default_start_time(&self) -> Result<StartTime, BuildError> {
         let said = StartTime::from_argument(self.start_time.as_deref(), &Zoned::now())?;
         let live = self.live.latest().filter(|_| self.keeps_live_starts());
         Ok(StartTime {
@@ -146,7 +146,7 @@ impl Build<'_> {
         &self,
         options: &DagOptions,
     ) -> Result<Vec<(Workflow, StartTime)>, BuildError> {
-        let default = options.start_time()?;
+        let default = options.default_start_time()?;
         let found = self.probe(default).await?;
         let mut started = Vec::new();
         let mut asked = BTreeMap::new();
@@ -173,13 +173,20 @@ impl Build<'_> {
     }
 
     async fn probe(&self, start_time: StartTime) -> Result<Vec<Workflow>, BuildError> {
+        let (store, progress) = (self.workspace.store(), self.workspace.progress().as_ref());
+        self.with_probe_request(start_time, |request| Ok(probe(request, store, progress)?))
+            .await
+    }
+
+    /// Gathers what finding the workflows needs.
+    pub(super) async fn with_probe_request<T>(
+        &self,
+        start_time: StartTime,
+        work: impl FnOnce(&ProbeRequest<'_>) -> Result<T, BuildError>,
+    ) -> Result<T, BuildError> {
         let interpreter = self.workspace.interpreter()?;
-        // A Python without BigFlow imports it, and all else, from the image's own wheels. They are
-        // unpacked only if it has to run.
-        let wheels = match interpreter.bigflow {
-            Some(_) => None,
-            None => Some(self.wheels().await?),
-        };
+        // They are unpacked only if it has to run.
+        let wheels = self.imported_wheels(&interpreter).await?;
         let project = self.workspace.project();
         let request = ProbeRequest {
             directory: &project.directory,
@@ -191,8 +198,7 @@ impl Build<'_> {
             start_time,
             tree: Some(self.workspace.tree()?),
         };
-        let progress = self.workspace.progress().as_ref();
-        Ok(probe(&request, self.workspace.store(), progress)?)
+        work(&request)
     }
 }
 
@@ -201,13 +207,27 @@ impl Build<'_> {
     ///
     /// # Errors
     /// See [`BuildError`].
+    pub async fn imported_wheels(
+        &self,
+        interpreter: &Interpreter,
+    ) -> Result<Option<WheelSet>, BuildError> {
+        Ok(match interpreter.bigflow {
+            Some(_) => None,
+            None => Some(self.wheels().await?),
+        })
+    }
+
+    /// The folders with those wheels, unpacked.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
     pub async fn import_paths(
         &self,
         interpreter: &Interpreter,
     ) -> Result<Vec<PathBuf>, BuildError> {
-        Ok(match interpreter.bigflow {
-            Some(_) => Vec::new(),
-            None => vec![lay_out(&self.wheels().await?, self.workspace.store())?],
+        Ok(match self.imported_wheels(interpreter).await? {
+            None => Vec::new(),
+            Some(wheels) => vec![lay_out(&wheels, self.workspace.store())?],
         })
     }
 }

@@ -84,7 +84,7 @@ impl Build<'_> {
     }
 
     /// The project's pyproject.toml.
-    pub fn settings_file(&self) -> PathBuf {
+    fn settings_file(&self) -> PathBuf {
         self.workspace.project().directory.join("pyproject.toml")
     }
 

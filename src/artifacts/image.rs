@@ -35,6 +35,21 @@ impl Build<'_> {
         Ok(&self.image_inputs().await?.plan)
     }
 
+    /// Whether the base's meaning is known, so that planning asks no registry for it and writes
+    /// nothing into `forebay.lock`.
+    ///
+    /// # Errors
+    /// The Dockerfile, the settings or the lock file cannot be read.
+    pub fn base_is_pinned(&self) -> Result<bool, BuildError> {
+        let reference = match self.base_name(&self.read_dockerfile()?)? {
+            BaseName::Scratch => return Ok(true),
+            BaseName::Image(reference) => reference,
+        };
+        let lock = LockFile::read(&self.workspace.project().directory)?;
+        let pinned = lock.base(&reference.to_string(), &PLATFORM.to_string());
+        Ok(reference.digest.is_some() || pinned.is_some())
+    }
+
     /// What the image stands on.
     ///
     /// # Errors
@@ -125,8 +140,8 @@ impl Build<'_> {
         work(&request).await
     }
 
-    /// Writes the project's wheel into `dist/` in place of earlier ones, and gives its path. No
-    /// Python is started, and no test is run.
+    /// Writes the project's wheel into `dist/` in place of earlier ones, unless it is there, and
+    /// gives its path. No Python is started, and no test is run.
     ///
     /// # Errors
     /// See [`BuildError`].
@@ -139,9 +154,12 @@ impl Build<'_> {
             directory: &project.directory,
             tree: self.workspace.tree()?,
         };
-        let (name, bytes) = project_wheel(&source, &context)?;
+        let (name, bytes) = project_wheel(&source, &context, self.workspace.store())?;
         let directory = project.directory.join("dist");
         let path = directory.join(&name);
+        if std::fs::read(&path).is_ok_and(|there| there == bytes) {
+            return Ok(path);
+        }
         let stem = format!("{}-", name.split('-').next().unwrap_or_default());
         write_package(&directory, &stem, &name, &bytes).map_err(|source| ImageError::Io {
             action: format!("cannot write {}", path.display()),

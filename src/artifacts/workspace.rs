@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use forebay_store::{Store, Tree};
+use forebay_store::{ScanStep, Store, Tree};
 
 use super::target::{Target, TargetOptions};
 use super::{BuildError, LockFile};
 use crate::progress::{Event, Phase, Progress, Unit};
-use crate::project::Project;
+use crate::project::{DeploymentConfig, Project};
 use crate::python::{Interpreter, PythonError, find};
 
 /// How a project is opened.
@@ -92,6 +92,22 @@ impl Workspace {
         Target::resolve(&self.project, options, &interpreter, &self.store, &warn)
     }
 
+    /// The names of the project's environments, in the order of `deployment_config.py`; none if
+    /// there is no such file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn environments(&self) -> Result<Vec<String>, BuildError> {
+        let path = self.project.deployment_config_path();
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let interpreter = || self.python.get();
+        let loaded = DeploymentConfig::load_remembered(&path, &interpreter, Some(&self.store))?;
+        let names = loaded.config.environments().into_iter();
+        Ok(names.map(str::to_owned).collect())
+    }
+
     /// The project.
     pub fn project(&self) -> &Project {
         &self.project
@@ -123,14 +139,39 @@ impl Workspace {
         if let Some(tree) = self.tree.get() {
             return Ok(tree);
         }
-        self.progress.report(Event::Started {
+        let watch = |step| {
+            self.progress.report(match step {
+                ScanStep::Listed { bytes } => Event::Started {
+                    phase: Phase::Scan,
+                    total: Some(bytes),
+                    unit: Unit::Bytes,
+                },
+                ScanStep::Read { bytes } => Event::Advanced {
+                    phase: Phase::Scan,
+                    amount: bytes,
+                },
+            });
+        };
+        let tree = self.scan(&watch)?;
+        self.progress.report(Event::Finished {
             phase: Phase::Scan,
-            total: None,
-            unit: Unit::Items,
+            summary: format!("{} files, {} read", tree.entries.len(), tree.read_again),
         });
+        Ok(self.tree.get_or_init(|| tree))
+    }
+
+    /// The project's files as they are by now.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn scan_again(&self) -> Result<Tree, BuildError> {
+        self.scan(&|_| {})
+    }
+
+    fn scan(&self, watch: &(dyn Fn(ScanStep) + Sync)) -> Result<Tree, BuildError> {
         let directory = &self.project.directory;
         let own_store = self.store.root().canonicalize().ok();
-        let tree = self.store.scan(directory, &|path, is_directory| {
+        let skip = |path: &str, is_directory: bool| {
             let is_own_store = || own_store.as_deref() == Some(directory.join(path).as_path());
             let is_package = self
                 .project
@@ -140,12 +181,8 @@ impl Workspace {
                 .any(|package| package == path);
             !is_package
                 && (is_no_source(directory, path, is_directory) || is_directory && is_own_store())
-        })?;
-        self.progress.report(Event::Finished {
-            phase: Phase::Scan,
-            summary: format!("{} files, {} read", tree.entries.len(), tree.read_again),
-        });
-        Ok(self.tree.get_or_init(|| tree))
+        };
+        Ok(self.store.scan_watched(directory, &skip, watch)?)
     }
 }
 

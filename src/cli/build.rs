@@ -10,6 +10,7 @@ use super::arguments::{BuildArguments, DagArguments};
 use super::caching::Caching;
 use super::check::{First, check};
 use super::context::Context;
+use super::project_tests::{TestArguments, TestsDocument, test};
 use super::services::LazyServices;
 use crate::artifacts::{Build, BuildError, ImageNaming};
 use crate::dags::{DagFile, write_folder};
@@ -18,7 +19,7 @@ use crate::ui::{CommandError, Exit, count};
 use forebay_store::ObjectDigest;
 
 /// Whether the image becomes a file.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 struct ExportArguments {
     /// Write the image to .image/image-VERSION.tar for `docker load`; BigFlow does that unless told not to, here nothing needs the file, and for it the base's layers are downloaded
     #[arg(long, overrides_with = "no_export_image_tar")]
@@ -27,6 +28,14 @@ struct ExportArguments {
     /// Write no such file; this is the default
     #[arg(long)]
     no_export_image_tar: bool,
+
+    /// Accepted for BigFlow's sake: what the store and the shared caches have is not built again
+    #[arg(long, value_name = "IMAGE", hide_short_help = true)]
+    cache_from_image: Vec<String>,
+
+    /// Accepted for BigFlow's sake, like --cache-from-image
+    #[arg(long, value_name = "VERSION", hide_short_help = true)]
+    cache_from_version: Vec<String>,
 
     /// Build a second time, in a new store that knows nothing, and name the first thing that differs
     #[arg(long)]
@@ -43,6 +52,9 @@ struct RebuildArguments {
 
 /// Flags of `build`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Writes the DAG files into .dags/, the wheel into dist/, the tests' report into build/junit-reports/, and the image into this machine's store; the first build also writes forebay.lock. Nothing is sent. The tests come first, and what fails them is not built; tests that have passed with the same sources and Python are not run again.\n\nExamples:\n  forebay build\n  forebay build -c prod --no-tests\n  forebay build --export-image-tar    also a file for `docker load`"
+)]
 pub(super) struct All {
     #[command(flatten)]
     with_dags: WithDags,
@@ -50,10 +62,15 @@ pub(super) struct All {
     export: ExportArguments,
     #[command(flatten)]
     rebuild: RebuildArguments,
+    #[command(flatten)]
+    tests: TestArguments,
 }
 
 /// Flags of `build-dags`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Writes the DAG files into .dags/. They name the image by its digest, so that the image is built too, into this machine's store. Nothing is sent.\n\nExamples:\n  forebay build-dags -c dev\n  forebay build-dags -w my_workflow -t 2024-01-31\n  forebay build-dags --dag-format bigflow-1.11"
+)]
 pub(super) struct WithDags {
     #[command(flatten)]
     build: BuildArguments,
@@ -63,6 +80,9 @@ pub(super) struct WithDags {
 
 /// Flags of `build-image`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Writes the image into this machine's store; with --export-image-tar also into .image/. Nothing is sent.\n\nExamples:\n  forebay build-image -c dev\n  forebay build-image --export-image-tar\n  forebay build-image --check           whether a second build gives the same"
+)]
 pub(super) struct ImageAlone {
     #[command(flatten)]
     build: BuildArguments,
@@ -74,15 +94,15 @@ pub(super) struct ImageAlone {
 
 /// What is wanted.
 enum Wanted<'a> {
-    Everything(&'a DagArguments, ExportArguments),
+    Everything(&'a DagArguments, &'a ExportArguments, TestArguments),
     Dags(&'a DagArguments),
-    Image(ExportArguments),
+    Image(&'a ExportArguments),
 }
 
 impl Wanted<'_> {
     fn exports(&self) -> bool {
         match self {
-            Self::Everything(_, export) | Self::Image(export) => {
+            Self::Everything(_, export, _) | Self::Image(export) => {
                 export.export_image_tar && !export.no_export_image_tar
             }
             Self::Dags(_) => false,
@@ -91,14 +111,14 @@ impl Wanted<'_> {
 
     fn checks(&self) -> bool {
         match self {
-            Self::Everything(_, export) | Self::Image(export) => export.check,
+            Self::Everything(_, export, _) | Self::Image(export) => export.check,
             Self::Dags(_) => false,
         }
     }
 
     fn dags(&self) -> Option<&DagArguments> {
         match self {
-            Self::Everything(dags, _) | Self::Dags(dags) => Some(dags),
+            Self::Everything(dags, ..) | Self::Dags(dags) => Some(dags),
             Self::Image(_) => None,
         }
     }
@@ -114,13 +134,17 @@ struct Document {
     /// The file that `--export-image-tar` wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     image_tar: Option<PathBuf>,
+    /// The project's wheel in `dist/`; null where the image or the DAG files alone were wanted.
+    wheel: Option<PathBuf>,
+    /// The project's tests; null if none were run.
+    tests: Option<TestsDocument>,
     /// Names of files to the BLAKE3 of their bytes.
     dags: BTreeMap<String, ObjectDigest>,
 }
 
 pub(super) fn everything(context: &Context, arguments: &All) -> Result<Exit, CommandError> {
     let WithDags { build, dags } = &arguments.with_dags;
-    let wanted = Wanted::Everything(dags, arguments.export);
+    let wanted = Wanted::Everything(dags, &arguments.export, arguments.tests);
     run(context, build, &wanted, arguments.rebuild)
 }
 
@@ -135,7 +159,7 @@ pub(super) fn dags(context: &Context, arguments: &WithDags) -> Result<Exit, Comm
 }
 
 pub(super) fn image(context: &Context, arguments: &ImageAlone) -> Result<Exit, CommandError> {
-    let wanted = Wanted::Image(arguments.export);
+    let wanted = Wanted::Image(&arguments.export);
     run(context, &arguments.build, &wanted, arguments.rebuild)
 }
 
@@ -156,7 +180,12 @@ fn run(
     let open = services.opener();
     let build = Build::new(&workspace, &target, &open)?.rebuilding(rebuild);
     caching.expect(&build)?;
-    let (image, image_tar, files) = context.block_on(caching.retry(async || {
+    let (tests, image, image_tar, files) = context.block_on(caching.retry(async || {
+        // First: what fails them is not built.
+        let tests = match wanted {
+            Wanted::Everything(.., tests) => test(context, &workspace, &build, *tests).await?,
+            Wanted::Dags(_) | Wanted::Image(_) => None,
+        };
         let needs_image = match wanted {
             Wanted::Everything(..) | Wanted::Image(_) => true,
             Wanted::Dags(arguments) => {
@@ -183,6 +212,10 @@ fn run(
                 build.dag_files(&options, named).await?
             }
         };
+        if let (Some(digest), Some(dags)) = (&digest, wanted.dags()) {
+            let options = dags.options();
+            build.record_inputs(&options, digest, &files).await?;
+        }
         if wanted.checks() {
             let first = First {
                 workspace: &workspace,
@@ -192,8 +225,12 @@ fn run(
             };
             check(context, arguments, wanted.dags(), &first).await?;
         }
-        Ok((digest, image_tar, files))
+        Ok((tests, digest, image_tar, files))
     }))?;
+    let wheel = match wanted {
+        Wanted::Everything(..) => Some(build.package()?),
+        Wanted::Dags(_) | Wanted::Image(_) => None,
+    };
     build.keep(match wanted {
         Wanted::Everything(..) => "everything",
         Wanted::Dags(_) => "dags",
@@ -209,6 +246,8 @@ fn run(
         version: build.version().to_string(),
         image,
         image_tar,
+        wheel,
+        tests,
         dags: files.iter().map(named_digest).collect(),
     };
     context.printer.result(&document, || text(&document))?;
@@ -223,6 +262,9 @@ fn text(document: &Document) -> String {
     let mut text = format!("version {}\n", document.version);
     if let Some(image) = &document.image {
         text.push_str(&format!("image   {image}\n"));
+    }
+    if let Some(path) = &document.wheel {
+        text.push_str(&format!("wheel   {}\n", path.display()));
     }
     if let Some(path) = &document.image_tar {
         text.push_str(&format!("file    {}\n", path.display()));

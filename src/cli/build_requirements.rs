@@ -12,7 +12,7 @@ use crate::ui::{CommandError, Exit};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "uv compiles them where it is installed, pip-compile otherwise. Pins that fit stay as they are."
+    after_help = "Writes the .txt file beside the .in file. uv compiles where it is installed, pip-compile otherwise. Pins that fit stay as they are.\n\nExamples:\n  forebay build-requirements\n  forebay build-requirements resources/dev.in"
 )]
 pub(super) struct Arguments {
     /// The file to compile [default: the .in file beside the project's requirements.txt]

@@ -14,7 +14,7 @@ use crate::ui::{CommandError, Exit, Table};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Values that come from environment variables, wholly or in part, are not shown: they are as often secrets as not."
+    after_help = "Writes nothing. Values that come from environment variables, wholly or in part, are not shown: they are as often secrets as not.\n\nExamples:\n  forebay config -c prod\n  forebay config -c prod --json"
 )]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -43,7 +43,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
     })?;
     target.require_configuration()?;
     let document = document(&target, &process_variables());
-    context.printer.result(&document, || text(&document))?;
+    context
+        .printer
+        .result(&document, || text(&document, context.printer.width()))?;
     Ok(Exit::Done)
 }
 
@@ -113,7 +115,7 @@ fn plain(value: &PropertyValue) -> Value {
     }
 }
 
-fn text(document: &Document) -> String {
+fn text(document: &Document, width: Option<usize>) -> String {
     let mut table = Table::new(["PROPERTY", "VALUE"]);
     for (key, value) in &document.properties {
         let value = match (document.masked.get(key), value) {
@@ -123,5 +125,9 @@ fn text(document: &Document) -> String {
         };
         table.row([key.clone(), value]);
     }
-    format!("environment {}\n{}", document.environment, table.render())
+    format!(
+        "environment {}\n{}",
+        document.environment,
+        table.render(width)
+    )
 }

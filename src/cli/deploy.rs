@@ -26,6 +26,9 @@ const DAGS: &str = ".dags";
 
 /// Flags of `deploy-dags`, and most of `deploy`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Writes DAG files and the record of the new generation into the bucket. The image must be in the registry.\n\nExamples:\n  forebay deploy-dags -c prod\n  forebay deploy-dags -c prod --dags-dir .dags"
+)]
 pub(super) struct WithDags {
     #[command(flatten)]
     deploy: DeployArguments,
@@ -36,7 +39,7 @@ pub(super) struct WithDags {
 /// Flags of `deploy`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "What is live already is neither built nor sent again. A deploy that others may look at first:\n  forebay plan -c prod --out plan.json\n  forebay deploy --plan plan.json"
+    after_help = "Writes the image to the registry, DAG files and the record of the new generation to the bucket. What is live already is neither built nor sent again. The project's tests are not run: `forebay build` runs them.\n\nExamples:\n  forebay deploy -c dev\n  forebay plan -c prod --out plan.json    for others to look at, and then\n  forebay deploy --plan plan.json"
 )]
 pub(super) struct Everything {
     #[command(flatten)]
@@ -57,6 +60,9 @@ pub(super) struct Everything {
 
 /// Flags of `deploy-image`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Writes the image to the registry, and the record of the new generation to the bucket.\n\nExamples:\n  forebay deploy-image -c prod\n  forebay deploy-image -c prod -i .image/image-0.1.0.tar"
+)]
 pub(super) struct ImageAlone {
     #[command(flatten)]
     deploy: DeployArguments,

@@ -11,13 +11,13 @@ use super::opened::{Opened, Permissions};
 use crate::environment::{Changed, Difference};
 use crate::image::ContentsBase;
 use crate::oci::Sha256Digest;
-use crate::ui::{CommandError, Exit};
+use crate::ui::{Colour, CommandError, Exit};
 use forebay_store::ObjectDigest;
 
 /// Show what is different between two generations: packages, project files, lines of DAG files.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  forebay diff -c prod         what the last deploy changed\n  forebay diff -c prod 41      from generation 41 to what is live\n  forebay diff -c prod 41 43   from one generation to another\nWhat a deploy of the sources at hand would change is shown by `forebay plan`."
+    after_help = "Writes nothing.\n\nExamples:\n  forebay diff -c prod          what the last deploy changed\n  forebay diff -c prod 41       from generation 41 to what is live\n  forebay diff -c prod 41 43    from one generation to another"
 )]
 pub(super) struct Arguments {
     /// From this generation [default: the one before B]
@@ -164,7 +164,16 @@ fn text(document: &Document) -> String {
         None => text.push_str("what is in one of the images was not recorded\n"),
     }
     for dag in &document.dags {
-        text.push_str(&dag.lines);
+        for line in dag.lines.lines() {
+            let line = match line.as_bytes() {
+                [b'+', rest @ ..] if !rest.starts_with(b"++") => Colour::Good.paint(line),
+                [b'-', rest @ ..] if !rest.starts_with(b"--") => Colour::Bad.paint(line),
+                [b'@', ..] => Colour::Next.paint(line),
+                _ => line.to_owned(),
+            };
+            text.push_str(&line);
+            text.push('\n');
+        }
     }
     if text.lines().count() == 1 {
         text.push_str("nothing is different\n");

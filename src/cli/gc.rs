@@ -25,7 +25,7 @@ use crate::ui::{CommandError, Exit, bytes, count};
 /// environments need.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  forebay gc --dry-run              what would be deleted now\n  forebay gc                        condemn; delete what was condemned a day ago\n  forebay gc --grace 0              delete all that nobody needs, at once\n  forebay gc --max-size 20GB        keep old results while the store has no more than that\n  forebay gc --environment -c prod --keep 20"
+    after_help = "Deletes only; see above what.\n\nExamples:\n  forebay gc --dry-run               what would be deleted now\n  forebay gc                         what was condemned a day ago\n  forebay gc --max-size 20GB         old results too\n  forebay gc --environment -c prod   all but ten generations"
 )]
 pub(super) struct Arguments {
     /// Print exactly what would be deleted, and change nothing

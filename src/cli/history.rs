@@ -9,9 +9,12 @@ use super::describe::when;
 use super::opened::{Opened, Permissions};
 use crate::environment::{Action, GenerationRecord};
 use crate::oci::Sha256Digest;
-use crate::ui::{CommandError, Exit, Table, short};
+use crate::ui::{Colour, CommandError, Exit, Table, short};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Writes nothing.\n\nExamples:\n  forebay history -c prod\n  forebay history -c prod -n 5 --json"
+)]
 pub(super) struct Arguments {
     #[command(flatten)]
     environment: EnvironmentArguments,
@@ -70,9 +73,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
             "WHEN",
         ]);
         for (index, record) in history.iter().enumerate() {
-            let live = if index == 0 { " (live)" } else { "" };
+            let number = match index {
+                0 => Colour::Good.paint(&format!("{} (live)", record.generation)),
+                _ => record.generation.to_string(),
+            };
             table.row([
-                format!("{}{live}", record.generation),
+                number,
                 what(record),
                 record.version.to_string(),
                 short(&record.image),
@@ -81,7 +87,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
                 when(record.created_at),
             ]);
         }
-        table.render()
+        table.render(context.printer.width())
     })?;
     Ok(Exit::Done)
 }

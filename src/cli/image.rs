@@ -12,13 +12,19 @@ use crate::artifacts::{Build, BuildError};
 use crate::image::LineClass;
 use crate::oci::Repository;
 use crate::registry::{Access, Registry, push};
-use crate::ui::{CommandError, Exit, Table};
+use crate::ui::{Colour, CommandError, Exit, Table};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Show what each line of the Dockerfile means; exits with 1 if one cannot be done
+    #[command(
+        after_help = "Writes forebay.lock if the base is not pinned there yet; builds nothing.\n\nExamples:\n  forebay image plan -c dev"
+    )]
     Plan(BuildArguments),
     /// Ask registry and package index anew what base image and requirements mean, and pin the answers in forebay.lock
+    #[command(
+        after_help = "Writes forebay.lock; commit it. Builds nothing.\n\nExamples:\n  forebay image lock -c dev"
+    )]
     Lock(BuildArguments),
     /// The base with what the Dockerfile's lines in containers make of it
     #[command(subcommand)]
@@ -34,6 +40,9 @@ pub(super) enum BaseCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Writes the image to the repository, and its name into forebay.lock.\n\nExamples:\n  forebay image base push -c prod\n  forebay image base push --to host/team/base"
+)]
 pub(super) struct BasePush {
     #[command(flatten)]
     build: BuildArguments,
@@ -198,7 +207,7 @@ fn plan(context: &Context, build: &Build<'_>) -> Result<Exit, CommandError> {
         for line in &document.lines {
             table.row([
                 line.line.to_string(),
-                line.class.to_owned(),
+                class(line.class),
                 shorten(&line.text),
                 line.reason.clone(),
             ]);
@@ -218,10 +227,19 @@ fn plan(context: &Context, build: &Build<'_>) -> Result<Exit, CommandError> {
             let engine = document.engine.as_deref().unwrap_or("none works here");
             text.push_str(&format!("engine {engine}\n"));
         }
-        format!("{text}{}", table.render())
+        format!("{text}{}", table.render(context.printer.width()))
     })?;
     let impossible = plan.lines.iter().any(|line| line.class == LineClass::Error);
     Ok(if impossible { Exit::Failed } else { Exit::Done })
+}
+
+/// `engine` costs something, `error` cannot be built.
+fn class(class: &str) -> String {
+    match class {
+        "engine" => Colour::Warning.paint(class),
+        "error" => Colour::Bad.paint(class),
+        _ => class.to_owned(),
+    }
 }
 
 /// An instruction may go on for many lines; its beginning is enough to find it.

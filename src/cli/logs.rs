@@ -11,6 +11,9 @@ use crate::develop::{LogLinks, log_links};
 use crate::ui::{CommandError, Exit};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Writes nothing, and asks nobody: the links follow from the names.\n\nExamples:\n  forebay logs -c dev\n  forebay logs -c dev -w my_workflow"
+)]
 pub(super) struct Arguments {
     #[command(flatten)]
     build: BuildArguments,

@@ -1,18 +1,20 @@
 //! `forebay image migrate`: a Dockerfile becomes a section of pyproject.toml.
 
-use std::io::Write as _;
-
 use clap::Args;
 use serde::Serialize;
 
 use super::arguments::BuildArguments;
 use super::context::Context;
 use super::services::LazyServices;
+use super::settings_file;
 use crate::artifacts::Build;
 use crate::ui::{CommandError, Exit};
 
 /// Flags of `image migrate`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Writes nothing, and with --write the section into pyproject.toml. Both are planned first: it means the same as the Dockerfile.\n\nExamples:\n  forebay image migrate\n  forebay image migrate --write"
+)]
 pub(super) struct Arguments {
     #[command(flatten)]
     build: BuildArguments,
@@ -44,18 +46,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
     }
     let section = context.block_on(async { Ok(build.declaration().await?) })?;
     if arguments.write {
-        let path = build.settings_file();
-        let mut options = std::fs::OpenOptions::new();
-        let appended = options
-            .append(true)
-            .create(true)
-            .open(&path)
-            .and_then(|mut file| write!(file, "\n{section}"));
-        appended.map_err(|error| {
-            CommandError::new(Exit::Failed, format!("cannot write {}", path.display()))
-                .why(error.to_string())
-                .next("print the section without --write, and put it there yourself")
-        })?;
+        settings_file::append(target.project_directory(), &section)?;
     }
     let document = Document {
         section,

@@ -17,13 +17,16 @@ mod part;
 mod place;
 mod plan_file;
 mod project_python;
+mod project_tests;
 mod services;
+mod settings_file;
 mod unknown;
 
 mod build;
 mod build_package;
 mod build_requirements;
 mod check;
+mod completions;
 mod config;
 mod deploy;
 mod diff;
@@ -32,8 +35,10 @@ mod gc;
 mod gc_environment;
 mod history;
 mod image;
+mod init;
 mod interrupt;
 mod logs;
+mod man;
 mod migrate;
 mod plan;
 mod project_version;
@@ -46,6 +51,7 @@ mod start_project;
 mod status;
 mod store;
 mod unlock;
+mod why_rebuilt;
 
 use std::process::ExitCode;
 
@@ -55,6 +61,7 @@ use crate::environment::Direction;
 use crate::ui::{CommandError, Exit, LogFormat, Printer, Verbosity};
 use arguments::GlobalArguments;
 use context::Context;
+use unknown::Parsed;
 
 /// Deploys BigFlow projects: incremental uploads, a record of what is live, one-command rollback.
 #[derive(Debug, Parser)]
@@ -110,6 +117,8 @@ enum Command {
     /// Work on the image
     #[command(subcommand)]
     Image(image::Command),
+    /// Name what has changed since the last build, and for what it counts
+    WhyRebuilt(why_rebuilt::Arguments),
     /// Share what is built with other machines, through a bucket
     #[command(subcommand)]
     Cache(cache::Command),
@@ -124,6 +133,8 @@ enum Command {
     Logs(logs::Arguments),
     /// Compile requirements.in to requirements.txt, all versions pinned
     BuildRequirements(build_requirements::Arguments),
+    /// Look at a BigFlow project as Forebay sees it, and write down what is chosen
+    Init(init::Arguments),
     /// Begin a BigFlow project
     StartProject(start_project::Arguments),
     /// Print the project's version, as git and BigFlow's scheme give it
@@ -135,12 +146,16 @@ enum Command {
     Config(config::Arguments),
     /// Look at everything that a deploy relies on: Python, logins, rights, names, unfinished deploys
     Doctor(doctor::Arguments),
+    /// Print a script that completes commands and flags in your shell
+    Completions(completions::Arguments),
+    /// Write the manual pages, one a command, into a folder
+    Man(man::Arguments),
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
     let given = arguments::spell_out(std::env::args_os());
-    let (arguments, ignored) = match unknown::parse::<Arguments>(given) {
+    let parsed = match unknown::parse::<Arguments>(given) {
         Ok(parsed) => parsed,
         Err(error) if !error.use_stderr() => {
             let _ = error.print();
@@ -157,6 +172,11 @@ pub fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
+    let Parsed {
+        arguments,
+        ignored,
+        environment,
+    } = parsed;
     let printer = arguments.global.printer();
     for argument in ignored {
         printer.warning(&format!(
@@ -166,6 +186,10 @@ pub fn main() -> ExitCode {
     match run(arguments, printer) {
         Ok(exit) => exit.into(),
         Err(error) => {
+            let error = match environment {
+                Some(environment) => error.in_environment(&environment),
+                None => error,
+            };
             printer.failure(&error);
             error.exit().into()
         }
@@ -191,16 +215,69 @@ fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
         Command::Resume(arguments) => resume::run(&context, &arguments, Direction::Forward),
         Command::Abort(arguments) => resume::run(&context, &arguments, Direction::Back),
         Command::Image(command) => image::run(&context, &command),
+        Command::WhyRebuilt(arguments) => why_rebuilt::run(&context, &arguments),
         Command::Cache(command) => cache::run(&context, &command),
         Command::Gc(arguments) => gc::run(&context, &arguments),
         Command::Store(command) => store::run(&context, &command),
         Command::Run(arguments) => run::run(&context, &arguments),
         Command::Logs(arguments) => logs::run(&context, &arguments),
         Command::BuildRequirements(arguments) => build_requirements::run(&context, &arguments),
+        Command::Init(arguments) => init::run(&context, &arguments),
         Command::StartProject(arguments) => start_project::run(&context, &arguments),
         Command::ProjectVersion(arguments) => project_version::run(&context, &arguments),
         Command::Release(arguments) => release::run(&context, &arguments),
         Command::Config(arguments) => config::run(&context, &arguments),
         Command::Doctor(arguments) => doctor::run(&context, &arguments),
+        Command::Completions(arguments) => completions::run(&context, &arguments),
+        Command::Man(arguments) => man::run(&context, &arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Every command that does something, with all the names before its own.
+    fn each(command: &clap::Command, path: &str, look: &mut dyn FnMut(&str, &clap::Command)) {
+        let mut inner = command.get_subcommands().peekable();
+        if inner.peek().is_none() {
+            return look(path, command);
+        }
+        for command in inner {
+            each(command, &format!("{path} {}", command.get_name()), look);
+        }
+    }
+
+    #[test]
+    fn every_help_has_an_example_that_is_understood_and_says_what_is_written() {
+        let root = Arguments::command();
+        root.clone().debug_assert();
+        each(&root, "forebay", &mut |path, command| {
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let says = help.starts_with("Writes")
+                || help.starts_with("Deletes")
+                || help.starts_with("Moves");
+            assert!(says, "{path} does not say what it writes: {help:?}");
+            let (_, examples) = help.split_once("\n\nExamples:\n").unwrap_or_default();
+            assert!(examples.contains(path), "{path} has no example: {help:?}");
+            for example in examples.lines() {
+                let Some(start) = example.find("forebay ") else {
+                    panic!("{path}: {example}");
+                };
+                // A remark stands behind blanks; what a shell would do, behind its signs.
+                let line = example[start..].split("  ").next().unwrap_or_default();
+                let line = line.split(['>', '&', ')', '|']).next().unwrap_or_default();
+                let given = line.split_whitespace().map(std::ffi::OsString::from);
+                let parsed = Arguments::try_parse_from(arguments::spell_out(given));
+                assert!(
+                    parsed.is_ok(),
+                    "{line}: {}",
+                    parsed.map(|_| ()).unwrap_err()
+                );
+            }
+        });
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::arguments::{DagArguments, DeployedDagArguments};
 use super::place::Place;
 use super::saved_image::EarlierBuild;
-use crate::artifacts::{Build, ImageNaming, Workspace};
+use crate::artifacts::{Build, DagOptions, ImageNaming, Workspace};
 use crate::environment::{Desired, DesiredDags, DesiredImage, Live};
 use crate::ui::CommandError;
 
@@ -91,21 +91,26 @@ impl<'a> Part<'a> {
             true => DesiredDags::Only(files),
             false => DesiredDags::All(files),
         };
+        let built = async |options: &DagOptions| -> Result<_, CommandError> {
+            let files = build.dag_files(options, named).await?;
+            build.record_inputs(options, &digest, &files).await?;
+            Ok(files)
+        };
         options.live = place.starts(&live);
         if live.record().is_some() {
-            let files = build.dag_files(&options, named).await?;
+            let files = built(&options).await?;
             return Ok((live, desired(dags(files))?));
         }
         // Files are compared by what they are without their start times. So a machine that has
         // not seen the live record reads it only if something has changed.
-        let files = build.dag_files(&options, named).await?;
+        let files = built(&options).await?;
         let wanted = desired(dags(files))?;
         if live.generation().is_none() || place.environment.is_unchanged(&live, &wanted) {
             return Ok((live, wanted));
         }
         let live = place.environment.with_record(live).await?;
         options.live = place.starts(&live);
-        let files = build.dag_files(&options, named).await?;
+        let files = built(&options).await?;
         Ok((live, desired(dags(files))?))
     }
 }

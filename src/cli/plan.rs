@@ -20,11 +20,11 @@ use super::plan_file;
 use crate::oci::Sha256Digest;
 use crate::project::WorkflowId;
 use crate::registry::PushForecast;
-use crate::ui::{CommandError, Exit, bytes, count};
+use crate::ui::{Colour, CommandError, Exit, bytes, count};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Artifacts that are not built yet are built into the local store; nothing is sent. What a deploy would refuse is shown too, with the reason and with exit status 6; or, with --exit-code alone, with 3 as any other change."
+    after_help = "Writes nothing but what is not built yet into this machine's store, and the plan into the file of --out; nothing is sent. What a deploy would refuse is shown too, with the reason and with exit status 6; or, with --exit-code alone, with 3 as any other change.\n\nExamples:\n  forebay plan -c prod\n  forebay plan -c prod --exit-code        3 if a deploy would change anything\n  forebay plan -c prod --out plan.json"
 )]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -121,7 +121,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
     if let (Some(path), false) = (&arguments.out, refused) {
         plan_file::write(path, &saved, deploy, dags)?;
     }
-    context.printer.result(&document, || text(&document))?;
+    context
+        .printer
+        .result(&document, || text(&document, context.printer.width()))?;
     let asked = document.changes && arguments.exit_code;
     // A plan that was to be kept and was not is a refusal whatever else was asked.
     Ok(if refused && (!asked || arguments.out.is_some()) {
@@ -138,8 +140,9 @@ fn document(prepared: Prepared, forecast: Option<PushForecast>) -> Document {
     let summary = &prepared.plan.summary;
     let live = prepared.plan.live();
     let live = live.generation().filter(|_| !live.is_foreseen());
+    let environment = prepared.target.environment.to_string();
     Document {
-        environment: prepared.target.environment.to_string(),
+        environment: environment.clone(),
         generation: live.map(|live| live.reference.generation),
         changes: !prepared.plan.is_unchanged(),
         new_image: summary.new_image,
@@ -165,12 +168,12 @@ fn document(prepared: Prepared, forecast: Option<PushForecast>) -> Document {
             .plan
             .into_obstacles()
             .into_iter()
-            .map(|obstacle| Obstacle(CommandError::from(obstacle)))
+            .map(|obstacle| Obstacle(CommandError::from(obstacle).in_environment(&environment)))
             .collect(),
     }
 }
 
-fn text(document: &Document) -> String {
+fn text(document: &Document, width: Option<usize>) -> String {
     let mut text = String::new();
     let environment = &document.environment;
     let live = match document.generation {
@@ -191,20 +194,21 @@ fn text(document: &Document) -> String {
     if let Some(push) = &document.push {
         let _ = writeln!(text, "  send     {}", push.text());
     }
-    for (what, workflows) in [
-        ("adopt", &document.adopted),
-        ("add", &document.added),
-        ("replace", &document.replaced),
-        ("drain", &document.draining),
-        ("delete", &document.retired),
-        ("clear", &document.cleared),
+    for (what, colour, workflows) in [
+        ("adopt", Colour::Good, &document.adopted),
+        ("add", Colour::Good, &document.added),
+        ("replace", Colour::Warning, &document.replaced),
+        ("drain", Colour::Warning, &document.draining),
+        ("delete", Colour::Bad, &document.retired),
+        ("clear", Colour::Bad, &document.cleared),
     ] {
+        let what = colour.paint(&format!("{what:<8}"));
         for workflow in workflows {
-            let _ = writeln!(text, "  {what:<8} {workflow}");
+            let _ = writeln!(text, "  {what} {workflow}");
         }
     }
     for drift in &document.restored {
-        let _ = writeln!(text, "  restore  {drift}");
+        let _ = writeln!(text, "  {} {drift}", Colour::Warning.paint("restore "));
     }
     if !document.reused.is_empty() {
         let _ = writeln!(text, "  leave    {}", count(document.reused.len(), "DAG"));
@@ -219,13 +223,18 @@ fn text(document: &Document) -> String {
     if document.foreign > 0 {
         let _ = writeln!(
             text,
-            "{} in dags/ belong to others and stay",
-            count(document.foreign, "file")
+            "{} in dags/ {} to others and stay",
+            count(document.foreign, "file"),
+            if document.foreign == 1 {
+                "belongs"
+            } else {
+                "belong"
+            }
         );
     }
     for Obstacle(refusal) in &document.obstacles {
         let _ = writeln!(text, "but it would be refused:");
-        text.push_str(&refusal.render(false));
+        text.push_str(&refusal.render(width));
     }
     text
 }

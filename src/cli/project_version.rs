@@ -9,6 +9,9 @@ use crate::project::{find_project_directory, git_version};
 use crate::ui::{CommandError, Exit};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Writes nothing.\n\nExamples:\n  forebay project-version\n  forebay pv --git-commit HEAD~1"
+)]
 pub(super) struct Arguments {
     /// The version of this commit instead of the working tree's
     #[arg(long, value_name = "COMMIT")]

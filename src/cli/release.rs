@@ -11,6 +11,9 @@ use crate::project::{find_project_directory, release};
 use crate::ui::{CommandError, Exit};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Writes a tag into the repository, and pushes it; where it cannot be pushed it is taken back.\n\nExamples:\n  forebay release\n  forebay release -i ~/.ssh/release_key"
+)]
 pub(super) struct Arguments {
     /// The SSH key that may push to origin [default: as ssh is set up]
     #[arg(short = 'i', long, value_name = "PATH")]

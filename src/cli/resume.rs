@@ -10,6 +10,9 @@ use crate::environment::Direction;
 use crate::ui::{CommandError, Exit};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Writes into the bucket what the interrupted deploy, or the live generation, has recorded. Nothing is built.\n\nExamples:\n  forebay status -c prod     what was left unfinished\n  forebay resume -c prod     carries it to its end\n  forebay abort -c prod      takes it back"
+)]
 pub(super) struct Arguments {
     #[command(flatten)]
     environment: EnvironmentArguments,

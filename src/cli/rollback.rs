@@ -24,7 +24,7 @@ use crate::ui::{CommandError, Exit, count};
 /// with --from-now such a DAG gets a new start time, as a new deploy of it would have.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  forebay rollback -c prod               back to the set before the live one\n  forebay rollback -c prod 41 --dry-run  what that would do, and what Airflow would catch up on\n  forebay rollback -c prod 41 --from-now the same workflows, without catching up"
+    after_help = "Writes DAG files and the record of the new generation into the bucket; and to the registry a tag, and the image if it was lost there.\n\nExamples:\n  forebay rollback -c prod                 to the set before the live one\n  forebay rollback -c prod 41 --dry-run    what that would do\n  forebay rollback -c prod 41 --from-now   without catching up"
 )]
 pub(super) struct Arguments {
     /// The generation to return to [default: the one before what is live; after a rollback, further back]

@@ -13,8 +13,7 @@ use crate::ui::{CommandError, Exit};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The process becomes the job's own: its output, its signals and its exit status are what \
-    you see.\n\n  forebay run --workflow my_workflow\n  forebay run --job my_workflow.my_job --runtime 2024-01-31 -c dev"
+    after_help = "Writes nothing itself. The process becomes the job's own: its output, its signals and its exit status are what you see.\n\nExamples:\n  forebay run --workflow my_workflow\n  forebay run --job my_workflow.my_job -r 2024-01-31 -c dev"
 )]
 pub(super) struct Arguments {
     /// The job to run

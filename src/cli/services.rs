@@ -6,7 +6,9 @@ use super::arguments::{AuthenticationArguments, BuildArguments, RepositoryArgume
 use super::login::{auth_method, http_options, warn_of_unverified_vault};
 use crate::artifacts::{Target, Workspace};
 use crate::bucket::{self, Bucket, BucketError, BucketLocation};
-use crate::credentials::{AuthMethod, RegistryCredentials, TokenSource, token_source};
+use crate::credentials::{
+    AuthMethod, CredentialError, RegistryCredentials, TokenSource, token_source,
+};
 use crate::environment::OpenBase;
 use crate::http::HttpClient;
 use crate::oci::Repository;
@@ -124,6 +126,16 @@ impl Services {
         &self,
     ) -> impl Fn(&Repository) -> Result<Arc<dyn Registry>, RegistryError> + Sync {
         |repository| self.registry(repository, Access::Pull)
+    }
+
+    /// Where Google's tokens come from.
+    pub(super) fn tokens(&self) -> &dyn TokenSource {
+        self.tokens.as_ref()
+    }
+
+    /// Who a registry would be told that we are, and which source says so.
+    pub(super) async fn registry_login(&self, host: &str) -> Result<String, CredentialError> {
+        Ok(self.credentials.login(host).await?.description)
     }
 
     /// A bucket.

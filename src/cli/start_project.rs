@@ -15,8 +15,7 @@ use crate::ui::{CommandError, Exit};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "What is not given is asked for, one line each. The project is the one that BigFlow's own \
-    start-project makes, in the folder NAME_project."
+    after_help = "Writes the folder NAME_project, with what BigFlow's own start-project puts there. What is not given is asked for.\n\nExamples:\n  forebay start-project\n  forebay start-project --name shop -p my-project -b my-bucket"
 )]
 pub(super) struct Arguments {
     /// The project's name, which becomes its Python package

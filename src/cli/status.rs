@@ -12,10 +12,13 @@ use super::describe::{DriftDocument, when};
 use super::opened::{Opened, Permissions};
 use crate::environment::{RollbackTarget, State, Status};
 use crate::oci::Sha256Digest;
-use crate::ui::{CommandError, Exit, Table, count, short};
+use crate::ui::{Colour, CommandError, Exit, Table, count, short};
 use forebay_store::ObjectDigest;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Writes nothing.\n\nExamples:\n  forebay status -c prod\n  forebay status -c prod --exit-code     3 if somebody changed the files"
+)]
 pub(super) struct Arguments {
     #[command(flatten)]
     environment: EnvironmentArguments,
@@ -103,9 +106,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
         }
     };
     let document = document(target.environment.as_str(), &status, targets);
-    context
-        .printer
-        .result(&document, || text(&document, &status))?;
+    context.printer.result(&document, || {
+        text(&document, &status, context.printer.width())
+    })?;
     let found_drift = arguments.exit_code && !document.drift.is_empty();
     Ok(if found_drift {
         Exit::Changes
@@ -149,7 +152,7 @@ fn document(
     }
 }
 
-fn text(document: &Document, status: &Status) -> String {
+fn text(document: &Document, status: &Status, width: Option<usize>) -> String {
     let mut text = String::new();
     match status.live.as_deref() {
         None => {
@@ -170,7 +173,7 @@ fn text(document: &Document, status: &Status) -> String {
             for (key, dag) in &record.dags {
                 table.row([dag.workflow.to_string(), key.to_string(), short(&dag.image)]);
             }
-            text.push_str(&table.render());
+            text.push_str(&table.render(width));
         }
     }
     if let Some(applying) = &document.applying {
@@ -186,13 +189,18 @@ fn text(document: &Document, status: &Status) -> String {
         );
     }
     for drift in &document.drift {
-        let _ = writeln!(text, "drift: {drift}");
+        let _ = writeln!(text, "{}: {drift}", Colour::Warning.paint("drift"));
     }
     if document.foreign > 0 {
         let _ = writeln!(
             text,
-            "{} in dags/ belong to others",
-            count(document.foreign, "file")
+            "{} in dags/ {} to others",
+            count(document.foreign, "file"),
+            if document.foreign == 1 {
+                "belongs"
+            } else {
+                "belong"
+            }
         );
     }
     for target in document.rollback_targets.iter().flatten() {
@@ -201,7 +209,8 @@ fn text(document: &Document, status: &Status) -> String {
             true => writeln!(text, "rollback to {number} ({version}) is possible"),
             false => writeln!(
                 text,
-                "rollback to {number} ({version}) is not possible, for want of {}",
+                "rollback to {number} ({version}) is {}, for want of {}",
+                Colour::Bad.paint("not possible"),
                 target.missing.join(", ")
             ),
         };

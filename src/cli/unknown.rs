@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Error, Parser};
+use clap::{ArgMatches, Error, Parser};
 
 /// The commands that BigFlow has.
 const OF_BIGFLOW: [&str; 14] = [
@@ -28,23 +28,46 @@ const OF_BIGFLOW: [&str; 14] = [
 /// What asks for less than the command does. To do all of it instead would be worse than to fail.
 const HOLDS_BACK: [&str; 4] = ["--dry-run", "-n", "--check", "--help"];
 
-/// Parses the command line; gives what was left out of it too.
+/// A command line that was understood.
+pub(super) struct Parsed<Arguments> {
+    pub(super) arguments: Arguments,
+    /// What was left out of it.
+    pub(super) ignored: Vec<String>,
+    /// The environment that it names with `-c`.
+    pub(super) environment: Option<String>,
+}
+
+/// Parses the command line.
 ///
 /// # Errors
 /// What clap says.
 pub(super) fn parse<Arguments: Parser>(
     mut given: Vec<OsString>,
-) -> Result<(Arguments, Vec<String>), Error> {
+) -> Result<Parsed<Arguments>, Error> {
     let mut ignored = Vec::new();
     loop {
-        let error = match Arguments::try_parse_from(&given) {
-            Ok(arguments) => return Ok((arguments, ignored)),
+        let matches = Arguments::command().try_get_matches_from(&given);
+        let error = match matches {
+            Ok(matches) => {
+                return Ok(Parsed {
+                    arguments: Arguments::from_arg_matches(&matches)?,
+                    ignored,
+                    environment: environment(&matches),
+                });
+            }
             Err(error) => error,
         };
         let Some(place) = unknown_place(&error, &given) else {
             return Err(error);
         };
         ignored.push(given.remove(place).to_string_lossy().into_owned());
+    }
+}
+
+fn environment(matches: &ArgMatches) -> Option<String> {
+    match matches.subcommand() {
+        Some((_, inner)) => environment(inner),
+        None => matches.try_get_one::<String>("config").ok()?.cloned(),
     }
 }
 
@@ -104,7 +127,7 @@ mod tests {
 
     fn ignored(line: &str) -> Result<Vec<String>, Error> {
         let given = line.split(' ').map(OsString::from).collect();
-        parse::<Program>(given).map(|(_, ignored)| ignored)
+        parse::<Program>(given).map(|parsed| parsed.ignored)
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::ui::{CommandError, Exit};
 /// lives may still write files until it finds out.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "`forebay status` and the refusal of a deploy name the generation. Afterwards `forebay resume` carries it to its end, and `forebay abort` takes it back."
+    after_help = "Writes into the bucket that the hold is over; no DAG file is touched. `forebay status` names the generation. Afterwards `forebay resume` carries it to its end, and `forebay abort` takes it back.\n\nExamples:\n  forebay unlock 42 -c prod"
 )]
 pub(super) struct Arguments {
     /// The generation that is being applied

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -189,6 +190,13 @@ impl TokenSource for LocalAccount {
         match slot.insert(chosen) {
             Chosen::Ours(source) => source.token().await,
             Chosen::Library(credential) => credential.token().await.map(Some),
+        }
+    }
+
+    fn remaining(&self) -> Option<Duration> {
+        match self.chosen.try_lock().ok()?.as_ref()? {
+            Chosen::Library(_) => None,
+            Chosen::Ours(source) => source.remaining(),
         }
     }
 

@@ -81,6 +81,12 @@ impl<M: Mint> TokenSource for Cached<M> {
         Ok(Some(minted.token))
     }
 
+    fn remaining(&self) -> Option<Duration> {
+        let kept = self.kept.try_lock().ok()?;
+        let (_, end) = kept.as_ref()?.renew_and_end?;
+        Some(end.saturating_duration_since(Instant::now()))
+    }
+
     async fn invalidate(&self) {
         *self.kept.lock().await = None;
     }

@@ -24,6 +24,7 @@ pub use vault::{SecretText, VaultLogin, VaultOptions, VaultSettings};
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -114,6 +115,11 @@ pub trait TokenSource: Send + Sync {
     /// # Errors
     /// See [`CredentialError`].
     async fn token(&self) -> Result<Option<Secret>, CredentialError>;
+
+    /// How long the token that was last given is still good, where that is known.
+    fn remaining(&self) -> Option<Duration> {
+        None
+    }
 
     /// Forgets the cached token after a 401, so that the next call mints one.
     async fn invalidate(&self);

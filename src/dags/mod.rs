@@ -27,7 +27,7 @@ pub use error::{ImportFailure, Place, ProbeError};
 pub use folder::{
     BuiltDagFile, DagFolder, FolderError, ReadFolderError, read_dag_file, read_folder, write_folder,
 };
-pub use probe::{ProbeRequest, probe};
+pub use probe::{ProbeRequest, probe, probe_inputs};
 pub use render::{
     DagFile, DagFileName, InvalidDagFileName, RenderContext, RenderError, render, render_with_ids,
 };

@@ -94,6 +94,50 @@ pub fn probe(
     Ok(workflows)
 }
 
+/// What decides the workflows, by names that people understand, each with what tells two values of
+/// it apart: what the last run has read, as it is now. No Python is started; before the first
+/// run nothing is known but the Python and the modules.
+///
+/// # Errors
+/// See [`ProbeError`].
+pub fn probe_inputs(
+    request: &ProbeRequest<'_>,
+    store: &Store,
+) -> Result<BTreeMap<String, String>, ProbeError> {
+    let probe = Probe::new(request)?;
+    let trace = match recall::<Trace>(store, &probe.trace_recipe(Reach::Machine)?)? {
+        Some(trace) => Some(trace),
+        None => recall_from_anywhere(store, &probe.trace_recipe(Reach::Anywhere)?)?,
+    };
+    let mut inputs = match trace {
+        Some(trace) => probe.world(request.tree).observe(&trace).named(),
+        None => BTreeMap::new(),
+    };
+    let python = request.interpreter;
+    let mut known = |name: &str, value: String| inputs.insert(name.to_owned(), value);
+    known(
+        "the Python",
+        format!("{} ({})", python.version, python.platform),
+    );
+    known(
+        "what is installed in the Python",
+        python.installed.join(", "),
+    );
+    if let Some(wheels) = request.wheels {
+        known(
+            "the wheels that workflows import",
+            wheels.digest().to_string(),
+        );
+    }
+    let modules: Vec<String> = probe
+        .modules
+        .iter()
+        .map(|module| module.name.clone())
+        .collect();
+    known("the project's modules", modules.join(", "));
+    Ok(inputs)
+}
+
 /// For whom a recipe is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {

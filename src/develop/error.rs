@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use forebay_store::StoreError;
+
 use crate::python::PythonError;
 use crate::wheels::WheelError;
 
@@ -87,6 +89,9 @@ pub enum DevelopError {
     /// BigFlow's wheels.
     #[error(transparent)]
     Wheels(#[from] WheelError),
+    /// The store on this machine.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The project's Python.
     #[error(transparent)]
     Python(#[from] PythonError),

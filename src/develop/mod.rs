@@ -13,6 +13,7 @@ mod logs;
 mod requirements;
 mod run;
 mod scaffold;
+mod test_results;
 mod tests_of_project;
 
 pub use error::DevelopError;
@@ -20,7 +21,8 @@ pub use logs::{LogLinks, log_links};
 pub use requirements::{compile_requirements, requirements_are_stale};
 pub use run::{RunRequest, run_command};
 pub use scaffold::{MadeProject, NewProject, import_paths_of_bigflow, start_project};
-pub use tests_of_project::{has_tests, run_tests};
+pub use test_results::{PassedTests, TestInputs};
+pub use tests_of_project::{TestOutput, has_tests, run_tests};
 
 /// A Python that can import BigFlow and what the project needs.
 #[derive(Debug, Clone)]

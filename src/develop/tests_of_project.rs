@@ -1,23 +1,38 @@
 //! Runs the project's own tests, with the framework that its specification names, and leaves
 //! their report as JUnit XML below `build/junit-reports`, where CI services look for it.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, ExitStatus, Stdio};
 
-use walkdir::WalkDir;
+use forebay_store::Tree;
 
 use super::{DevelopError, ProjectPython};
+use crate::progress::{Event, Phase, Progress};
 use crate::project::TestFramework;
 
-/// Runs the tests, and gives the folder of their report. What they print goes to standard error.
+/// Where the report is, in the project's folder.
+pub(super) const REPORT: &str = "build/junit-reports";
+
+/// Where what the tests print goes.
+#[derive(Clone, Copy)]
+pub enum TestOutput<'a> {
+    /// To standard error, as it comes.
+    StandardError,
+    /// Line by line to whoever watches.
+    Events(&'a dyn Progress),
+}
+
+/// Runs the tests, and gives the folder of their report.
 ///
 /// # Errors
 /// [`DevelopError::TestsFailed`], or the framework cannot be started.
 pub fn run_tests(
     python: &ProjectPython,
     framework: TestFramework,
+    output: TestOutput<'_>,
 ) -> Result<PathBuf, DevelopError> {
-    let report = python.directory.join("build").join("junit-reports");
+    let report = python.directory.join(REPORT);
     let file = |action| {
         let path = report.clone();
         move |source| DevelopError::File {
@@ -46,16 +61,10 @@ pub fn run_tests(
         TestFramework::Pytest => command.arg("--junit-xml").arg(report.join("report.xml")),
     };
     let executable = &python.interpreter.executable;
-    let start = |source| DevelopError::Start {
+    let status = finish(command, output).map_err(|source| DevelopError::Start {
         program: executable.display().to_string(),
         source,
-    };
-    // Standard output is for this program's result.
-    let status = command
-        .stdin(Stdio::null())
-        .stdout(std::io::stderr())
-        .status()
-        .map_err(start)?;
+    })?;
     if status.success() {
         return Ok(report);
     }
@@ -69,6 +78,29 @@ pub fn run_tests(
     Err(DevelopError::TestsFailed {
         report: (!is_empty).then_some(report),
     })
+}
+
+/// Standard output is for this program's result.
+fn finish(mut command: Command, output: TestOutput<'_>) -> std::io::Result<ExitStatus> {
+    command.stdin(Stdio::null());
+    let progress = match output {
+        TestOutput::StandardError => return command.stdout(std::io::stderr()).status(),
+        TestOutput::Events(progress) => progress,
+    };
+    let (reader, writer) = std::io::pipe()?;
+    let mut child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
+    // The command holds the pipe's other end open.
+    drop(command);
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        progress.report(Event::Output {
+            phase: Phase::Tests,
+            line: String::from_utf8_lossy(&line).trim_end().to_owned(),
+        });
+        line.clear();
+    }
+    child.wait()
 }
 
 fn can_import(python: &ProjectPython, module: &str) -> Result<bool, DevelopError> {
@@ -85,26 +117,19 @@ fn can_import(python: &ProjectPython, module: &str) -> Result<bool, DevelopError
     Ok(status.success())
 }
 
-/// Whether any file has a name that the framework looks for. Hidden folders and virtual
-/// environments are not searched.
-pub fn has_tests(directory: &Path, framework: TestFramework) -> bool {
-    let is_searched = |entry: &walkdir::DirEntry| {
-        let name = entry.file_name().to_string_lossy();
-        let is_hidden = entry.depth() > 0 && name.starts_with('.');
-        !(is_hidden || entry.path().join("pyvenv.cfg").exists())
-    };
-    WalkDir::new(directory)
-        .into_iter()
-        .filter_entry(is_searched)
-        .filter_map(Result::ok)
-        .any(|entry| {
-            let name = entry.file_name().to_string_lossy();
-            let Some(stem) = name.strip_suffix(".py") else {
-                return false;
-            };
-            match framework {
-                TestFramework::Unittest => stem.starts_with("test"),
-                TestFramework::Pytest => stem.starts_with("test_") || stem.ends_with("_test"),
-            }
-        })
+/// Whether any file has a name that the framework looks for.
+pub fn has_tests(tree: &Tree, framework: TestFramework) -> bool {
+    tree.entries.iter().any(|entry| {
+        let path = Path::new(&entry.path);
+        let is_hidden = entry.path.split('/').any(|part| part.starts_with('.'));
+        let is_python = path.extension().is_some_and(|extension| extension == "py");
+        let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else {
+            return false;
+        };
+        let is_test = match framework {
+            TestFramework::Unittest => stem.starts_with("test"),
+            TestFramework::Pytest => stem.starts_with("test_") || stem.ends_with("_test"),
+        };
+        is_python && !is_hidden && is_test
+    })
 }

@@ -29,6 +29,7 @@ mod engine;
 mod file_layer;
 mod glob;
 mod gzip;
+mod inputs;
 mod layer;
 mod metadata;
 mod packages;
@@ -61,6 +62,7 @@ pub use engine::{
     ContainerRequest, Engine, EngineProgram, engine_layers, known_layers, make_layers, step_key,
 };
 pub use glob::IgnoreFile;
+pub use inputs::image_inputs;
 pub use layer::{Layer, LayerSource};
 pub use plan::{
     BaseName, ContainerSettings, CopiedFile, EngineLine, EngineStep, ImagePlan, LineClass,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use forebay_store::{ObjectDigest, Recipe, Sha256Digest, Store};
+use forebay_store::{ObjectDigest, Realisation, Recipe, Sha256Digest, Store};
 use serde::Serialize;
 use sha2::Digest as _;
 
@@ -21,6 +21,12 @@ use crate::wheels::{ArchiveWriter, InstallScheme, add_unhashed, script_for, writ
 
 /// Changes whenever the same project would give other bytes.
 const RECIPE_VERSION: u32 = 2;
+
+/// Changes whenever the same project would give another wheel.
+const WHEEL_VERSION: u32 = 1;
+
+/// The only output of a wheel's recipe.
+const WHEEL: &str = "wheel";
 
 /// Everything that decides the layer.
 #[derive(Serialize)]
@@ -160,21 +166,52 @@ impl Collected {
 }
 
 /// The project's wheel, the same as in the image: its file name and its bytes, which depend on
-/// nothing but the sources.
+/// nothing but the sources; from the store if it was made of them before.
 ///
 /// # Errors
 /// See [`build`].
 pub fn project_wheel(
     source: &ProjectSource<'_>,
     context: &BuildContext<'_>,
+    store: &Store,
 ) -> Result<(String, Vec<u8>), ImageError> {
+    let collected = Collected::of(source, context)?;
+    let stem = format!(
+        "{}-{}",
+        source.name.replace('-', "_"),
+        collected.version.replace('-', "_")
+    );
+    let name = format!("{stem}-py3-none-any.whl");
+    let inputs = (&name, collected.digest.to_string());
+    let key = Recipe::new("project-wheel", WHEEL_VERSION, &inputs)?.key();
+    // Another machine makes it as quickly as it would fetch it.
+    let known = store.local_realisation(&key)?;
+    if let Some(digest) = known.and_then(|known| known.outputs.get(WHEEL).copied())
+        && let Ok(bytes) = store.read(&digest)
+    {
+        return Ok((name, bytes));
+    }
+    let bytes = write_wheel(source, context, collected, &stem)?;
+    let mut batch = store.begin()?;
+    let outputs = BTreeMap::from([(WHEEL.to_owned(), batch.put(&bytes)?.digest)]);
+    batch.realise(&key, &Realisation { outputs })?;
+    batch.commit()?;
+    Ok((name, bytes))
+}
+
+fn write_wheel(
+    source: &ProjectSource<'_>,
+    context: &BuildContext<'_>,
+    collected: Collected,
+    stem: &str,
+) -> Result<Vec<u8>, ImageError> {
     let cannot_write = || ImageError::io("cannot write the project's wheel");
     let Collected {
         files,
         existing_pyproject,
         version,
         ..
-    } = Collected::of(source, context)?;
+    } = collected;
     // The folders of a wheel (PyPA specification "Binary distribution format"); `#!python` is
     // what installing replaces.
     let scheme = InstallScheme {
@@ -203,11 +240,6 @@ pub fn project_wheel(
         compiled: BTreeMap::new(),
     };
     let tree = wheel.install()?;
-    let stem = format!(
-        "{}-{}",
-        source.name.replace('-', "_"),
-        version.replace('-', "_")
-    );
     let mut contents: BTreeMap<String, (Vec<u8>, bool)> = BTreeMap::new();
     for (path, node) in tree.iter() {
         let Node::File {
@@ -251,8 +283,7 @@ pub fn project_wheel(
             .add(path, bytes, *executable)
             .map_err(cannot_write())?;
     }
-    let bytes = writer.finish().map_err(cannot_write())?;
-    Ok((format!("{stem}-py3-none-any.whl"), bytes))
+    writer.finish().map_err(cannot_write())
 }
 
 fn read_text(context: &BuildContext<'_>, path: &str) -> Result<String, ImageError> {

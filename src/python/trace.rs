@@ -87,6 +87,32 @@ pub(crate) struct Inputs {
     start_time: Option<jiff::civil::DateTime>,
 }
 
+impl Inputs {
+    /// Each input by a name that people understand, with what tells two values of it apart.
+    pub(crate) fn named(&self) -> BTreeMap<String, String> {
+        let digest = |digest: &Option<ObjectDigest>| match digest {
+            Some(digest) => digest.to_string(),
+            None => "absent".to_owned(),
+        };
+        let files = self.files.iter();
+        let files = files.map(|(path, value)| (format!("file {path}"), digest(value)));
+        let folders = self.directories.iter();
+        let folders = folders.map(|(path, value)| (format!("the names in {path}"), digest(value)));
+        let looked_up = self.looked_up.iter();
+        let looked_up =
+            looked_up.map(|(path, kind)| (format!("whether {path} is there"), (*kind).to_owned()));
+        let variables = self.variables.iter();
+        let variables =
+            variables.map(|(name, value)| (format!("variable {name}"), value.to_string()));
+        let zone = self.time_zone.iter();
+        let zone = zone.map(|zone| ("the time zone".to_owned(), zone.clone()));
+        let start = self.start_time.iter();
+        let start = start.map(|time| ("the start time".to_owned(), time.to_string()));
+        let all = files.chain(folders).chain(looked_up);
+        all.chain(variables).chain(zone).chain(start).collect()
+    }
+}
+
 /// Where the values are looked up.
 pub(crate) struct World<'a> {
     pub(crate) directory: &'a Path,

@@ -336,12 +336,16 @@ impl Push<'_> {
             .count();
         let bytes = report.uploaded.iter().map(|blob| blob.size).sum();
         let summary = if report.uploaded.is_empty() {
-            format!("nothing to send, {} layers are there", self.layers.len())
+            format!(
+                "nothing to send, all {} layers already there",
+                self.layers.len()
+            )
         } else {
             format!(
-                "{sent} of {} layers sent, {}",
+                "{sent} of {} layers sent, {}; {} already there",
                 self.layers.len(),
-                amount_of(bytes)
+                amount_of(bytes),
+                self.layers.len() - sent
             )
         };
         self.progress.report(Event::Finished {

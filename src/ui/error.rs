@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use anstyle::{AnsiColor, Style};
+use super::{Colour, wrap_after};
 
 /// What the program's exit status means; scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +103,13 @@ impl CommandError {
         self
     }
 
+    /// Commands that are proposed name this environment too: see [`in_environment`].
+    #[must_use]
+    pub fn in_environment(mut self, environment: &str) -> Self {
+        self.next = self.next.map(|next| in_environment(&next, environment));
+        self
+    }
+
     /// What to do next, if that was said.
     pub fn next_step(&self) -> Option<&str> {
         self.next.as_deref()
@@ -124,18 +131,18 @@ impl CommandError {
         self.exit
     }
 
-    /// The message for a terminal; without `colour` the text alone.
-    pub fn render(&self, colour: bool) -> String {
-        let style = |style: Style| if colour { style } else { Style::new() };
-        let red = style(AnsiColor::Red.on_default().bold());
-        let cyan = style(AnsiColor::Cyan.on_default().bold());
+    /// The message, for a terminal of `width` columns.
+    pub fn render(&self, width: Option<usize>) -> String {
+        let part = |text: &str, label: &str| wrap_after(text.trim_end(), width, label.len());
         let mut text = String::new();
-        let _ = writeln!(text, "{red}error{red:#}: {}", indent(&self.what));
+        let what = part(&self.what, "error: ");
+        let _ = writeln!(text, "{}: {what}", Colour::Bad.paint("error"));
         for why in &self.why {
-            let _ = writeln!(text, "  why: {}", indent(why));
+            let _ = writeln!(text, "  why: {}", part(why, "  why: "));
         }
         if let Some(next) = &self.next {
-            let _ = writeln!(text, "  {cyan}next{cyan:#}: {}", indent(next));
+            let next = part(next, "  next: ");
+            let _ = writeln!(text, "  {}: {next}", Colour::Next.paint("next"));
         }
         text
     }
@@ -153,14 +160,64 @@ impl CommandError {
     }
 }
 
-/// Further lines of a part stand below its first.
-fn indent(text: &str) -> String {
-    text.trim_end().replace('\n', "\n        ")
+/// Commands between backquotes in `text` name this environment too: whoever copies one must not
+/// touch another.
+pub fn in_environment(text: &str, environment: &str) -> String {
+    let parts = text.split('`').enumerate();
+    let parts: Vec<String> = parts
+        .map(
+            |(number, part)| match number % 2 == 1 && works_on_environment(part) {
+                true => format!("{part} -c {environment}"),
+                false => part.to_owned(),
+            },
+        )
+        .collect();
+    parts.join("`")
+}
+
+/// Whether a command that is proposed would otherwise be about the default environment.
+fn works_on_environment(command: &str) -> bool {
+    const COMMANDS: [&str; 12] = [
+        "abort",
+        "build",
+        "deploy",
+        "deploy-image",
+        "doctor",
+        "history",
+        "image",
+        "plan",
+        "resume",
+        "rollback",
+        "status",
+        "unlock",
+    ];
+    let mut words = command.split(' ');
+    words.next() == Some("forebay")
+        && words.next().is_some_and(|word| COMMANDS.contains(&word))
+        && !words.any(|word| word == "-c" || word == "--plan")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_is_proposed_is_about_the_same_environment() {
+        let next = |text: &str| {
+            let error = CommandError::new(Exit::Failed, "it failed").next(text);
+            let error = error.in_environment("prod");
+            error.next_step().unwrap().to_owned()
+        };
+        assert_eq!(
+            next("`forebay resume` carries it on; `forebay store verify` does not; see `docs`"),
+            "`forebay resume -c prod` carries it on; `forebay store verify` does not; see `docs`"
+        );
+        assert_eq!(
+            next("`forebay rollback -c dev`"),
+            "`forebay rollback -c dev`"
+        );
+        assert_eq!(next("run forebay status"), "run forebay status");
+    }
 
     #[test]
     fn a_message_has_what_why_and_next() {
@@ -169,9 +226,13 @@ mod tests {
             .why("deployment_config.py has dev")
             .next("forebay deploy -c prod");
         assert_eq!(
-            error.render(false),
+            anstream::adapter::strip_str(&error.render(None)).to_string(),
             "error: there is no environment \"prdo\"\n  why: deployment_config.py has dev, prod\n  next: forebay deploy -c prod\n"
         );
-        assert!(error.render(true).contains("\u{1b}["));
+        assert!(error.render(None).contains("\u{1b}["));
+        assert_eq!(
+            anstream::adapter::strip_str(&error.render(Some(40))).to_string(),
+            "error: there is no environment \"prdo\"\n  why: deployment_config.py has dev,\n       prod\n  next: forebay deploy -c prod\n"
+        );
     }
 }

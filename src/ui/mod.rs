@@ -1,17 +1,21 @@
 //! How the program talks to people: results on standard output, progress and
 //! errors on standard error.
 
+mod colour;
 mod error;
 mod log;
 mod printer;
 mod progress;
 mod table;
+mod wrap;
 
-pub use error::{CommandError, Exit};
+pub use colour::Colour;
+pub use error::{CommandError, Exit, in_environment};
 pub use log::{LogFormat, show_details};
 pub use printer::{Printer, Verbosity};
 pub use progress::TerminalProgress;
 pub use table::Table;
+pub use wrap::wrap_after;
 
 /// A number of bytes as people read it: `3.1 MB`. Powers of ten, as registries and disks count.
 pub fn bytes(count: u64) -> String {

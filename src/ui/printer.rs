@@ -1,11 +1,12 @@
 //! Where output goes, decided once from the flags.
 
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use serde::Serialize;
 
 use super::log::write_event;
-use super::{CommandError, Exit, LogFormat};
+use super::{Colour, CommandError, Exit, LogFormat, wrap_after};
 
 /// How much is said beside the result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,6 +51,16 @@ impl Printer {
             && std::io::stderr().is_terminal()
     }
 
+    /// The columns of the terminal that results go to; none if they go elsewhere.
+    pub fn width(&self) -> Option<usize> {
+        columns(&std::io::stdout())
+    }
+
+    /// Whether what is said beside the result is for programs: one JSON object a line.
+    pub fn writes_events(&self) -> bool {
+        self.log_format == LogFormat::Json
+    }
+
     /// How events are written.
     pub(super) fn log_format(&self) -> LogFormat {
         self.log_format
@@ -79,15 +90,16 @@ impl Printer {
             }
             output.flush()
         };
-        match write() {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CommandError::new(
-                Exit::Failed,
-                "the result cannot be printed",
-            )
-            .why(error.to_string())
-            .next("the command itself is done; look with `forebay status`")),
-            _ => Ok(()),
-        }
+        printed(write())
+    }
+
+    /// Prints a command's result as it is, whatever was asked for: a file for another program.
+    ///
+    /// # Errors
+    /// As [`Printer::result`].
+    pub fn bytes(&self, bytes: &[u8]) -> Result<(), CommandError> {
+        let mut output = std::io::stdout().lock();
+        printed(output.write_all(bytes).and_then(|()| output.flush()))
     }
 
     /// Prints why the command failed. With `--json` the same goes to standard output too.
@@ -97,7 +109,8 @@ impl Printer {
         }
         match self.log_format {
             LogFormat::Text => {
-                let _ = anstream::stderr().write_all(error.render(true).as_bytes());
+                let text = error.render(columns(&std::io::stderr()));
+                let _ = anstream::stderr().write_all(text.as_bytes());
             }
             LogFormat::Json => write_event("error", error.to_json()),
         }
@@ -113,7 +126,27 @@ impl Printer {
         if self.log_format == LogFormat::Json {
             return write_event("warning", serde_json::json!({ "message": text }));
         }
-        let yellow = anstyle::AnsiColor::Yellow.on_default().bold();
-        let _ = writeln!(anstream::stderr(), "{yellow}warning{yellow:#}: {text}");
+        let text = wrap_after(text, columns(&std::io::stderr()), "warning: ".len());
+        let warning = Colour::Warning.paint("warning");
+        let _ = writeln!(anstream::stderr(), "{warning}: {text}");
+    }
+}
+
+/// How wide a terminal is.
+fn columns(terminal: &impl AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+/// A reader that has gone away is no error.
+fn printed(result: std::io::Result<()>) -> Result<(), CommandError> {
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CommandError::new(
+            Exit::Failed,
+            "the result cannot be printed",
+        )
+        .why(error.to_string())
+        .next("the command itself is done; look with `forebay status`")),
+        _ => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::log::write_event;
-use super::{LogFormat, Printer};
+use super::{Colour, LogFormat, Printer};
 use crate::progress::{Event, Phase, Progress, Unit};
 
 /// Shows events on standard error.
@@ -61,8 +61,8 @@ impl TerminalProgress {
             bar.finish_and_clear();
         }
         if self.printer.shows_progress() {
-            let green = anstyle::AnsiColor::Green.on_default().bold();
-            self.line(&format!("{green}{:>10}{green:#} {summary}", name(phase)));
+            let name = Colour::Good.paint(&format!("{:>10}", name(phase)));
+            self.line(&format!("{name} {summary}"));
         }
     }
 
@@ -129,6 +129,10 @@ impl TerminalProgress {
             ),
             // A line for every buffer would be more than anybody reads.
             Event::Advanced { .. } => {}
+            Event::Output { phase, line } => write_event(
+                "output",
+                serde_json::json!({ "phase": key(*phase), "line": line }),
+            ),
             Event::Finished { phase, summary } => write_event(
                 "finished",
                 serde_json::json!({ "phase": key(*phase), "summary": summary }),
@@ -146,6 +150,7 @@ impl TerminalProgress {
                     bar.inc(amount);
                 }
             }
+            Event::Output { line, .. } => self.line(&line),
             Event::Finished { phase, summary } => self.finish(phase, &summary),
             Event::Warning(text) => self.bars.suspend(|| self.printer.warning(&text)),
         }
@@ -157,6 +162,7 @@ fn key(phase: Phase) -> &'static str {
     match phase {
         Phase::Scan => "scan",
         Phase::Probe => "probe",
+        Phase::Tests => "tests",
         Phase::Wheels => "wheels",
         Phase::Engine => "engine",
         Phase::Image => "image",
@@ -171,6 +177,7 @@ fn name(phase: Phase) -> &'static str {
     match phase {
         Phase::Scan => "Sources",
         Phase::Probe => "Workflows",
+        Phase::Tests => "Tests",
         Phase::Wheels => "Wheels",
         Phase::Engine => "Engine",
         Phase::Image => "Image",

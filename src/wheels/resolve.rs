@@ -130,21 +130,22 @@ pub fn resolve(
     };
     let (major, minor, micro) = request.version;
     let interpreter = format!("{major}.{minor}.{micro}");
+    let locked_recipe = |distributions: &[LockedDistribution]| {
+        let builds = distributions.iter().any(|one| one.source.is_some());
+        let inputs = LockedInputs {
+            distributions,
+            target: request.target,
+            builder: builds.then(|| (interpreter.clone(), request.platform)),
+        };
+        Recipe::new("locked-wheels", 1, &inputs)
+    };
     let recipe = match request.locked {
-        Some(distributions) => {
-            let builds = distributions.iter().any(|one| one.source.is_some());
-            let inputs = LockedInputs {
-                distributions,
-                target: request.target,
-                builder: builds.then_some((interpreter, request.platform)),
-            };
-            Recipe::new("locked-wheels", 1, &inputs)?
-        }
+        Some(distributions) => locked_recipe(distributions)?,
         None => {
             let inputs = Inputs {
                 requirements: requirements.digest().to_string(),
                 target: request.target,
-                interpreter,
+                interpreter: interpreter.clone(),
                 platform: request.platform,
                 surroundings: surroundings.observe(&requirements),
             };
@@ -175,6 +176,14 @@ pub fn resolve(
     };
     let sources = downloads.fetch()?;
     let resolution = keep(&downloads.wheels, &sources, &recipe, store)?;
+    // What is locked now is not fetched a second time.
+    if request.locked.is_none()
+        && let Some(known) = store.realisation(&recipe.key())?
+    {
+        let mut batch = store.begin()?;
+        batch.realise(&locked_recipe(&resolution.distributions)?.key(), &known)?;
+        batch.commit()?;
+    }
     if let Some(warning) = machine_bound(&resolution.set) {
         progress.report(Event::Warning(warning));
     }

@@ -47,7 +47,7 @@ pub use object::{ObjectFile, ObjectInfo, ObjectReader};
 pub use rebuild::RebuildReport;
 pub use recipe::{Recipe, RecipeKey};
 pub use record::{ParseRootNameError, Realisation, Root, RootName};
-pub use scan::{Tree, TreeEntry, TreeEntryKind};
+pub use scan::{ScanStep, Tree, TreeEntry, TreeEntryKind};
 pub use source::Source;
 pub use store::Store;
 pub use verify::{VerifyOptions, VerifyReport};

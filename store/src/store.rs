@@ -19,8 +19,8 @@ use crate::source::Source;
 use crate::staging::{self, Staging};
 use crate::{
     ArchiveReport, Artifact, Batch, Explanation, ListedObject, ObjectDigest, Realisation,
-    RebuildReport, RecipeKey, Root, RootName, Sha256Digest, Stats, StoreError, VerifyOptions,
-    VerifyReport, archive, durable, explain, verify,
+    RebuildReport, RecipeKey, Root, RootName, ScanStep, Sha256Digest, Stats, StoreError,
+    VerifyOptions, VerifyReport, archive, durable, explain, verify,
 };
 
 /// How long an open waits for others to create, rebuild or let go of the index.
@@ -288,7 +288,20 @@ impl Store {
         directory: &Path,
         skip: &dyn Fn(&str, bool) -> bool,
     ) -> Result<Tree, StoreError> {
-        scan::scan(&self.inner, directory, skip)
+        self.scan_watched(directory, skip, &|_| {})
+    }
+
+    /// The same as [`Store::scan`], and tells `watch` how far it is, from several threads.
+    ///
+    /// # Errors
+    /// As [`Store::scan`].
+    pub fn scan_watched(
+        &self,
+        directory: &Path,
+        skip: &dyn Fn(&str, bool) -> bool,
+        watch: &(dyn Fn(ScanStep) + Sync),
+    ) -> Result<Tree, StoreError> {
+        scan::scan(&self.inner, directory, skip, watch)
     }
 
     /// Makes the index anew from objects and records alone, reading and verifying all of

@@ -99,6 +99,31 @@ impl Machine {
         Finished::from(command.args(arguments).output().unwrap())
     }
 
+    /// Every command, with the names before its own, as the help tells them.
+    pub(crate) fn commands(&self) -> Vec<Vec<String>> {
+        let mut found = Vec::new();
+        self.add_commands(&[], &mut found);
+        found
+    }
+
+    fn add_commands(&self, path: &[&str], found: &mut Vec<Vec<String>>) {
+        let help = self
+            .forebay(Path::new("/"), [path, &["-h"]].concat())
+            .stdout;
+        found.push(path.iter().map(|part| (*part).to_owned()).collect());
+        let Some((_, list)) = help.split_once("\nCommands:\n") else {
+            return;
+        };
+        for line in list.lines().take_while(|line| line.starts_with("  ")) {
+            // A description goes on further to the right.
+            if !line.starts_with("   ")
+                && let Some(name) = line.split_whitespace().next()
+            {
+                self.add_commands(&[path, &[name]].concat(), found);
+            }
+        }
+    }
+
     /// The same, expecting success; gives the JSON document on standard output.
     pub(crate) fn forebay_json<I: AsRef<OsStr>>(
         &self,

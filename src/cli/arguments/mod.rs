@@ -9,7 +9,7 @@ mod spelling;
 
 pub(super) use authentication::{AuthMethodArgument, AuthenticationArguments};
 pub(super) use cache::CacheArguments;
-pub(super) use dags::{DagArguments, DeployedDagArguments, ReplacingArguments};
+pub(super) use dags::{DagArguments, DagFormatArgument, DeployedDagArguments, ReplacingArguments};
 pub(super) use environment::{
     BuildArguments, ConfigArguments, DeployArguments, EnvironmentArguments, RepositoryArguments,
 };

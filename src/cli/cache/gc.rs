@@ -16,8 +16,8 @@ use super::status::no_cache;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Works on the first cache of the list. Others may read and write meanwhile. What is found unneeded is noted first, and deleted by \
-    a collection that runs after the grace period; whoever needs it in between writes it again. Run it from time to time, for example every night."
+    after_help = "Deletes, and writes notes of what it will delete. Works on the first cache of the list. Others may read and write meanwhile. What is found unneeded is noted first, and deleted by \
+    a collection that runs after the grace period; whoever needs it in between writes it again. Run it from time to time, for example every night.\n\nExamples:\n  forebay cache gc --cache gs://bucket/cache"
 )]
 pub(in crate::cli) struct Arguments {
     /// Keep what was written in the last DAYS

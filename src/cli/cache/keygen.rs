@@ -13,10 +13,10 @@ use crate::ui::{CommandError, Exit};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The private key is written to FILE and nowhere else: give it to the jobs that may write, as a secret, \
+    after_help = "Writes the private key to FILE, and nowhere else: give it to the jobs that may write, as a secret, \
     in $FOREBAY_CACHE_SIGNING_KEY (its text) or $FOREBAY_CACHE_SIGNING_KEY_FILE (its path). The public key is printed: name it in \
     [tool.forebay.cache] trusted_keys, or in $FOREBAY_CACHE_TRUSTED_KEYS, wherever its entries are to count.\n\n\
-    Give jobs that run other people's code, such as pull requests, a key of another domain, and do not name that in release jobs."
+    Give jobs that run other people's code, such as pull requests, a key of another domain, and do not name that in release jobs.\n\nExamples:\n  forebay cache keygen release.key --domain release"
 )]
 pub(in crate::cli) struct Arguments {
     /// Where the private key goes; it must not be there yet

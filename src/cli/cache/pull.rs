@@ -14,8 +14,8 @@ use super::status::no_cache;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "build and deploy take what they need by themselves, and only that. This command takes all of it, \
-    for example before going where there is no network."
+    after_help = "Writes into this machine's store. build and deploy take what they need by themselves, and only that. This command takes all of it, \
+    for example before going where there is no network.\n\nExamples:\n  forebay cache pull -c dev --cache gs://bucket/cache"
 )]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]

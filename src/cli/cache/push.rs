@@ -14,8 +14,8 @@ use super::status::no_cache;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "build and deploy do this by themselves where a signing key is at hand. This command is for filling a cache on purpose, \
-    and it fails where they only warn."
+    after_help = "Writes to the first cache of the list, and what is not built yet into this machine's store. build and deploy do this by themselves where a signing key is at hand. This command is for filling a cache on purpose, \
+    and it fails where they only warn.\n\nExamples:\n  forebay cache push -c dev --cache gs://bucket/cache"
 )]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]

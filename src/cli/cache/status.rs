@@ -11,6 +11,9 @@ use crate::cli::services::LazyServices;
 use crate::ui::{CommandError, Exit};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Writes nothing.\n\nExamples:\n  forebay cache status --cache gs://bucket/cache"
+)]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     build: BuildArguments,

@@ -1,5 +1,6 @@
 //! What developers' commands fail with.
 
+use super::store::{store_exit, store_next};
 use crate::develop::DevelopError;
 use crate::ui::{CommandError, Exit};
 
@@ -10,6 +11,7 @@ impl From<DevelopError> for CommandError {
             | DevelopError::Runtime { .. }
             | DevelopError::PackageName { .. }
             | DevelopError::Exists { .. } => Exit::Usage,
+            DevelopError::Store(error) => store_exit(error),
             _ => Exit::Failed,
         };
         let failure = Self::from_error(exit, &error);
@@ -37,6 +39,7 @@ impl From<DevelopError> for CommandError {
                 failure.next("use letters, digits and _, and no digit at the beginning")
             }
             DevelopError::Exists { .. } => failure.next("choose another name, or another folder"),
+            DevelopError::Store(error) => failure.next(store_next(error)),
             DevelopError::Wheels(_) => failure.next(
                 "install bigflow==1.11.3 and 'setuptools<82' into a Python, and name it with --python",
             ),

@@ -170,7 +170,7 @@ mod tests {
                 generation: 2,
                 source: Box::new(source),
             });
-            let text = failure.render(false);
+            let text = failure.render(None);
             assert!(text.contains("dags/daily.py"), "{text}");
             assert!(text.contains("--restore-drift"), "{text}");
             assert_eq!(failure.exit(), Exit::Interrupted);

@@ -8,6 +8,9 @@ use crate::registry::RegistryError;
 use crate::ui::CommandError;
 use crate::wheels::WheelError;
 
+/// A file could not be read or written.
+const UNBLOCK: &str = "mend what stands in the way (a missing right, a full disk, a file that somebody is writing), then run the command again";
+
 pub(super) fn wheel_next(failure: CommandError, error: &WheelError) -> CommandError {
     match error {
         WheelError::Requirements { .. } => failure.next("mend that line"),
@@ -26,10 +29,8 @@ pub(super) fn wheel_next(failure: CommandError, error: &WheelError) -> CommandEr
         WheelError::Refused { .. } | WheelError::FileName { .. } => {
             failure.next("require another version of it; this file is damaged or no wheel")
         }
-        WheelError::Store(_) => {
-            failure.next("set FOREBAY_STORE to a folder that can be written")
-        }
-        _ => failure.next("run the command again"),
+        WheelError::Store(error) => failure.next(store_next(error)),
+        WheelError::Io { .. } => failure.next(UNBLOCK),
     }
 }
 
@@ -61,7 +62,13 @@ pub(super) fn image_next(failure: CommandError, error: &ImageError) -> CommandEr
         ImageError::Registry(error) => base_registry_next(failure, error),
         ImageError::Store(error) => failure.next(store_next(error)),
         ImageError::Project { .. } => failure.next("mend the project and run the command again"),
-        _ => failure.next("run the command again"),
+        ImageError::Splice { .. } => failure.next(
+            "require another version of that wheel, or set compression = \"gzip\" in [tool.forebay.image]",
+        ),
+        ImageError::PathRefused(_) => {
+            failure.next("rename that file, or keep it out of the image with .dockerignore")
+        }
+        ImageError::Io { .. } => failure.next(UNBLOCK),
     }
 }
 

@@ -14,12 +14,26 @@ impl From<HttpClientError> for CommandError {
 
 impl From<CredentialError> for CommandError {
     fn from(error: CredentialError) -> Self {
-        Self::from_error(Exit::Denied, &error).next(LOG_IN)
+        Self::from_error(Exit::Denied, &error).next(log_in(&error))
     }
 }
 
-const LOG_IN: &str =
-    "log in with `gcloud auth application-default login`, or choose another --auth-method";
+/// What helps where a source of credentials gives nothing.
+fn log_in(error: &CredentialError) -> &'static str {
+    let (CredentialError::Misconfigured { source_name, .. }
+    | CredentialError::Refused { source_name, .. }) = error;
+    if source_name.contains("Vault") {
+        "log in to Vault again (`vault login`), or name a token that is still good with VAULT_TOKEN; --auth-method local_account does without Vault"
+    } else if source_name.starts_with("the access token file") {
+        "write a token into that file that is still good: `gcloud auth print-access-token` prints one"
+    } else if source_name.starts_with("GOOGLE_APPLICATION_CREDENTIALS") {
+        "mend the file that GOOGLE_APPLICATION_CREDENTIALS names, or unset the variable"
+    } else if source_name.starts_with("gcloud") {
+        "log in with `gcloud auth login`"
+    } else {
+        "log in with `gcloud auth application-default login`, or choose another --auth-method"
+    }
+}
 
 pub(super) fn registry_exit(error: &RegistryError) -> Exit {
     match error {
@@ -58,7 +72,7 @@ pub(super) fn registry_next(failure: CommandError, error: &RegistryError) -> Com
         RegistryError::NoRepository { .. } => {
             failure.next("create the repository, or mend docker_repository; a push does not create one")
         }
-        RegistryError::Credential(_) => failure.next(LOG_IN),
+        RegistryError::Credential(error) => failure.next(log_in(error)),
         RegistryError::Damaged { .. } => failure.next(
             "run the command again; if it happens again, something on the way changes bytes",
         ),
@@ -115,7 +129,7 @@ pub(super) fn bucket_next(failure: CommandError, error: &BucketError) -> Command
         BucketError::Denied { .. } => failure.next(
             "give this identity roles/storage.objectAdmin on the bucket, or log in as another",
         ),
-        BucketError::Credential(_) => failure.next(LOG_IN),
+        BucketError::Credential(error) => failure.next(log_in(error)),
         BucketError::ConditionFailed { .. } => {
             failure.next("look with `forebay status`, then run the command again")
         }

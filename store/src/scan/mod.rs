@@ -27,11 +27,27 @@ use record::{KnownFile, ScanRecord};
 use stat::Time;
 use walk::FoundFile;
 
-/// See [`crate::Store::scan`].
+/// How far a scan is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScanStep {
+    /// The folder is listed; files with so many bytes have to be read.
+    Listed {
+        /// Their sizes, added up.
+        bytes: u64,
+    },
+    /// A file was read.
+    Read {
+        /// Its size.
+        bytes: u64,
+    },
+}
+
+/// See [`crate::Store::scan_watched`].
 pub(crate) fn scan(
     store: &Inner,
     directory: &Path,
     skip: &dyn Fn(&str, bool) -> bool,
+    watch: &(dyn Fn(ScanStep) + Sync),
 ) -> Result<Tree, StoreError> {
     let directory = fs::canonicalize(directory).map_err(StoreError::io("scan", directory))?;
     let walked = walk::walk(&directory, skip)?;
@@ -61,7 +77,11 @@ pub(crate) fn scan(
     } else {
         time_to_read(store, &to_read)?
     };
-    let read = read::read_all(&directory, &to_read)?;
+    if !to_read.is_empty() {
+        let bytes = to_read.iter().map(|file| file.stat.size).sum();
+        watch(ScanStep::Listed { bytes });
+    }
+    let read = read::read_all(&directory, &to_read, watch)?;
     let read_again = read.len();
 
     // Of what is all known there is nothing to write down.

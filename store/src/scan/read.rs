@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use super::ScanStep;
 use super::stat::Stat;
 use super::walk::{FoundFile, is_executable, is_gone};
 use crate::{ObjectDigest, StoreError};
@@ -24,6 +25,7 @@ pub(super) type ReadFile = (Stat, bool, ObjectDigest);
 pub(super) fn read_all(
     directory: &Path,
     files: &[&FoundFile],
+    watch: &(dyn Fn(ScanStep) + Sync),
 ) -> Result<Vec<Option<ReadFile>>, StoreError> {
     let threads = thread::available_parallelism()
         .map_or(1, usize::from)
@@ -38,6 +40,9 @@ pub(super) fn read_all(
                 return Ok(done);
             };
             done.push((position, read(directory, file, &mut buffer)?));
+            watch(ScanStep::Read {
+                bytes: file.stat.size,
+            });
         }
     };
     let mut results = Vec::with_capacity(files.len());

@@ -1,88 +1,12 @@
-//! `forebay doctor`: looks at everything that a deploy relies on, before one does.
+//! What a deploy needs of bucket and registry, tried out; and what waits there to surprise it.
 
-use std::fmt::Write as _;
-
-use clap::Args;
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 
-use super::arguments::EnvironmentArguments;
-use super::context::Context;
-use super::describe::DriftDocument;
-use super::opened::{Opened, Permissions};
-use crate::artifacts::{BuildError, Workspace};
+use super::finding::Finding;
+use crate::cli::describe::DriftDocument;
 use crate::environment::{Environment, EnvironmentError, Status};
-use crate::project::DagFormat;
 use crate::registry::ManifestName;
-use crate::ui::{CommandError, Exit, count};
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "It writes two things, which nobody sees: an object beside the environment's records, which it deletes again, and a blob of two bytes in the registry. Nothing in dags/ is touched."
-)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    environment: EnvironmentArguments,
-}
-
-/// What `--json` prints (`schema/doctor.schema.json`).
-#[derive(Debug, Serialize)]
-struct Document {
-    environment: String,
-    /// Whether a deploy can work.
-    healthy: bool,
-    findings: Vec<Finding>,
-}
-
-#[derive(Debug, Serialize)]
-struct Finding {
-    /// What was looked at.
-    about: &'static str,
-    verdict: Verdict,
-    /// What is so.
-    says: String,
-    /// What mends it; null where nothing needs to be mended.
-    remedy: Option<String>,
-    #[serde(skip)]
-    exit: Exit,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Good,
-    Warning,
-    Bad,
-}
-
-impl Finding {
-    fn good(about: &'static str, says: impl Into<String>) -> Self {
-        Self {
-            about,
-            verdict: Verdict::Good,
-            says: says.into(),
-            remedy: None,
-            exit: Exit::Done,
-        }
-    }
-
-    fn warning(about: &'static str, says: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            verdict: Verdict::Warning,
-            remedy: Some(remedy.into()),
-            ..Self::good(about, says)
-        }
-    }
-
-    fn bad(about: &'static str, failure: &CommandError) -> Self {
-        Self {
-            verdict: Verdict::Bad,
-            remedy: failure.next_step().map(str::to_owned),
-            exit: failure.exit(),
-            ..Self::good(about, failure.reason())
-        }
-    }
-}
+use crate::ui::{CommandError, count};
 
 /// How many generations back a rollback is likely to be wanted.
 const LOOK_BACK: usize = 5;
@@ -90,70 +14,7 @@ const LOOK_BACK: usize = 5;
 /// A clock that is further off than this makes tokens invalid before their time.
 const TOLERATED: SignedDuration = SignedDuration::from_secs(60);
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
-    let workspace = context.workspace()?;
-    let Opened {
-        target,
-        environment,
-        ..
-    } = Opened::new(&workspace, &arguments.environment, Permissions::default())?;
-    let mut findings = vec![python(&workspace), format(&workspace)];
-    context.block_on(async {
-        findings.extend(bucket(&environment).await);
-        findings.push(registry(&environment).await);
-        Ok(())
-    })?;
-    let worst = findings
-        .iter()
-        .find(|finding| finding.verdict == Verdict::Bad)
-        .map_or(Exit::Done, |finding| finding.exit);
-    let document = Document {
-        environment: target.environment.to_string(),
-        healthy: worst == Exit::Done,
-        findings,
-    };
-    context.printer.result(&document, || text(&document))?;
-    Ok(worst)
-}
-
-fn python(workspace: &Workspace) -> Finding {
-    const ABOUT: &str = "python";
-    match workspace.interpreter() {
-        Ok(python) => {
-            let place = python.executable.display();
-            let version = python.version;
-            match &python.bigflow {
-                Some(bigflow) => Finding::good(
-                    ABOUT,
-                    format!("Python {version} at {place} has BigFlow {bigflow}"),
-                ),
-                None => Finding::good(
-                    ABOUT,
-                    format!(
-                        "Python {version} at {place} has no BigFlow: workflows are imported with the image's wheels"
-                    ),
-                ),
-            }
-        }
-        Err(error) => Finding::bad(ABOUT, &BuildError::from(error).into()),
-    }
-}
-
-fn format(workspace: &Workspace) -> Finding {
-    const ABOUT: &str = "airflow";
-    match workspace.project().settings.dags.format {
-        DagFormat::Default => {
-            Finding::good(ABOUT, "the DAG files are written for Airflow 1.10, 2 and 3")
-        }
-        DagFormat::Bigflow1_11 => Finding::warning(
-            ABOUT,
-            "the DAG files are BigFlow's: they need Airflow 2.3 to 2.9, and do not import in Airflow 3",
-            "write format = \"default\" into [tool.forebay.dags]",
-        ),
-    }
-}
-
-async fn bucket(environment: &Environment) -> Vec<Finding> {
+pub(super) async fn bucket(environment: &Environment) -> Vec<Finding> {
     let mut findings = Vec::new();
     let status = match environment.status().await {
         Ok(status) => status,
@@ -170,6 +31,7 @@ async fn bucket(environment: &Environment) -> Vec<Finding> {
         Err(error) => findings.push(Finding::bad("bucket", &error.into())),
     }
     findings.extend(state(&status));
+    findings.extend(others(&status));
     for found in [
         names(environment).await,
         old_files(environment).await,
@@ -249,6 +111,22 @@ fn state(status: &Status) -> Vec<Finding> {
     findings
 }
 
+/// Files that this environment did not write; no deploy touches them.
+fn others(status: &Status) -> Option<Finding> {
+    (status.foreign > 0).then(|| {
+        let files = count(status.foreign, "file");
+        let belong = if status.foreign == 1 {
+            "belongs"
+        } else {
+            "belong"
+        };
+        Finding::good(
+            "others",
+            format!("{files} in dags/ {belong} to others, and no deploy touches them"),
+        )
+    })
+}
+
 async fn names(environment: &Environment) -> Result<Vec<Finding>, EnvironmentError> {
     let names = environment.broken_names().await?.into_iter();
     Ok(names
@@ -309,47 +187,11 @@ async fn rollbacks(environment: &Environment) -> Result<Vec<Finding>, Environmen
     Ok(findings)
 }
 
-async fn registry(environment: &Environment) -> Finding {
+/// Whether images can be read and pushed.
+pub(super) async fn registry(environment: &Environment) -> Finding {
     const ABOUT: &str = "registry";
     match environment.probe_registry().await {
         Ok(()) => Finding::good(ABOUT, "images can be read and pushed"),
         Err(error) => Finding::bad(ABOUT, &error.into()),
     }
-}
-
-fn text(document: &Document) -> String {
-    let mut text = String::new();
-    for finding in &document.findings {
-        let mark = match finding.verdict {
-            Verdict::Good => "ok",
-            Verdict::Warning => "warning",
-            Verdict::Bad => "BAD",
-        };
-        let _ = writeln!(text, "{mark:<8} {:<9} {}", finding.about, finding.says);
-        if let Some(remedy) = &finding.remedy {
-            let _ = writeln!(text, "{:<18} {remedy}", "");
-        }
-    }
-    let of = |verdict| {
-        let findings = document.findings.iter();
-        findings
-            .filter(|finding| finding.verdict == verdict)
-            .count()
-    };
-    let _ = match (of(Verdict::Bad), of(Verdict::Warning)) {
-        (0, 0) => writeln!(text, "{}: a deploy can work", document.environment),
-        (0, warnings) => writeln!(
-            text,
-            "{}: a deploy can work; {}",
-            document.environment,
-            count(warnings, "warning")
-        ),
-        (bad, _) => writeln!(
-            text,
-            "{}: a deploy would fail: {}",
-            document.environment,
-            count(bad, "finding")
-        ),
-    };
-    text
 }
