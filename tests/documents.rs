@@ -42,23 +42,33 @@ fn document(name: &str) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
+/// The blocks of a document: what they are marked with, and their lines.
+fn blocks(text: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(mark) = line.trim_start().strip_prefix("```") else {
+            continue;
+        };
+        let mut content = String::new();
+        loop {
+            let line = lines.next().expect("a block does not end");
+            if line.trim_start() == "```" {
+                break;
+            }
+            content.push_str(line);
+            content.push('\n');
+        }
+        blocks.push((mark.to_owned(), content));
+    }
+    blocks
+}
+
 /// The blocks marked `sh`, one after the other.
 fn commands(text: &str) -> String {
-    let mut commands = String::new();
-    let mut inside = false;
-    for line in text.lines() {
-        match line {
-            "```sh" => inside = true,
-            "```" => inside = false,
-            _ if inside => {
-                commands.push_str(line);
-                commands.push('\n');
-            }
-            _ => {}
-        }
-    }
-    assert!(!inside, "a block does not end");
-    commands
+    let blocks = blocks(text).into_iter();
+    let commands = blocks.filter(|(mark, _)| mark == "sh");
+    commands.map(|(_, content)| content).collect()
 }
 
 /// Runs a document's commands in `directory` and gives what they printed.
@@ -119,6 +129,71 @@ fn the_tutorial_can_be_followed_in_an_empty_folder() {
 fn the_other_documents_can_be_followed_in_a_project() {
     for name in ["docs/guide.md", "docs/from-bigflow.md"] {
         follow(name, project().path());
+    }
+}
+
+#[test]
+fn no_command_of_a_document_escapes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = std::fs::read_dir(root.join("docs")).unwrap();
+    let pages = pages.map(|page| format!("docs/{}", page.unwrap().file_name().display()));
+    for page in pages.chain(["README.md".to_owned(), "CHANGELOG.md".to_owned()]) {
+        let text = document(&page);
+        for (mark, content) in blocks(&text) {
+            match mark.as_str() {
+                // Run above, or named there.
+                "sh" if [
+                    "docs/tutorial.md",
+                    "docs/guide.md",
+                    "docs/from-bigflow.md",
+                    "README.md",
+                ]
+                .contains(&page.as_str()) => {}
+                // Read by tests/ci_recipes.rs; the pages of figures repeat what takes minutes.
+                _ if page == "docs/ci.md" => {}
+                "sh" if page == "docs/benchmarks.md" => {}
+                // Google's programs, and a release.
+                "sh not-run" => {
+                    let known = ["gcloud ", ".ci/", " ", "cargo publish"];
+                    for line in content.lines().map(|line| match page.as_str() {
+                        "docs/releasing.md" => line.trim_start(),
+                        _ => line,
+                    }) {
+                        let is_known = known.iter().any(|known| line.starts_with(known));
+                        assert!(is_known, "{page}: {line}");
+                    }
+                }
+                // What is typed in an example is typed in the guide or the tutorial too.
+                "console" => {
+                    let elsewhere = commands(&document("docs/guide.md"))
+                        + &commands(&document("docs/tutorial.md"));
+                    for line in content.lines().filter_map(|line| line.strip_prefix("$ ")) {
+                        let command = line.split('#').next().unwrap().trim();
+                        assert!(elsewhere.contains(command), "{page}: {command}");
+                    }
+                }
+                "" | "text" | "python" | "toml" | "json" => {
+                    let mut lines = content.lines().map(|line| line.trim_start_matches("$ "));
+                    assert!(
+                        !lines.any(|line| line.starts_with("forebay ")),
+                        "{page}: {content}"
+                    );
+                }
+                mark => panic!("{page} has a block marked {mark:?}, which no test reads"),
+            }
+        }
+        // The tests that a page names, and the pages that it links to, are there.
+        for name in text.split('`').filter(|name| name.starts_with("tests/")) {
+            let file = name.split("::").next().unwrap();
+            assert!(root.join(file).exists(), "{page} names {file}");
+        }
+        let folder = root.join(&page).parent().unwrap().to_owned();
+        for link in text.split("](").skip(1) {
+            let link = link.split([')', '#']).next().unwrap();
+            if !link.is_empty() && !link.contains("://") {
+                assert!(folder.join(link).exists(), "{page} links to {link}");
+            }
+        }
     }
 }
 

@@ -48,6 +48,7 @@ fn documents_and_records_match_their_schemas() {
     };
 
     validate("config", &print(&["config"]));
+    validate("report", &print(&["report"]));
     validate("status", &print(&["status"]));
     validate("history", &print(&["history"]));
     let plan = directory.join("plan.json");
@@ -80,6 +81,15 @@ fn documents_and_records_match_their_schemas() {
     validate("deploy", &print(&["deploy"]));
     validate("rollback", &print(&["rollback"]));
     validate("history", &print(&["history"]));
+    validate("report", &print(&["report"]));
+    let page = directory.join("report.html");
+    let page = page.to_str().unwrap();
+    validate("report", &print(&["report", "--limit", "1", "-o", page]));
+    assert!(
+        std::fs::read_to_string(page)
+            .unwrap()
+            .contains("Generation 3")
+    );
     let cache = directory.join("cache");
     let url = format!("file://{}", cache.display());
     for command in ["push", "pull", "status", "gc"] {

@@ -59,22 +59,15 @@ struct Side {
 struct ContentsDocument {
     /// Null if both stand on the same.
     base: Option<BaseDocument>,
-    packages: Vec<ChangedDocument<String>>,
-    files: Vec<ChangedDocument<ObjectDigest>>,
+    /// Null is what was not there, or no longer is.
+    packages: Vec<Changed<String>>,
+    files: Vec<Changed<ObjectDigest>>,
 }
 
 #[derive(Debug, Serialize)]
 struct BaseDocument {
     from: Option<ContentsBase>,
     to: Option<ContentsBase>,
-}
-
-/// Null is what was not there, or no longer is.
-#[derive(Debug, Serialize)]
-struct ChangedDocument<T> {
-    name: String,
-    from: Option<T>,
-    to: Option<T>,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,8 +111,8 @@ fn document(environment: &str, difference: Difference) -> Document {
         to: side(&difference.to),
         contents: difference.image.map(|image| ContentsDocument {
             base: image.base.map(|[from, to]| BaseDocument { from, to }),
-            packages: image.packages.into_iter().map(Into::into).collect(),
-            files: image.files.into_iter().map(Into::into).collect(),
+            packages: image.packages,
+            files: image.files,
         }),
         dags: (difference.dags.into_iter())
             .map(|dag| DagDocument {
@@ -129,16 +122,6 @@ fn document(environment: &str, difference: Difference) -> Document {
                 lines: dag.lines,
             })
             .collect(),
-    }
-}
-
-impl<T> From<Changed<T>> for ChangedDocument<T> {
-    fn from(changed: Changed<T>) -> Self {
-        Self {
-            name: changed.name,
-            from: changed.from,
-            to: changed.to,
-        }
     }
 }
 

@@ -43,6 +43,7 @@ mod migrate;
 mod plan;
 mod project_version;
 mod release;
+mod report;
 mod resume;
 mod rollback;
 mod run;
@@ -67,7 +68,7 @@ use unknown::Parsed;
 #[derive(Debug, Parser)]
 #[command(
     name = "forebay",
-    version,
+    version = env!("FOREBAY_VERSION"),
     max_term_width = 100,
     arg_required_else_help = true,
     infer_long_args = true,
@@ -106,6 +107,8 @@ enum Command {
     History(history::Arguments),
     /// Show what is different between two generations
     Diff(diff::Arguments),
+    /// Draw an environment as one HTML page: its generations, images, workflows, and what changed
+    Report(report::Arguments),
     /// Make an earlier generation live again; nothing is rebuilt
     Rollback(rollback::Arguments),
     /// Finish what an interrupted deploy has begun; `deploy` does it by itself
@@ -210,6 +213,7 @@ fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {
         Command::Status(arguments) => status::run(&context, &arguments),
         Command::History(arguments) => history::run(&context, &arguments),
         Command::Diff(arguments) => diff::run(&context, &arguments),
+        Command::Report(arguments) => report::run(&context, &arguments),
         Command::Unlock(arguments) => unlock::run(&context, &arguments),
         Command::Rollback(arguments) => rollback::run(&context, &arguments),
         Command::Resume(arguments) => resume::run(&context, &arguments, Direction::Forward),

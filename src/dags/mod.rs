@@ -11,6 +11,7 @@ mod default_format;
 mod end;
 mod error;
 mod folder;
+mod graph;
 mod modules;
 mod probe;
 mod render;
@@ -27,6 +28,7 @@ pub use error::{ImportFailure, Place, ProbeError};
 pub use folder::{
     BuiltDagFile, DagFolder, FolderError, ReadFolderError, read_dag_file, read_folder, write_folder,
 };
+pub use graph::JobGraph;
 pub use probe::{ProbeRequest, probe, probe_inputs};
 pub use render::{
     DagFile, DagFileName, InvalidDagFileName, RenderContext, RenderError, render, render_with_ids,

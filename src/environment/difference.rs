@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Serialize;
 use similar::TextDiff;
 
 use super::record::GenerationRecord;
@@ -40,7 +41,7 @@ pub struct ImageDifference {
 }
 
 /// Something by its name, before and after.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Changed<T> {
     /// Its name.
     pub name: String,
@@ -111,7 +112,7 @@ impl Environment {
         let contents = (self.contents(&from).await?, self.contents(&to).await?);
         let image = match contents {
             _ if from.image == to.image => Some(ImageDifference::default()),
-            (Some(from), Some(to)) => Some(compare_images(&from, &to)),
+            (Some(from), Some(to)) => Some(ImageDifference::between(&from, &to)),
             _ => None,
         };
         let dags = self.compare_dags(&from, &to).await?;
@@ -186,11 +187,14 @@ impl Environment {
     }
 }
 
-fn compare_images(from: &ImageContents, to: &ImageContents) -> ImageDifference {
-    ImageDifference {
-        base: (from.base != to.base).then(|| [from.base.clone(), to.base.clone()]),
-        packages: compare_maps(&from.packages, &to.packages),
-        files: compare_maps(&from.files, &to.files),
+impl ImageDifference {
+    /// Compares what is in two images.
+    pub fn between(from: &ImageContents, to: &ImageContents) -> Self {
+        Self {
+            base: (from.base != to.base).then(|| [from.base.clone(), to.base.clone()]),
+            packages: compare_maps(&from.packages, &to.packages),
+            files: compare_maps(&from.files, &to.files),
+        }
     }
 }
 

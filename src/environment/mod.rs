@@ -39,6 +39,7 @@ mod rollback;
 mod saved;
 mod status;
 mod summary;
+mod survey;
 mod transition;
 mod unlock;
 mod written;
@@ -71,6 +72,7 @@ pub use rollback::RollbackTarget;
 pub use saved::{SavedDag, SavedPlan, SavedTarget};
 pub use status::{State, Status};
 pub use summary::PlanSummary;
+pub use survey::{Survey, SurveyedImage};
 pub use unlock::Unlocked;
 
 use self::local::Local;

@@ -31,6 +31,7 @@ mod glob;
 mod gzip;
 mod inputs;
 mod layer;
+mod layers_of;
 mod metadata;
 mod packages;
 mod pip_command;
@@ -64,6 +65,7 @@ pub use engine::{
 pub use glob::IgnoreFile;
 pub use inputs::image_inputs;
 pub use layer::{Layer, LayerSource};
+pub use layers_of::{LayerOfImage, layers_of_image};
 pub use plan::{
     BaseName, ContainerSettings, CopiedFile, EngineLine, EngineStep, ImagePlan, LineClass,
     PlanContext, PlannedLine, Step, base_of, plan,

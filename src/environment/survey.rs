@@ -1,0 +1,145 @@
+//! Everything that is recorded of an environment's generations, read at once: records, what is in
+//! their images, their DAG files. Changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::head::Intent;
+use super::record::GenerationRecord;
+use super::{Environment, EnvironmentError};
+use crate::image::{ImageContents, LayerOfImage, layers_of_image};
+use crate::oci::Sha256Digest;
+use crate::progress::Event;
+use crate::registry::RegistryError;
+use forebay_store::ObjectDigest;
+
+/// How many requests are on their way at the same time.
+const PARALLEL: usize = 16;
+
+/// What is known of an environment's generations.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// The generations, the newest first. The first one is live.
+    pub generations: Vec<Arc<GenerationRecord>>,
+    /// Whether there are older ones that were not asked for.
+    pub has_older: bool,
+    /// A change that is being applied, or was left unfinished.
+    pub applying: Option<Intent>,
+    /// The images that the generations name.
+    pub images: BTreeMap<Sha256Digest, SurveyedImage>,
+    /// What is in them, by the digests that the records have; lost ones are missing.
+    pub contents: BTreeMap<ObjectDigest, ImageContents>,
+    /// The bytes of the DAG files; lost ones are missing.
+    pub files: BTreeMap<ObjectDigest, Bytes>,
+}
+
+/// What a registry says of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SurveyedImage {
+    /// Its layers, the lowest first.
+    Present(Vec<LayerOfImage>),
+    /// The registry no longer has it.
+    Gone,
+    /// The registry was not asked, could not be, or has something else than an image of one platform.
+    Unknown,
+}
+
+impl Environment {
+    /// Reads the newest `limit` generations with all that belongs to them. A registry that cannot be
+    /// read is a warning: the rest is worth showing.
+    ///
+    /// # Errors
+    /// The bucket's.
+    pub async fn survey(&self, limit: usize) -> Result<Survey, EnvironmentError> {
+        let applying = self.read_head().await?.and_then(|seen| seen.head.applying);
+        let mut generations = self.history(Some(limit.saturating_add(1))).await?;
+        let has_older = generations.len() > limit;
+        generations.truncate(limit);
+        let images = generations.iter().flat_map(|record| &record.images);
+        let contents: BTreeSet<_> = images.filter_map(|image| image.contents).collect();
+        let dags = generations.iter().flat_map(|record| record.dags.values());
+        let files: BTreeSet<_> = dags.map(|dag| dag.object).collect();
+        let (contents, files) = (self.objects(contents).await?, self.objects(files).await?);
+        let contents = contents
+            .into_iter()
+            .filter_map(|(digest, bytes)| Some((digest, serde_json::from_slice(&bytes).ok()?)));
+        Ok(Survey {
+            images: self.survey_images(&generations).await,
+            has_older,
+            applying,
+            contents: contents.collect(),
+            files,
+            generations,
+        })
+    }
+
+    /// Those of the objects that are not lost.
+    async fn objects(
+        &self,
+        digests: BTreeSet<ObjectDigest>,
+    ) -> Result<BTreeMap<ObjectDigest, Bytes>, EnvironmentError> {
+        let read = |digest| async move {
+            match self.object(digest).await {
+                Ok(bytes) => Ok(Some((digest, bytes))),
+                Err(EnvironmentError::LostObject { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let found = stream::iter(digests).map(read).buffer_unordered(PARALLEL);
+        found
+            .try_filter_map(|found| async { Ok(found) })
+            .try_collect()
+            .await
+    }
+
+    async fn survey_images(
+        &self,
+        generations: &[Arc<GenerationRecord>],
+    ) -> BTreeMap<Sha256Digest, SurveyedImage> {
+        let here = self.registry.repository().to_string();
+        let mut known = BTreeMap::new();
+        let mut asked = BTreeSet::new();
+        for image in generations.iter().flat_map(|record| &record.images) {
+            known.insert(image.digest, SurveyedImage::Unknown);
+            if image.repository == here {
+                asked.insert(image.digest);
+            }
+        }
+        let ask =
+            |digest| async move { Ok::<_, RegistryError>((digest, self.image(digest).await?)) };
+        let mut answers = stream::iter(asked).map(ask).buffer_unordered(PARALLEL);
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok((digest, image)) => {
+                    known.insert(digest, image);
+                }
+                Err(error) => {
+                    let why = std::iter::successors(
+                        Some(&error as &(dyn std::error::Error + 'static)),
+                        |error| error.source(),
+                    );
+                    let why: Vec<_> = why.map(ToString::to_string).collect();
+                    self.progress.report(Event::Warning(format!(
+                        "layers are not shown, because images could not be read: {}",
+                        why.join(": ")
+                    )));
+                    break;
+                }
+            }
+        }
+        known
+    }
+
+    async fn image(&self, digest: Sha256Digest) -> Result<SurveyedImage, RegistryError> {
+        Ok(
+            match layers_of_image(self.registry.as_ref(), digest).await? {
+                None => SurveyedImage::Gone,
+                Some(None) => SurveyedImage::Unknown,
+                Some(Some(layers)) => SurveyedImage::Present(layers),
+            },
+        )
+    }
+}
