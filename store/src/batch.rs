@@ -255,7 +255,7 @@ impl<'store> Batch<'store> {
             return Ok(true);
         }
         let store = self.store.inner();
-        let has = match store.locate(&info.digest)? {
+        let has = match store.locate_unlikely(&info.digest)? {
             Some(located) => store.is_intact(located)?,
             None => false,
         };

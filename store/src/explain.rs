@@ -5,8 +5,8 @@ use std::fs;
 
 use rusqlite::OptionalExtension as _;
 
-use crate::index::from_integer;
-use crate::store::Inner;
+use crate::index::{AT_DIGEST, at_digest, from_integer};
+use crate::inner::Inner;
 use crate::{ObjectDigest, ObjectInfo, RecipeKey, RootName, Sha256Digest, StoreError, staging};
 
 /// Counts and sizes, in bytes.
@@ -122,7 +122,7 @@ pub(crate) fn list(store: &Inner, each: &mut dyn FnMut(ListedObject)) -> Result<
         let mut statement = connection.prepare(
             "SELECT digest, sha256, size, pack IS NOT NULL,
                  EXISTS (SELECT 1 FROM condemned WHERE object = objects.id)
-             FROM objects ORDER BY digest",
+             FROM objects ORDER BY id",
         )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -166,8 +166,11 @@ pub(crate) fn why(store: &Inner, digest: &ObjectDigest) -> Result<Option<Explana
             .collect::<Result<_, _>>()?;
         let since = connection
             .query_row(
-                "SELECT since FROM condemned JOIN objects ON objects.id = object WHERE digest = ?1",
-                [digest.as_bytes()],
+                &format!(
+                    "SELECT since FROM condemned
+                     WHERE object = (SELECT id FROM objects WHERE {AT_DIGEST})"
+                ),
+                at_digest(digest),
                 |row| row.get(0),
             )
             .optional()?;

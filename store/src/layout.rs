@@ -7,6 +7,7 @@
 //! verify-progress          how far an interrupted verification came
 //! collect.lock             held by whoever collects or rebuilds the index
 //! index.sqlite             what is where; rebuilt from the rest when it is lost
+//! index.sqlite-new         the index while it is being made
 //! index.lock               held by the process that writes to the index
 //! index.sqlite-damaged     is there if somebody found the index damaged while using it
 //! objects/ab/<digest>      one large object, mode 0444
@@ -58,6 +59,10 @@ impl Layout {
 
     pub(crate) fn index(&self) -> PathBuf {
         self.root.join("index.sqlite")
+    }
+
+    pub(crate) fn new_index(&self) -> PathBuf {
+        self.root.join("index.sqlite-new")
     }
 
     pub(crate) fn index_lock(&self) -> PathBuf {

@@ -16,6 +16,7 @@
 
 mod archive;
 mod batch;
+mod bytes;
 mod collect;
 mod digest;
 mod durable;
@@ -24,9 +25,14 @@ mod explain;
 #[cfg(test)]
 mod faults;
 mod file_system;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
+mod inner;
 mod layout;
 mod object;
+mod open;
 mod pack;
 mod rebuild;
 mod recipe;

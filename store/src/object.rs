@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::store::Inner;
+use crate::inner::Inner;
 use crate::{Digesting, ObjectDigest, Sha256Digest, StoreError};
 
 /// An object's names and size.

@@ -2,12 +2,13 @@
 //! with one sync.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use tempfile::TempPath;
 
+use crate::bytes::{take, take_u64};
 use crate::durable::StagedFile;
 use crate::object::ObjectInfo;
 use crate::{ObjectDigest, Sha256Digest, StoreError};
@@ -166,7 +167,7 @@ impl PackWriter {
 }
 
 /// The index and the first two fields of the footer; and the digest that ends the footer.
-fn encode_index(entries: &[Entry], index_offset: u64) -> (Vec<u8>, ObjectDigest) {
+pub(crate) fn encode_index(entries: &[Entry], index_offset: u64) -> (Vec<u8>, ObjectDigest) {
     let mut bytes = Vec::with_capacity(entries.len() * ENTRY_SIZE as usize + 16);
     for entry in entries {
         bytes.push(entry.kind.to_byte());
@@ -179,6 +180,15 @@ fn encode_index(entries: &[Entry], index_offset: u64) -> (Vec<u8>, ObjectDigest)
     bytes.extend_from_slice(&(entries.len() as u64).to_le_bytes());
     let name = name_of(&bytes);
     (bytes, name)
+}
+
+/// A pack of these bodies and entries, whether or not they fit each other.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn assemble(bodies: &[u8], entries: &[u8]) -> Vec<u8> {
+    let mut index = entries.to_vec();
+    index.extend_from_slice(&(HEADER_SIZE + bodies.len() as u64).to_le_bytes());
+    index.extend_from_slice(&(entries.len() as u64 / ENTRY_SIZE).to_le_bytes());
+    [&HEADER, bodies, &index, name_of(&index).as_bytes()].concat()
 }
 
 fn name_of(index: &[u8]) -> ObjectDigest {
@@ -203,8 +213,17 @@ impl Pack {
     /// [`StoreError::Pack`] if it is not a whole pack, [`StoreError::NewerPack`] if it is one
     /// of another version.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, |_| true)
+    }
+
+    /// [`Pack::open`] that shows every entry to `wanted`, and remembers only those for which it
+    /// says so.
+    pub(crate) fn open_with(
+        path: &Path,
+        wanted: impl FnMut(&Entry) -> bool,
+    ) -> Result<Self, StoreError> {
         let mut file = File::open(path).map_err(StoreError::io("open", path))?;
-        let (name, entries) = read_index(&mut file)
+        let (name, entries) = read_index(&mut file, wanted)
             .map_err(StoreError::io("read", path))?
             .map_err(|problem| match problem {
                 Problem::Newer => StoreError::NewerPack {
@@ -225,6 +244,12 @@ impl Pack {
     /// Whether the bytes of `entry` are what its digest says. Its SHA-256 is believed:
     /// the pack's name covers it.
     pub(crate) fn is_intact(&self, entry: &Entry) -> io::Result<bool> {
+        Ok(self.intact_start(entry, 0)?.is_some())
+    }
+
+    /// The first bytes of `entry`, `limit` at most, if all of them are what its digest says.
+    pub(crate) fn intact_start(&self, entry: &Entry, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let mut start = Vec::new();
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; entry.info.size.min(256 * 1024) as usize];
         let mut done = 0;
@@ -233,9 +258,13 @@ impl Pack {
             let (part, _) = buffer.split_at_mut(wanted);
             self.file.read_exact_at(part, entry.offset + done)?;
             hasher.update(part);
+            if done == 0 {
+                start.extend_from_slice(part.get(..limit).unwrap_or(part));
+            }
             done += wanted as u64;
         }
-        Ok(hasher.finalize().as_bytes() == entry.info.digest.as_bytes())
+        let is_intact = hasher.finalize().as_bytes() == entry.info.digest.as_bytes();
+        Ok(is_intact.then_some(start))
     }
 
     /// The bytes of `entry`, whatever they are.
@@ -246,16 +275,24 @@ impl Pack {
     }
 }
 
-type Checked<T> = Result<T, Problem>;
+pub(crate) type Checked<T> = Result<T, Problem>;
 
 /// Why a file is not a pack that can be read.
-enum Problem {
+pub(crate) enum Problem {
     Newer,
     Damage(&'static str),
 }
 
-fn read_index(file: &mut File) -> io::Result<Checked<(ObjectDigest, Vec<Entry>)>> {
-    let length = file.metadata()?.len();
+/// How many entries are read at a time.
+const CHUNK: usize = 512;
+
+/// The pack's name, and the entries that are wanted.
+pub(crate) fn read_index(
+    file: &mut (impl Read + Seek),
+    mut wanted: impl FnMut(&Entry) -> bool,
+) -> io::Result<Checked<(ObjectDigest, Vec<Entry>)>> {
+    let length = file.seek(SeekFrom::End(0))?;
+    file.rewind()?;
     if length < HEADER_SIZE + FOOTER_SIZE {
         return Ok(Err(Problem::Damage("it is too short")));
     }
@@ -284,25 +321,41 @@ fn read_index(file: &mut File) -> io::Result<Checked<(ObjectDigest, Vec<Entry>)>
     if index_offset < HEADER_SIZE || expected_length != Some(length) {
         return Ok(Err(Problem::Damage("its footer does not fit its length")));
     }
-    // No more than the file itself has.
-    let mut index = vec![0; (length - index_offset - 32) as usize];
     file.seek(SeekFrom::Start(index_offset))?;
-    file.read_exact(&mut index)?;
-    let name = ObjectDigest::from_bytes(name);
-    if name_of(&index) != name {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&HEADER);
+    let mut entries = Vec::new();
+    let mut is_possible = true;
+    let mut buffer = [0; ENTRY_SIZE as usize * CHUNK];
+    let mut left = count as usize;
+    while left > 0 {
+        let (part, _) = buffer.split_at_mut(left.min(CHUNK) * ENTRY_SIZE as usize);
+        file.read_exact(part)?;
+        hasher.update(part);
+        let mut rest = &*part;
+        while !rest.is_empty() {
+            match take_entry(&mut rest, index_offset) {
+                Some(entry) if wanted(&entry) => entries.push(entry),
+                Some(_) => {}
+                None => {
+                    is_possible = false;
+                    break;
+                }
+            }
+        }
+        left -= left.min(CHUNK);
+    }
+    let (numbers, _) = footer.split_at(FOOTER_SIZE as usize - 32);
+    hasher.update(numbers);
+    if hasher.finalize().as_bytes() != &name {
         return Ok(Err(Problem::Damage(
             "its index does not have the digest that ends it",
         )));
     }
-    let mut rest = index.as_slice();
-    let mut entries = Vec::with_capacity(count as usize);
-    for _ in 0..count {
-        match take_entry(&mut rest, index_offset) {
-            Some(entry) => entries.push(entry),
-            None => return Ok(Err(Problem::Damage("its index has an impossible entry"))),
-        }
+    if !is_possible {
+        return Ok(Err(Problem::Damage("its index has an impossible entry")));
     }
-    Ok(Ok((name, entries)))
+    Ok(Ok((ObjectDigest::from_bytes(name), entries)))
 }
 
 fn take_entry(rest: &mut &[u8], index_offset: u64) -> Option<Entry> {
@@ -322,16 +375,6 @@ fn take_entry(rest: &mut &[u8], index_offset: u64) -> Option<Entry> {
         info: ObjectInfo { size, ..entry.info },
         ..entry
     })
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (first, others) = rest.split_first_chunk::<N>()?;
-    *rest = others;
-    Some(*first)
-}
-
-fn take_u64(rest: &mut &[u8]) -> Option<u64> {
-    take(rest).map(u64::from_le_bytes)
 }
 
 #[cfg(test)]

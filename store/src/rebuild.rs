@@ -7,11 +7,11 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::index::Additions;
+use crate::inner::Inner;
 use crate::layout::Layout;
 use crate::object::ObjectInfo;
 use crate::pack::{Entry, EntryKind, Pack};
 use crate::record::Record;
-use crate::store::Inner;
 use crate::{Digesting, ObjectDigest, StoreError};
 
 /// What a rebuild found.

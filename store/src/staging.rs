@@ -12,8 +12,8 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,7 +27,12 @@ pub(crate) struct Staging {
     directory: PathBuf,
     lock_path: PathBuf,
     lock: File,
+    /// How many bytes the lease has.
+    length: u64,
+    /// What is in the lease.
     held: HashSet<ObjectDigest>,
+    /// What of it was looked for in vain.
+    absent: HashSet<ObjectDigest>,
 }
 
 impl Staging {
@@ -52,34 +57,48 @@ impl Staging {
                 directory,
                 lock_path,
                 lock,
+                length: 0,
                 held: HashSet::new(),
+                absent: HashSet::new(),
             });
         }
     }
 
-    /// Adds objects to the lease; false if all of them were in it.
+    /// Adds objects to the lease.
     pub(crate) fn hold(
         &mut self,
         digests: impl IntoIterator<Item = ObjectDigest>,
-    ) -> Result<bool, StoreError> {
-        let new: Vec<ObjectDigest> = digests
-            .into_iter()
-            .filter(|digest| !self.held.contains(digest))
-            .collect();
-        if new.is_empty() {
-            return Ok(false);
+    ) -> Result<(), StoreError> {
+        let mut bytes = Vec::new();
+        let mut new = Vec::new();
+        for digest in digests {
+            if !self.held.contains(&digest) {
+                bytes.extend_from_slice(digest.as_bytes());
+                new.push(digest);
+            } else if !self.absent.is_empty() {
+                self.absent.remove(&digest);
+            }
         }
-        let bytes: Vec<u8> = new.iter().flat_map(|digest| *digest.as_bytes()).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        // What an earlier write has left half-done is overwritten.
         self.lock
-            .write_all(&bytes)
+            .write_all_at(&bytes, self.length)
             .map_err(StoreError::io("write", &self.lock_path))?;
+        self.length += bytes.len() as u64;
         self.held.extend(new);
-        Ok(true)
+        Ok(())
     }
 
-    /// What is in the lease.
-    pub(crate) fn held(&self) -> &HashSet<ObjectDigest> {
-        &self.held
+    /// Says that an object of the lease is not in the store.
+    pub(crate) fn note_absent(&mut self, digest: ObjectDigest) {
+        self.absent.insert(digest);
+    }
+
+    /// What is in the lease, and in the store.
+    pub(crate) fn used(&self) -> impl Iterator<Item = &ObjectDigest> {
+        self.held.difference(&self.absent)
     }
 
     /// A new file in it, which vanishes unless it is published.
@@ -164,6 +183,7 @@ fn is_file_at(file: &File, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
 
     fn names(directory: &Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(directory)

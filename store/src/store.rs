@@ -1,30 +1,21 @@
 //! Opening a store, and asking it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::collect::{self, CollectOptions, CollectReport};
-use crate::durable::StagedFile;
 use crate::file_system::{FileSystem, RealFileSystem};
-use crate::index::Index;
+use crate::inner::Inner;
 use crate::layout::Layout;
-use crate::object::{Located, ObjectFile, ObjectInfo, ObjectReader};
-use crate::rebuild::{self, Survey};
+use crate::object::{ObjectFile, ObjectInfo, ObjectReader};
 use crate::scan::{self, Tree};
 use crate::source::Source;
-use crate::staging::{self, Staging};
 use crate::{
     ArchiveReport, Artifact, Batch, Explanation, ListedObject, ObjectDigest, Realisation,
     RebuildReport, RecipeKey, Root, RootName, ScanStep, Sha256Digest, Stats, StoreError,
-    VerifyOptions, VerifyReport, archive, durable, explain, verify,
+    VerifyOptions, VerifyReport, archive, explain, rebuild, verify,
 };
-
-/// How long an open waits for others to create, rebuild or let go of the index.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A store: immutable objects, realisations and roots under one directory.
 ///
@@ -36,18 +27,6 @@ pub struct Store {
     source: OnceLock<Arc<dyn Source>>,
     /// What another machine would ask for too.
     shared: Mutex<BTreeSet<RecipeKey>>,
-}
-
-/// What readers keep alive.
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) layout: Layout,
-    pub(crate) index: Index,
-    pub(crate) file_system: Arc<dyn FileSystem>,
-    /// Created by the first write.
-    staging: Mutex<Option<Staging>>,
-    /// Held shared: as long as it is, nobody replaces the index file.
-    _lock: File,
 }
 
 impl Store {
@@ -69,17 +48,8 @@ impl Store {
         file_system: Arc<dyn FileSystem>,
     ) -> Result<Self, StoreError> {
         let root = std::path::absolute(root).map_err(StoreError::io("open", root))?;
-        let layout = Layout::new(root);
-        let (index, lock) = open_index(&layout, &file_system)?;
-        staging::reclaim(&layout.staging())?;
         Ok(Self {
-            inner: Arc::new(Inner {
-                layout,
-                index,
-                file_system,
-                staging: Mutex::new(None),
-                _lock: lock,
-            }),
+            inner: Arc::new(Inner::open(Layout::new(root), file_system)?),
             source: OnceLock::new(),
             shared: Mutex::default(),
         })
@@ -143,6 +113,7 @@ impl Store {
         let Some(source) = self.source.get() else {
             return Ok(());
         };
+        self.inner.hold(digests.iter().copied())?;
         let mut absent = Vec::new();
         for digest in digests {
             if self.local_info(digest)?.is_none() {
@@ -245,6 +216,8 @@ impl Store {
         realisation: &Realisation,
         info: impl Fn(&Self, &ObjectDigest) -> Result<Option<ObjectInfo>, StoreError>,
     ) -> Result<bool, StoreError> {
+        // All of them by one write.
+        self.inner.hold(realisation.outputs.values().copied())?;
         for digest in realisation.outputs.values() {
             if info(self, digest)?.is_none() {
                 return Ok(false);
@@ -384,174 +357,6 @@ impl Store {
     /// Every object that this handle has put or looked up, and that is protected while the
     /// handle lives: what a program that has done its work may want to root.
     pub fn used(&self) -> Vec<ObjectDigest> {
-        let lease = self.inner.lease();
-        let mut used: Vec<_> = lease.iter().flat_map(Staging::held).copied().collect();
-        used.sort_unstable();
-        used
+        self.inner.used()
     }
-}
-
-impl Inner {
-    fn lease(&self) -> MutexGuard<'_, Option<Staging>> {
-        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds objects to this handle's lease; false if all of them were in it.
-    pub(crate) fn hold(
-        &self,
-        digests: impl IntoIterator<Item = ObjectDigest>,
-    ) -> Result<bool, StoreError> {
-        let mut staging = self.lease();
-        match &mut *staging {
-            Some(staging) => staging.hold(digests),
-            none => none
-                .insert(Staging::create(&self.layout.staging())?)
-                .hold(digests),
-        }
-    }
-
-    /// Where the object is; from now on no collection deletes it while this handle lives.
-    ///
-    /// A row that is seen, and not condemned, after the lease was written is safe: whoever
-    /// condemns it later begins after the lease, and reads it before deleting anything.
-    pub(crate) fn locate(&self, digest: &ObjectDigest) -> Result<Option<Located>, StoreError> {
-        let found = self.index.locate(digest)?;
-        if found.is_none() || !self.hold([*digest])? {
-            return Ok(found.map(|(located, _)| located));
-        }
-        match self.index.locate(digest)? {
-            Some((_, true)) => self.index.revive(digest),
-            found => Ok(found.map(|(located, _)| located)),
-        }
-    }
-
-    pub(crate) fn not_found(&self, digest: &ObjectDigest) -> StoreError {
-        StoreError::NotFound {
-            digest: *digest,
-            root: self.layout.root().to_owned(),
-        }
-    }
-
-    /// Held while files have names, but no rows yet.
-    pub(crate) fn publishing(&self) -> Result<File, StoreError> {
-        let gate = durable::lock_file(&self.layout.publish_gate(), File::lock_shared)?;
-        let lock = durable::lock_file(&self.layout.publish_lock(), File::lock_shared)?;
-        drop(gate);
-        Ok(lock)
-    }
-
-    /// Held while files without rows are told from those of unfinished batches: there are none.
-    pub(crate) fn nobody_publishes(&self) -> Result<File, StoreError> {
-        let gate = durable::lock_file(&self.layout.publish_gate(), File::lock)?;
-        let lock = durable::lock_file(&self.layout.publish_lock(), File::lock)?;
-        drop(gate);
-        Ok(lock)
-    }
-
-    /// Held by the one who collects, or makes the index anew.
-    pub(crate) fn collecting(&self) -> Result<File, StoreError> {
-        durable::lock_file(&self.layout.collect_lock(), File::lock)
-    }
-
-    /// A new file in the store's file system, which vanishes unless it is published.
-    pub(crate) fn staged_file(&self) -> Result<StagedFile, StoreError> {
-        let mut staging = self.lease();
-        match &mut *staging {
-            Some(staging) => staging.file(&self.file_system),
-            none => none
-                .insert(Staging::create(&self.layout.staging())?)
-                .file(&self.file_system),
-        }
-    }
-}
-
-/// Opens the index and the lock that keeps it in place; first makes both if need be.
-fn open_index(
-    layout: &Layout,
-    file_system: &Arc<dyn FileSystem>,
-) -> Result<(Index, File), StoreError> {
-    let lock_path = layout.lock();
-    let deadline = Instant::now() + OPEN_TIMEOUT;
-    loop {
-        let lock = open_lock(layout, &lock_path)?;
-        lock.lock_shared()
-            .map_err(StoreError::io("lock", &lock_path))?;
-        if let Some(index) = Index::open(layout, file_system)? {
-            return Ok((index, lock));
-        }
-        lock.unlock()
-            .map_err(StoreError::io("unlock", &lock_path))?;
-        // Another process may be about to do the same; whoever comes second finds it done.
-        match lock.try_lock() {
-            Ok(()) if Index::open(layout, file_system)?.is_none() => create_index(layout)?,
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(5));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::InUse {
-                    path: layout.index(),
-                });
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(StoreError::io("lock", &lock_path)(error));
-            }
-        }
-    }
-}
-
-fn open_lock(layout: &Layout, lock_path: &Path) -> Result<File, StoreError> {
-    let open = || {
-        OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(lock_path)
-    };
-    match open() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            fs::create_dir_all(layout.root()).map_err(StoreError::io("create", layout.root()))?;
-            open()
-        }
-        opened => opened,
-    }
-    .map_err(StoreError::io("open", lock_path))
-}
-
-/// Makes the directories and the index. The caller holds the lock exclusively.
-fn create_index(layout: &Layout) -> Result<(), StoreError> {
-    for directory in layout.directories() {
-        durable::create_directory(&RealFileSystem, &directory)?;
-    }
-    durable::sync_directory(&RealFileSystem, layout.root())?;
-    if let Some(parent) = layout.root().parent() {
-        durable::sync_directory(&RealFileSystem, parent)?;
-    }
-    move_index_aside(layout)?;
-    let mut survey = Survey::default();
-    survey.extend(layout)?;
-    Index::create(&layout.index(), &survey.additions())
-}
-
-/// Keeps what is left of an index that cannot be used, for people to look at.
-fn move_index_aside(layout: &Layout) -> Result<(), StoreError> {
-    let files: Vec<PathBuf> = layout
-        .index_files()
-        .into_iter()
-        .filter(|path| path.symlink_metadata().is_ok())
-        .collect();
-    if files.is_empty() {
-        return Ok(());
-    }
-    let aside = tempfile::Builder::new()
-        .prefix("index-")
-        .tempdir_in(layout.corrupt())
-        .map_err(StoreError::io("create a directory in", &layout.corrupt()))?
-        .keep();
-    for path in files {
-        if let Some(name) = path.file_name() {
-            fs::rename(&path, aside.join(name)).map_err(StoreError::io("move", &path))?;
-        }
-    }
-    Ok(())
 }

@@ -16,9 +16,9 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 
 use crate::collect::list_files;
+use crate::inner::Inner;
 use crate::object::{Located, ObjectInfo, ObjectReader, Place};
 use crate::pack::{EntryKind, Pack};
-use crate::store::Inner;
 use crate::{Digesting, ObjectDigest, StoreError};
 
 /// How the store is to be verified.

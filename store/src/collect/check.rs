@@ -12,7 +12,7 @@ use super::orphans::{Named, named_by};
 use super::plan::{Subject, Surveyed, Tables};
 use crate::StoreError;
 use crate::index::checksum::damage;
-use crate::store::Inner;
+use crate::inner::Inner;
 
 /// Refuses an index that lacks what the records in packs say, that has objects in packs it
 /// does not know, or that does not know a file that a root names.
@@ -25,9 +25,9 @@ pub(super) fn check(
 ) -> Result<(), StoreError> {
     let refuse = |what: String| Err(store.index.error(damage(&what)));
     let mut newest: BTreeMap<&Subject, i64> = BTreeMap::new();
-    for (subject, sequence) in surveyed.iter().flat_map(|pack| pack.records.values()) {
-        let known = newest.entry(subject).or_insert(*sequence);
-        *known = (*known).max(*sequence);
+    for record in surveyed.iter().flat_map(|pack| &pack.records) {
+        let known = newest.entry(&record.subject).or_insert(record.sequence);
+        *known = (*known).max(record.sequence);
     }
     for (subject, sequence) in newest {
         if let Subject::Root(name) = subject
@@ -40,19 +40,22 @@ pub(super) fn check(
         }
     }
     let packs: HashSet<i64> = tables.packs.values().copied().collect();
+    let mut last = None;
     for row in &marked.objects {
-        if row.pack.is_some_and(|(pack, _)| !packs.contains(&pack)) {
+        let pack = row.pack.map(|(pack, _)| pack);
+        if pack == last {
+            continue;
+        }
+        if pack.is_some_and(|pack| !packs.contains(&pack)) {
             return refuse(format!("object {} is in an unknown pack", row.digest));
         }
+        last = pack;
     }
-    if !orphans.is_empty() {
-        let rooted: HashSet<_> = marked.rooted.iter().collect();
-        for path in orphans {
-            if let Named::Object(digest) = named_by(path)
-                && rooted.contains(&digest)
-            {
-                return refuse(format!("object {digest}, which a root keeps, is unknown"));
-            }
+    for path in orphans {
+        if let Named::Object(digest) = named_by(path)
+            && marked.rooted_unknown.contains(&digest)
+        {
+            return refuse(format!("object {digest}, which a root keeps, is unknown"));
         }
     }
     Ok(())

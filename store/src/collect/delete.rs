@@ -15,9 +15,8 @@ use super::orphans::without_rows;
 use super::plan::{Plan, Subject, read_records};
 use crate::batch::is_intact_pack;
 use crate::index::{WriteError, checksum, to_integer};
-use crate::object::ObjectInfo;
-use crate::pack::{EntryKind, Pack, PackWriter, SealedPack};
-use crate::store::Inner;
+use crate::inner::Inner;
+use crate::pack::{Entry, Pack, PackWriter, SealedPack};
 use crate::{ObjectDigest, StoreError, durable, staging};
 
 /// How many files are removed before writers may go on. A removal can take milliseconds
@@ -70,8 +69,8 @@ pub(super) fn delete(store: &Inner, marked: &Marked, plan: &Plan) -> Result<Outc
     Ok(Outcome::Done)
 }
 
-/// Where the copies are, by the old pack's id and offset.
-type Moved = HashMap<(i64, u64), (u64, ObjectInfo)>;
+/// Where the copies are, by the ids of their rows: the old pack and offset, and the new offset.
+type Moved = HashMap<i64, (i64, Entry, u64)>;
 
 /// Copies what is alive in the packs that go; nothing if nothing is. Instead, the name of a
 /// pack in which it is damaged.
@@ -84,8 +83,8 @@ fn copy_live(
     let mut moved = Moved::new();
     for pack in plan.packs.iter().filter(|pack| !pack.live.is_empty()) {
         let path = store.layout.pack(&pack.name);
-        let source = Pack::open(&path)?;
-        for entry in &pack.live {
+        let source = Pack::open_with(&path, |_| false)?;
+        for (entry, row) in &pack.live {
             let bytes = source.bytes(entry).map_err(StoreError::io("read", &path))?;
             if ObjectDigest::of(&bytes) != entry.info.digest {
                 return Ok(Err(pack.name));
@@ -95,8 +94,8 @@ fn copy_live(
                 none => none.insert(PackWriter::new(store.staged_file()?)?),
             };
             let offset = writer.append(entry.kind, entry.info, &bytes)?;
-            if entry.kind == EntryKind::Object {
-                moved.insert((pack.id, entry.offset), (offset, entry.info));
+            if let Some(row) = row {
+                moved.insert(*row, (pack.id, *entry, offset));
             }
         }
     }
@@ -146,16 +145,16 @@ fn drop_rows(
         )?;
         let mut update = transaction.prepare(
             "UPDATE objects SET pack = ?1, offset = ?2, checksum = ?3
-             WHERE digest = ?4 AND pack = ?5 AND offset = ?6",
+             WHERE id = ?4 AND pack = ?5 AND offset = ?6",
         )?;
-        for ((old, offset), (to, info)) in moved {
+        for (row, (old, entry, to)) in moved {
             update.execute(params![
                 new,
                 to_integer(*to)?,
-                checksum::of_object(info, Some((new, *to)))?,
-                info.digest.as_bytes(),
+                checksum::of_object(&entry.info, Some((new, *to)))?,
+                row,
                 old,
-                to_integer(*offset)?,
+                to_integer(entry.offset)?,
             ])?;
         }
     }
@@ -213,14 +212,15 @@ fn still_holds(
         going.insert(row.id);
     }
     // Nobody has found another use for a pack that goes.
-    let mut rows_of = transaction.prepare("SELECT id, offset FROM objects WHERE pack = ?1")?;
+    let mut rows_of = transaction.prepare("SELECT id, digest FROM objects WHERE pack = ?1")?;
     for pack in &plan.packs {
         let mut rows = rows_of.query([pack.id])?;
         while let Some(row) = rows.next()? {
-            let offset = crate::index::from_integer(row, 1)?;
+            let (id, digest): (i64, [u8; 32]) = (row.get(0)?, row.get(1)?);
+            let moved = new_pack.and_then(|(_, moved)| moved.get(&id));
             let is_moved =
-                new_pack.is_some_and(|(_, moved)| moved.contains_key(&(pack.id, offset)));
-            if !is_moved && !going.contains(&row.get(0)?) {
+                moved.is_some_and(|(_, entry, _)| *entry.info.digest.as_bytes() == digest);
+            if !is_moved && !going.contains(&id) {
                 return Ok(false);
             }
         }
@@ -236,10 +236,10 @@ fn still_holds(
         let Ok(pack) = Pack::open(&path) else {
             continue;
         };
-        let records = read_records(&pack)?.unwrap_or_default();
+        let records = read_records(&pack).unwrap_or_default();
         if records
-            .values()
-            .any(|(subject, _)| plan.subjects.contains(subject))
+            .iter()
+            .any(|record| plan.subjects.contains(&record.subject))
         {
             return Ok(false);
         }

@@ -7,9 +7,6 @@ use rusqlite::{Connection, Transaction, params};
 use crate::index::{self, checksum};
 use crate::{ObjectDigest, RecipeKey};
 
-/// For no more objects than this is memory set aside before they are seen.
-const MAX_EXPECTED: usize = 4_000_000;
-
 /// One row of `objects`.
 #[derive(Debug)]
 pub(crate) struct ObjectRow {
@@ -36,11 +33,11 @@ pub(crate) struct RealisationRow {
 /// Everything that the index says, and what of it is needed.
 #[derive(Debug)]
 pub(crate) struct Marked {
+    /// Sorted by digest.
     pub(crate) objects: Vec<ObjectRow>,
     pub(crate) realisations: Vec<RealisationRow>,
-    /// What roots name, whether or not it is in the store.
-    pub(crate) rooted: Vec<ObjectDigest>,
-    by_digest: Positions,
+    /// What roots name and the index does not know.
+    pub(crate) rooted_unknown: HashSet<ObjectDigest>,
 }
 
 /// Rows that condemning adds and removes, by object id.
@@ -57,89 +54,42 @@ impl Marked {
         leased: &HashSet<ObjectDigest>,
         budget: Option<u64>,
     ) -> rusqlite::Result<Self> {
-        let mut marked = Self::load(connection)?;
+        let objects = load_objects(connection)?;
+        let mut marked = Self {
+            realisations: load_realisations(connection, &objects)?,
+            objects,
+            rooted_unknown: HashSet::new(),
+        };
         for root in index::roots(connection)? {
-            root.objects.iter().for_each(|digest| marked.keep(digest));
-            marked.rooted.extend(root.objects);
+            let unknown = marked.keep(&root.objects);
+            marked.rooted_unknown.extend(unknown);
         }
-        for digest in leased {
-            marked.keep(digest);
-        }
+        let mut leased: Vec<_> = leased.iter().copied().collect();
+        leased.sort_unstable();
+        marked.keep(&leased);
         if let Some(budget) = budget {
             marked.keep_newest(budget);
         }
         Ok(marked)
     }
 
-    fn load(connection: &Connection) -> rusqlite::Result<Self> {
-        // An estimate, without counting: ids are given in order.
-        let count: i64 =
-            connection.query_row("SELECT coalesce(max(id), 0) FROM objects", [], |row| {
-                row.get(0)
-            })?;
-        let count = usize::try_from(count).unwrap_or(0).min(MAX_EXPECTED);
-        let mut objects = Vec::with_capacity(count);
-        let mut statement = connection.prepare(
-            "SELECT digest, sha256, size, pack, offset, checksum, objects.id, since FROM objects
-             LEFT JOIN condemned ON object = objects.id",
-        )?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let (info, pack) = index::object(row, 0)?;
-            objects.push(ObjectRow {
-                id: row.get(6)?,
-                digest: info.digest,
-                size: info.size,
-                pack,
-                kept: false,
-                condemned: row.get(7)?,
-            });
-        }
-        let by_digest = Positions::of(&objects);
-        let mut realisations: Vec<RealisationRow> = Vec::new();
-        let mut checksums: Vec<(i64, Vec<(String, ObjectDigest)>)> = Vec::new();
-        let mut statement = connection.prepare(
-            "SELECT id, key, sequence, checksum, name, digest FROM realisations
-             LEFT JOIN realisation_outputs ON realisation = id ORDER BY id, name",
-        )?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let id = row.get(0)?;
-            if realisations.last().is_none_or(|last| last.id != id) {
-                realisations.push(RealisationRow {
-                    id,
-                    key: RecipeKey::from_bytes(row.get(1)?),
-                    sequence: row.get(2)?,
-                    outputs: Vec::new(),
-                });
-                checksums.push((row.get(3)?, Vec::new()));
-            }
-            if let (Some(last), Some((_, named)), Some(name)) =
-                (realisations.last_mut(), checksums.last_mut(), row.get(4)?)
-            {
-                let digest = ObjectDigest::from_bytes(row.get(5)?);
-                last.outputs.push(by_digest.find(&objects, &digest));
-                named.push((name, digest));
+    /// Keeps these, which are sorted; those that are not there.
+    fn keep(&mut self, digests: &[ObjectDigest]) -> Vec<ObjectDigest> {
+        let mut unknown = Vec::new();
+        let mut at = 0;
+        for digest in digests {
+            at = first_from(&self.objects, at, digest);
+            match self.objects.get_mut(at) {
+                Some(row) if row.digest == *digest => row.kept = true,
+                _ => unknown.push(*digest),
             }
         }
-        for (row, (sum, named)) in realisations.iter().zip(checksums) {
-            let outputs = named.iter().map(|(name, digest)| (&**name, digest));
-            let expected = checksum::of_realisation(&row.key, row.sequence, outputs)?;
-            checksum::check(sum, expected, || format!("realisation {}", row.key))?;
-        }
-        Ok(Self {
-            objects,
-            realisations,
-            rooted: Vec::new(),
-            by_digest,
-        })
+        unknown
     }
 
-    fn keep(&mut self, digest: &ObjectDigest) {
-        let position = self.by_digest.find(&self.objects, digest);
-        if let Some(row) = position.and_then(|at| self.objects.get_mut(at)) {
-            row.kept = true;
-        }
+    /// The position of an object.
+    pub(crate) fn find(&self, digest: &ObjectDigest) -> Option<usize> {
+        find(&self.objects, digest)
     }
 
     /// Keeps realisations that nobody needs, from the newest on, while all that is kept
@@ -219,33 +169,93 @@ impl Changes {
     }
 }
 
-/// Where objects are in a list, by the first eight bytes of their digests, sorted. For a
-/// million it is a quarter of a hash map's size, and made in a fraction of its time.
-#[derive(Debug)]
-struct Positions(Vec<(u64, usize)>);
-
-impl Positions {
-    fn of(objects: &[ObjectRow]) -> Self {
-        let objects = objects.iter().enumerate();
-        let mut positions: Vec<_> = objects
-            .map(|(at, row)| (start_of(&row.digest), at))
-            .collect();
-        positions.sort_unstable();
-        Self(positions)
+fn load_objects(connection: &Connection) -> rusqlite::Result<Vec<ObjectRow>> {
+    let mut condemned: Vec<(i64, i64)> = connection
+        .prepare("SELECT object, since FROM condemned ORDER BY object DESC")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let mut statement = connection.prepare(
+        "SELECT digest, sha256, size, pack, offset, checksum, id FROM objects ORDER BY id",
+    )?;
+    let mut objects: Vec<ObjectRow> = Vec::new();
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (info, pack) = index::object(row, 0)?;
+        let id = row.get(6)?;
+        if !index::can_have_id(&info.digest, id) {
+            let what = format!("object {} is where nobody looks for it", info.digest);
+            return Err(checksum::damage(&what));
+        }
+        let since = condemned.pop_if(|(object, _)| *object == id);
+        objects.push(ObjectRow {
+            id,
+            digest: info.digest,
+            size: info.size,
+            pack,
+            kept: false,
+            condemned: since.map(|(_, since)| since),
+        });
     }
-
-    fn find(&self, objects: &[ObjectRow], digest: &ObjectDigest) -> Option<usize> {
-        let start = start_of(digest);
-        let first = self.0.partition_point(|(other, _)| *other < start);
-        let alike = self.0.iter().skip(first);
-        alike
-            .take_while(|(other, _)| *other == start)
-            .map(|(_, at)| *at)
-            .find(|at| objects.get(*at).is_some_and(|row| row.digest == *digest))
+    // Ids follow the digests, but for the few whose place was taken.
+    if !objects.is_sorted_by_key(|row| row.digest) {
+        objects.sort_unstable_by_key(|row| row.digest);
     }
+    Ok(objects)
 }
 
-fn start_of(digest: &ObjectDigest) -> u64 {
-    let first = digest.as_bytes().first_chunk();
-    first.map_or(0, |bytes| u64::from_be_bytes(*bytes))
+fn load_realisations(
+    connection: &Connection,
+    objects: &[ObjectRow],
+) -> rusqlite::Result<Vec<RealisationRow>> {
+    let mut realisations: Vec<RealisationRow> = Vec::new();
+    let mut checksums: Vec<(i64, Vec<(String, ObjectDigest)>)> = Vec::new();
+    let mut statement = connection.prepare(
+        "SELECT id, key, sequence, checksum, name, digest FROM realisations
+         LEFT JOIN realisation_outputs ON realisation = id ORDER BY id, name",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let id = row.get(0)?;
+        if realisations.last().is_none_or(|last| last.id != id) {
+            realisations.push(RealisationRow {
+                id,
+                key: RecipeKey::from_bytes(row.get(1)?),
+                sequence: row.get(2)?,
+                outputs: Vec::new(),
+            });
+            checksums.push((row.get(3)?, Vec::new()));
+        }
+        if let (Some(last), Some((_, named)), Some(name)) =
+            (realisations.last_mut(), checksums.last_mut(), row.get(4)?)
+        {
+            let digest = ObjectDigest::from_bytes(row.get(5)?);
+            last.outputs.push(find(objects, &digest));
+            named.push((name, digest));
+        }
+    }
+    for (row, (sum, named)) in realisations.iter().zip(checksums) {
+        let outputs = named.iter().map(|(name, digest)| (&**name, digest));
+        let expected = checksum::of_realisation(&row.key, row.sequence, outputs)?;
+        checksum::check(sum, expected, || format!("realisation {}", row.key))?;
+    }
+    Ok(realisations)
+}
+
+fn find(objects: &[ObjectRow], digest: &ObjectDigest) -> Option<usize> {
+    objects.binary_search_by_key(digest, |row| row.digest).ok()
+}
+
+/// The first position, not before `at`, whose digest is not less. Quick if it is near.
+fn first_from(objects: &[ObjectRow], mut at: usize, digest: &ObjectDigest) -> usize {
+    let mut step = 1;
+    while objects
+        .get(at + step)
+        .is_some_and(|row| row.digest < *digest)
+    {
+        at += step;
+        step *= 2;
+    }
+    let end = (at + step).min(objects.len());
+    let near = objects.get(at..end).unwrap_or_default();
+    at + near.partition_point(|row| row.digest < *digest)
 }

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::index::WriteError;
-use crate::store::Inner;
+use crate::inner::Inner;
 use crate::{ObjectDigest, RecipeKey, StoreError, staging};
 use delete::Outcome;
 use mark::Marked;

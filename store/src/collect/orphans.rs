@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::OptionalExtension as _;
 
+use crate::index::{AT_DIGEST, at_digest};
+use crate::inner::Inner;
 use crate::pack::Pack;
 use crate::rebuild::{list, parse_name};
-use crate::store::Inner;
 use crate::{ObjectDigest, StoreError};
 
 /// The files that a store has.
@@ -71,13 +72,14 @@ impl Files {
 /// Those of the files that no row names.
 pub(super) fn without_rows(store: &Inner, paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, StoreError> {
     store.index.read(|connection| {
-        let mut file =
-            connection.prepare("SELECT 1 FROM objects WHERE digest = ?1 AND pack IS NULL")?;
+        let mut file = connection.prepare(&format!(
+            "SELECT 1 FROM objects WHERE {AT_DIGEST} AND pack IS NULL"
+        ))?;
         let mut pack = connection.prepare("SELECT 1 FROM packs WHERE name = ?1")?;
         let mut orphans = Vec::new();
         for path in paths {
             let row: Option<i64> = match named_by(&path) {
-                Named::Object(digest) => file.query_row([digest.as_bytes()], |row| row.get(0)),
+                Named::Object(digest) => file.query_row(at_digest(&digest), |row| row.get(0)),
                 Named::Pack(name) => pack.query_row([name.as_bytes()], |row| row.get(0)),
                 Named::Nothing => continue,
             }

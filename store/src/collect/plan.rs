@@ -1,24 +1,21 @@
 //! What a collection will delete, worked out before anything changes: a dry run
 //! ends with it, a real run follows it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::check::check;
-use super::mark::Marked;
+use super::mark::{Marked, ObjectRow};
 use super::orphans::Files;
 use super::worth::{Judge, MANY, is_small, weight};
 use super::{CollectReport, CollectedObject};
+use crate::inner::Inner;
 use crate::pack::{Entry, EntryKind, Pack};
-use crate::record::RecordHead;
-use crate::store::Inner;
+use crate::record::{HEAD_SIZE, RecordHead};
 use crate::{ObjectDigest, RecipeKey, RootName, StoreError};
-
-/// What the records of a pack are about, with their sequences, by their offsets.
-pub(super) type Records = HashMap<u64, (Subject, i64)>;
 
 /// What a record is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,8 +29,8 @@ pub(super) enum Subject {
 pub(super) struct DeadPack {
     pub(super) id: i64,
     pub(super) name: ObjectDigest,
-    /// What the new pack takes over.
-    pub(super) live: Vec<Entry>,
+    /// What the new pack takes over; of objects, the ids of their rows.
+    pub(super) live: Vec<(Entry, Option<i64>)>,
 }
 
 /// What is to be deleted.
@@ -51,13 +48,22 @@ pub(super) struct Plan {
     freed: u64,
 }
 
-/// One pack, read.
+/// One pack, as its own index and records describe it.
 pub(super) struct Surveyed {
     pub(super) id: i64,
     name: ObjectDigest,
     path: PathBuf,
-    pub(super) entries: Vec<Entry>,
-    pub(super) records: Records,
+    /// What all its entries weigh.
+    pub(super) weight: u64,
+    pub(super) records: Vec<Record>,
+}
+
+/// What a record in a pack is about, not what it says.
+pub(super) struct Record {
+    pub(super) subject: Subject,
+    pub(super) sequence: i64,
+    pub(super) weight: u64,
+    offset: u64,
 }
 
 /// What the index says of packs and roots, at one moment.
@@ -78,12 +84,11 @@ impl Plan {
         damaged: &HashSet<ObjectDigest>,
     ) -> Result<Self, StoreError> {
         let grace = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
-        let is_due = |at: usize| {
-            let row = marked.objects.get(at);
-            row.and_then(|row| row.condemned)
+        let is_due = |row: &ObjectRow| {
+            row.condemned
                 .is_some_and(|since| now.saturating_sub(since) >= grace)
         };
-        let due: HashSet<usize> = (0..marked.objects.len()).filter(|at| is_due(*at)).collect();
+        let due: Vec<bool> = marked.objects.iter().map(is_due).collect();
         let tables = read_tables(store)?;
         let mut surveyed = survey(store, &tables.packs)?;
         let large = marked
@@ -103,7 +108,7 @@ impl Plan {
         let judge = Judge::new(marked, &tables, &due);
         let roots = &tables.roots;
         // At first, as if everything could be forgotten that should be.
-        let mut forgotten = dead_subjects(marked, roots, |at| due.contains(&at));
+        let mut forgotten = dead_subjects(marked, roots, &due);
         let mut others = Vec::new();
         loop {
             let (chosen, rest): (Vec<_>, Vec<_>) = surveyed.into_iter().partition(|pack| {
@@ -115,12 +120,15 @@ impl Plan {
             plan.choose_objects(marked, &due, &surveyed);
             // A record elsewhere would bring back what is forgotten here.
             let subjects = |packs: &[Surveyed]| -> BTreeSet<Subject> {
-                let records = packs.iter().flat_map(|pack| pack.records.values());
-                records.map(|(subject, _)| subject.clone()).collect()
+                let records = packs.iter().flat_map(|pack| &pack.records);
+                records.map(|record| record.subject.clone()).collect()
             };
             let (here, elsewhere) = (subjects(&surveyed), subjects(&others));
-            let deleted: HashSet<usize> = plan.files.iter().chain(&plan.packed).copied().collect();
-            let dead = dead_subjects(marked, roots, |at| deleted.contains(&at)).into_iter();
+            let mut deleted = vec![false; due.len()];
+            for at in plan.files.iter().chain(&plan.packed) {
+                deleted.get_mut(*at).into_iter().for_each(|at| *at = true);
+            }
+            let dead = dead_subjects(marked, roots, &deleted).into_iter();
             let dead =
                 dead.filter(|subject| here.contains(subject) && !elsewhere.contains(subject));
             let now_forgotten: BTreeSet<Subject> = dead.collect();
@@ -135,13 +143,8 @@ impl Plan {
             surveyed.extend(others.into_iter().filter(is_mergeable));
         }
         for pack in surveyed {
-            let live: Vec<Entry> = pack
-                .entries
-                .iter()
-                .filter(|entry| !judge.is_dead(&pack, entry, &plan.subjects))
-                .copied()
-                .collect();
-            let moved: u64 = live.iter().map(weight).sum();
+            let live = live_entries(&pack, &judge, &plan.subjects)?;
+            let moved: u64 = live.iter().map(|(entry, _)| weight(entry)).sum();
             plan.freed += length(&pack.path).saturating_sub(moved);
             plan.packs.push(DeadPack {
                 id: pack.id,
@@ -165,17 +168,18 @@ impl Plan {
     }
 
     /// What goes, if these packs are written anew.
-    fn choose_objects(&mut self, marked: &Marked, due: &HashSet<usize>, chosen: &[Surveyed]) {
+    fn choose_objects(&mut self, marked: &Marked, due: &[bool], chosen: &[Surveyed]) {
         let ids: HashSet<i64> = chosen.iter().map(|pack| pack.id).collect();
-        let mut due: Vec<usize> = due.iter().copied().collect();
-        due.sort_unstable();
         self.files.clear();
         self.packed.clear();
-        for at in due {
-            match marked.objects.get(at).map(|row| row.pack) {
-                Some(None) => self.files.push(at),
-                Some(Some((pack, _))) if ids.contains(&pack) => self.packed.push(at),
-                _ => {}
+        for (at, row) in marked.objects.iter().enumerate() {
+            if due.get(at) != Some(&true) {
+                continue;
+            }
+            match row.pack {
+                None => self.files.push(at),
+                Some((pack, _)) if ids.contains(&pack) => self.packed.push(at),
+                Some(_) => {}
             }
         }
     }
@@ -242,18 +246,23 @@ fn survey(store: &Inner, packs: &BTreeMap<ObjectDigest, i64>) -> Result<Vec<Surv
     let mut surveyed = Vec::new();
     for (name, id) in packs {
         let path = store.layout.pack(name);
-        let pack = match Pack::open(&path) {
+        let mut sum = 0;
+        let pack = Pack::open_with(&path, |entry| {
+            sum += weight(entry);
+            entry.kind == EntryKind::Record
+        });
+        let pack = match pack {
             Ok(pack) => pack,
             Err(StoreError::Pack { .. } | StoreError::NewerPack { .. }) => continue,
             Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        if let Some(records) = read_records(&pack)? {
+        if let Some(records) = read_records(&pack) {
             surveyed.push(Surveyed {
                 id: *id,
                 name: *name,
                 path,
-                entries: pack.entries,
+                weight: sum,
                 records,
             });
         }
@@ -261,37 +270,60 @@ fn survey(store: &Inner, packs: &BTreeMap<ObjectDigest, i64>) -> Result<Vec<Surv
     Ok(surveyed)
 }
 
-/// What the records of a pack are about, with their sequences, by their offsets; none if
-/// one of them is damaged.
-pub(super) fn read_records(pack: &Pack) -> Result<Option<Records>, StoreError> {
-    let mut records = HashMap::new();
-    for entry in &pack.entries {
-        if entry.kind != EntryKind::Record {
-            continue;
+/// What the records of a pack are about, sorted by their offsets; none if one of them is damaged.
+pub(super) fn read_records(pack: &Pack) -> Option<Vec<Record>> {
+    let entries = pack.entries.iter();
+    let mut records = entries
+        .filter(|entry| entry.kind == EntryKind::Record)
+        .map(|entry| {
+            let start = pack.intact_start(entry, HEAD_SIZE).ok()??;
+            let head = RecordHead::from_start(&start)?;
+            let subject = match (head.key, head.name) {
+                (Some(key), None) => Subject::Realisation(key),
+                (None, Some(name)) => Subject::Root(name),
+                _ => return None,
+            };
+            Some(Record {
+                subject,
+                sequence: head.sequence,
+                weight: weight(entry),
+                offset: entry.offset,
+            })
+        })
+        .collect::<Option<Vec<_>>>()?;
+    records.sort_unstable_by_key(|record| record.offset);
+    Some(records)
+}
+
+/// What of a pack is of use, if these subjects are forgotten.
+fn live_entries(
+    pack: &Surveyed,
+    judge: &Judge<'_>,
+    forgotten: &BTreeSet<Subject>,
+) -> Result<Vec<(Entry, Option<i64>)>, StoreError> {
+    let mut live = Vec::new();
+    Pack::open_with(&pack.path, |entry| {
+        if entry.kind == EntryKind::Object {
+            let row = judge.live_row(pack, entry);
+            live.extend(row.map(|id| (*entry, Some(id))));
+            return false;
         }
-        let record = pack
-            .bytes(entry)
-            .ok()
-            .filter(|bytes| ObjectDigest::of(bytes) == entry.info.digest)
-            .and_then(|bytes| RecordHead::from_json(&bytes).ok());
-        let Some(head) = record else {
-            return Ok(None);
-        };
-        let subject = match (head.key, head.name) {
-            (Some(key), None) => Subject::Realisation(key),
-            (None, Some(name)) => Subject::Root(name),
-            _ => return Ok(None),
-        };
-        records.insert(entry.offset, (subject, head.sequence));
-    }
-    Ok(Some(records))
+        let records = &pack.records;
+        let at = records.binary_search_by_key(&entry.offset, |record| record.offset);
+        let record = at.ok().and_then(|at| records.get(at));
+        if record.is_none_or(|record| !judge.is_dead(record, forgotten)) {
+            live.push((*entry, None));
+        }
+        false
+    })?;
+    Ok(live)
 }
 
 /// Realisations with an output that is not there or is going, and roots that were removed.
 fn dead_subjects(
     marked: &Marked,
     roots: &BTreeMap<RootName, (i64, bool)>,
-    is_deleted: impl Fn(usize) -> bool,
+    deleted: &[bool],
 ) -> BTreeSet<Subject> {
     let realisations = marked
         .realisations
@@ -299,7 +331,7 @@ fn dead_subjects(
         .filter(|row| {
             row.outputs
                 .iter()
-                .any(|output| output.is_none_or(&is_deleted))
+                .any(|output| output.is_none_or(|at| deleted.get(at) == Some(&true)))
         })
         .map(|row| Subject::Realisation(row.key));
     let roots = roots

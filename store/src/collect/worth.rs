@@ -1,10 +1,10 @@
 //! Which packs are worth being written anew.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::mark::Marked;
-use super::plan::{Subject, Surveyed, Tables};
-use crate::pack::{ENTRY_SIZE, Entry, EntryKind};
+use super::plan::{Record, Subject, Surveyed, Tables};
+use crate::pack::{ENTRY_SIZE, Entry};
 
 /// A pack below this weight is small: it is written anew whenever anything in it is dead.
 const SMALL: u64 = 1024 * 1024;
@@ -15,68 +15,67 @@ pub(super) const MANY: usize = 16;
 
 /// What an entry takes of a pack, in bytes: its own, and what the pack's index says of it.
 pub(super) fn weight(entry: &Entry) -> u64 {
-    entry.info.size + ENTRY_SIZE
+    weight_of(entry.info.size)
+}
+
+fn weight_of(size: u64) -> u64 {
+    size + ENTRY_SIZE
 }
 
 pub(super) fn is_small(pack: &Surveyed) -> bool {
-    pack.entries.iter().map(weight).sum::<u64>() < SMALL
+    pack.weight < SMALL
 }
 
 /// What decides whether an entry of a pack is dead.
 pub(super) struct Judge<'a> {
-    /// Where each object in a pack really is: an entry that no row points to is dead.
-    rows: Vec<((i64, u64), usize)>,
+    marked: &'a Marked,
+    /// Whether the object at that position of [`Marked::objects`] is dead.
+    due: &'a [bool],
+    /// What the objects that are not dead weigh in each pack.
+    alive: BTreeMap<i64, u64>,
     sequences: BTreeMap<Subject, i64>,
-    due: &'a HashSet<usize>,
 }
 
 impl<'a> Judge<'a> {
-    /// One for whom the objects at these positions are dead.
-    pub(super) fn new(marked: &Marked, tables: &Tables, due: &'a HashSet<usize>) -> Self {
-        let rows = marked.objects.iter().enumerate();
-        let rows = rows.filter_map(|(at, row)| row.pack.map(|place| (place, at)));
-        // Mostly in order as they come: a pack's rows are written together.
-        let mut rows: Vec<_> = rows.collect();
-        rows.sort_unstable();
+    /// One for whom the objects at the positions that are `due` are dead.
+    pub(super) fn new(marked: &'a Marked, tables: &Tables, due: &'a [bool]) -> Self {
+        let mut alive: BTreeMap<i64, u64> = BTreeMap::new();
+        for (row, due) in marked.objects.iter().zip(due) {
+            if let (Some((pack, _)), false) = (row.pack, due) {
+                *alive.entry(pack).or_default() += weight_of(row.size);
+            }
+        }
         Self {
-            rows,
-            sequences: sequences(marked, tables),
+            marked,
             due,
+            alive,
+            sequences: sequences(marked, tables),
         }
     }
 
-    /// Whether the entry is of no use, if these subjects are forgotten.
-    pub(super) fn is_dead(
-        &self,
-        pack: &Surveyed,
-        entry: &Entry,
-        forgotten: &BTreeSet<Subject>,
-    ) -> bool {
-        if entry.kind == EntryKind::Object {
-            let place = (pack.id, entry.offset);
-            let found = self.rows.binary_search_by_key(&place, |(place, _)| *place);
-            let row = found.ok().and_then(|at| self.rows.get(at));
-            return row.is_none_or(|(_, at)| self.due.contains(at));
-        }
-        let Some((subject, sequence)) = pack.records.get(&entry.offset) else {
-            return false;
-        };
-        forgotten.contains(subject)
-            || self
-                .sequences
-                .get(subject)
-                .is_none_or(|current| sequence < current)
+    /// The row's id, if the entry is the object that a row points to, and it is not dead.
+    pub(super) fn live_row(&self, pack: &Surveyed, entry: &Entry) -> Option<i64> {
+        let at = self.marked.find(&entry.info.digest)?;
+        let row = self.marked.objects.get(at)?;
+        let is_here = row.pack == Some((pack.id, entry.offset));
+        (is_here && self.due.get(at) == Some(&false)).then_some(row.id)
+    }
+
+    /// Whether the record is of no use, if these subjects are forgotten.
+    pub(super) fn is_dead(&self, record: &Record, forgotten: &BTreeSet<Subject>) -> bool {
+        let current = self.sequences.get(&record.subject);
+        forgotten.contains(&record.subject)
+            || current.is_none_or(|current| record.sequence < *current)
     }
 
     /// Whether enough of the pack is of no use.
     pub(super) fn is_worth_it(&self, pack: &Surveyed, forgotten: &BTreeSet<Subject>) -> bool {
-        let all: u64 = pack.entries.iter().map(weight).sum();
-        let dead = pack
-            .entries
-            .iter()
-            .filter(|entry| self.is_dead(pack, entry, forgotten));
-        let dead: u64 = dead.map(weight).sum();
-        all == 0 || (dead > 0 && (all < SMALL || dead >= all / PARTS))
+        let records = pack.records.iter();
+        let records = records.filter(|record| !self.is_dead(record, forgotten));
+        let alive = records.map(|record| record.weight).sum::<u64>()
+            + self.alive.get(&pack.id).copied().unwrap_or(0);
+        let dead = pack.weight.saturating_sub(alive);
+        pack.weight == 0 || (dead > 0 && (is_small(pack) || dead >= pack.weight / PARTS))
     }
 }
 

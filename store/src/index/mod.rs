@@ -12,9 +12,10 @@
 
 pub(crate) mod checksum;
 mod rows;
+mod schema;
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,7 +25,9 @@ use rusqlite::{
     params,
 };
 
-pub(crate) use rows::{Additions, from_integer, object, roots, to_integer};
+pub(crate) use rows::{
+    AT_DIGEST, Additions, at_digest, can_have_id, from_integer, object, roots, to_integer,
+};
 
 use rows::LOCATED;
 
@@ -35,27 +38,6 @@ use crate::{
     ObjectDigest, Realisation, RecipeKey, Root, RootName, Sha256Digest, StoreError, durable,
 };
 
-/// The first makes version 1, each other leads from one version to the next.
-const SCHEMAS: [&str; 3] = [
-    include_str!("../../../schema/index.sql"),
-    include_str!("../../../schema/index-2.sql"),
-    include_str!("../../../schema/index-3.sql"),
-];
-/// `PRAGMA user_version` of an index that is whole.
-const SCHEMA_VERSION: i64 = SCHEMAS.len() as i64;
-const FIRST_WITH_CHECKSUMS: i64 = 3;
-/// `PRAGMA application_id`: "fbst".
-const APPLICATION_ID: i64 = 0x6662_7374;
-const TABLES: [&str; 8] = [
-    "clock",
-    "condemned",
-    "objects",
-    "packs",
-    "realisation_outputs",
-    "realisations",
-    "root_objects",
-    "roots",
-];
 /// How long SQLite waits for others. Writers wait in [`Index::write`]; what remains is
 /// programs that know nothing of it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -83,23 +65,23 @@ impl Index {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
             configure(&connection)?;
-            let version = schema_version(&connection)?;
+            let version = schema::version(&connection)?;
             match version {
-                Some(old @ 1..SCHEMA_VERSION) => migrate(connection, old),
+                Some(old @ 1..schema::VERSION) => migrate(connection, old),
                 _ => Ok((connection, version)),
             }
         });
         match opened {
-            Ok((connection, Some(SCHEMA_VERSION))) => Ok(Some(Self {
+            Ok((connection, Some(schema::VERSION))) => Ok(Some(Self {
                 path: path.to_owned(),
                 queue: layout.index_lock(),
                 file_system: Arc::clone(file_system),
                 connection: Mutex::new(connection),
             })),
-            Ok((_, Some(found))) if found > SCHEMA_VERSION => Err(StoreError::NewerSchema {
+            Ok((_, Some(found))) if found > schema::VERSION => Err(StoreError::NewerSchema {
                 path: path.to_owned(),
                 found,
-                supported: SCHEMA_VERSION,
+                supported: schema::VERSION,
             }),
             Ok(_) => Ok(None),
             Err(error) if is_damage(&error) => Ok(None),
@@ -110,32 +92,31 @@ impl Index {
         }
     }
 
-    /// Writes a new index with `additions` at `path`, where no file is.
-    ///
-    /// The version, which makes it a whole one, is committed together with the rows.
-    pub(crate) fn create(path: &Path, additions: &Additions) -> Result<(), StoreError> {
+    /// Writes a new index with `additions`, where no file is. Its bytes are durable, its name is
+    /// not.
+    pub(crate) fn create(layout: &Layout, additions: &Additions) -> Result<(), StoreError> {
+        // Nobody sees it before it is whole, so that one sync makes it safe.
+        let path = &layout.new_index();
+        durable::remove_file(&RealFileSystem, path)?;
         let create = || {
             let mut connection = Connection::open(path)?;
             configure(&connection)?;
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "OFF")?;
+            connection.pragma_update(None, "journal_mode", "OFF")?;
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for schema in SCHEMAS {
-                transaction.execute_batch(schema)?;
-            }
+            schema::create(&transaction)?;
             rows::add(&transaction, additions)?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            transaction.commit()
+            transaction.commit()?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.close().map_err(|(_, error)| error)
         };
         create().map_err(|source| StoreError::Index {
             path: path.to_owned(),
             source,
         })?;
-        path.parent().map_or(Ok(()), |parent| {
-            durable::sync_directory(&RealFileSystem, parent)
-        })
+        durable::sync_file(&RealFileSystem, path)?;
+        fs::rename(path, layout.index()).map_err(StoreError::io("create", &layout.index()))
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -171,9 +152,9 @@ impl Index {
             connection
                 .prepare_cached(&format!(
                     "SELECT {LOCATED}, EXISTS (SELECT 1 FROM condemned WHERE object = objects.id)
-                     FROM objects WHERE digest = ?1",
+                     FROM objects WHERE {AT_DIGEST}",
                 ))?
-                .query_row([digest.as_bytes()], |row| {
+                .query_row(at_digest(digest), |row| {
                     Ok((rows::located(row)?, row.get(7)?))
                 })
                 .optional()
@@ -292,11 +273,15 @@ impl Index {
         };
         self.write(|transaction| {
             if is_bad()? {
+                let (first, digest) = at_digest(&object.info.digest);
                 transaction.execute(
-                    "DELETE FROM objects WHERE digest = ?1 AND offset IS ?3
-                     AND pack IS (SELECT id FROM packs WHERE name = ?2)",
+                    &format!(
+                        "DELETE FROM objects WHERE {AT_DIGEST} AND offset IS ?4
+                         AND pack IS (SELECT id FROM packs WHERE name = ?3)"
+                    ),
                     params![
-                        object.info.digest.as_bytes(),
+                        first,
+                        digest,
                         pack.as_ref().map(ObjectDigest::as_bytes),
                         offset.map(rows::to_integer).transpose()?,
                     ],
@@ -321,7 +306,7 @@ impl Index {
 
     /// Every root, sorted by name.
     pub(crate) fn roots(&self) -> Result<Vec<Root>, StoreError> {
-        self.query(rows::roots)
+        self.read(|connection| Ok(rows::roots(connection)?))
     }
 
     /// The names of all packs.
@@ -406,16 +391,10 @@ fn migrate(mut connection: Connection, old: i64) -> rusqlite::Result<(Connection
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let now: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if now == old {
-        for schema in SCHEMAS.iter().skip(usize::try_from(old).unwrap_or(0)) {
-            transaction.execute_batch(schema)?;
-        }
-        if old < FIRST_WITH_CHECKSUMS {
-            checksum::fill_in(&transaction)?;
-        }
-        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        schema::upgrade(&transaction, old)?;
     }
     transaction.commit()?;
-    let version = schema_version(&connection)?;
+    let version = schema::version(&connection)?;
     Ok((connection, version))
 }
 
@@ -428,25 +407,6 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -32 * 1024)?;
     connection.set_prepared_statement_cache_capacity(32);
     connection.pragma_update(None, "foreign_keys", true)
-}
-
-/// The version of the schema; none if it is not an index of ours, or not whole.
-fn schema_version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    if pragma("application_id")? != APPLICATION_ID {
-        return Ok(None);
-    }
-    let version = pragma("user_version")?;
-    if version == SCHEMA_VERSION {
-        let tables: Vec<String> = connection
-            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")?
-            .query_map([], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        if tables != TABLES {
-            return Ok(None);
-        }
-    }
-    Ok(Some(version))
 }
 
 /// Whether the file is no SQLite database, or not a whole one, rather than unreadable for now.

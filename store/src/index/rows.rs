@@ -30,16 +30,64 @@ impl Additions {
     }
 }
 
+/// How many ids an object can have, in `schema/index-4.sql`. That many digests that begin with
+/// the same 62 bits nobody can find.
+const IDS: i64 = 16;
+
+/// The lowest id that an object with that digest can have.
+fn first_id(digest: &ObjectDigest) -> i64 {
+    let first = digest.as_bytes().first_chunk();
+    first.map_or(0, |bytes| (u64::from_be_bytes(*bytes) >> 2) as i64)
+}
+
+/// Whether an object with that digest can have that id.
+pub(crate) fn can_have_id(digest: &ObjectDigest, id: i64) -> bool {
+    let first = first_id(digest);
+    (first..first + IDS).contains(&id)
+}
+
+/// Selects, from `objects`, the row of a digest: its parameters are [`at_digest`].
+pub(crate) const AT_DIGEST: &str = "id BETWEEN ?1 AND ?1 + 15 AND digest = ?2";
+
+pub(crate) fn at_digest(digest: &ObjectDigest) -> (i64, &[u8; 32]) {
+    (first_id(digest), digest.as_bytes())
+}
+
 /// Takes back that the object is condemned.
 pub(super) fn revive(
     transaction: &Transaction<'_>,
     digest: &ObjectDigest,
 ) -> rusqlite::Result<usize> {
     transaction
-        .prepare_cached(
-            "DELETE FROM condemned WHERE object = (SELECT id FROM objects WHERE digest = ?1)",
-        )?
-        .execute([digest.as_bytes()])
+        .prepare_cached(&format!(
+            "DELETE FROM condemned WHERE object = (SELECT id FROM objects WHERE {AT_DIGEST})",
+        ))?
+        .execute(at_digest(digest))
+}
+
+/// The object's id: the one that it has, or can be given. Whether it has it.
+fn id_of(connection: &Connection, digest: &ObjectDigest) -> rusqlite::Result<(i64, bool)> {
+    let first = first_id(digest);
+    let mut statement = connection.prepare_cached(
+        "SELECT id, digest FROM objects WHERE id BETWEEN ?1 AND ?1 + 15 ORDER BY id",
+    )?;
+    let mut rows = statement.query([first])?;
+    let mut free = first;
+    while let Some(row) = rows.next()? {
+        let id = row.get(0)?;
+        if object_digest(row, 1)? == *digest {
+            return Ok((id, true));
+        }
+        if id == free {
+            free += 1;
+        }
+    }
+    match free < first + IDS {
+        true => Ok((free, false)),
+        false => Err(checksum::damage(&format!(
+            "no id is left for object {digest}"
+        ))),
+    }
 }
 
 pub(super) fn add(transaction: &Transaction<'_>, additions: &Additions) -> rusqlite::Result<()> {
@@ -53,6 +101,10 @@ pub(super) fn add(transaction: &Transaction<'_>, additions: &Additions) -> rusql
         let pack: i64 = transaction
             .prepare_cached("SELECT id FROM packs WHERE name = ?1")?
             .query_row([name.as_bytes()], |row| row.get(0))?;
+        // In the order of their ids: each page of a large index is then changed once, not
+        // read and written again for every object on it.
+        let mut objects: Vec<_> = objects.iter().collect();
+        objects.sort_unstable_by_key(|(info, _)| info.digest);
         for (info, offset) in objects {
             add_object(transaction, info, Some((pack, *offset)))?;
         }
@@ -72,26 +124,32 @@ pub(super) fn add(transaction: &Transaction<'_>, additions: &Additions) -> rusql
     Ok(())
 }
 
-fn add_object(
+/// Adds an object, unless it is there; its id.
+pub(super) fn add_object(
     transaction: &Transaction<'_>,
     info: &ObjectInfo,
     pack: Option<(i64, u64)>,
-) -> rusqlite::Result<()> {
-    // Whoever was first with the same object has it as safely as we do.
+) -> rusqlite::Result<i64> {
+    let (id, is_there) = id_of(transaction, &info.digest)?;
+    if is_there {
+        // Whoever was first with the same object has it as safely as we do.
+        return Ok(id);
+    }
     transaction
         .prepare_cached(
-            "INSERT INTO objects (digest, sha256, size, pack, offset, checksum)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO NOTHING",
+            "INSERT INTO objects (id, digest, sha256, size, pack, offset, checksum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
+            id,
             info.digest.as_bytes(),
             info.sha256.as_bytes(),
             to_integer(info.size)?,
             pack.map(|(id, _)| id),
             pack.map(|(_, offset)| to_integer(offset)).transpose()?,
             checksum::of_object(info, pack)?,
-        ])
-        .map(drop)
+        ])?;
+    Ok(id)
 }
 
 /// Adds a record unless the index has a newer one.
@@ -239,34 +297,29 @@ pub(super) fn root_row(
     Ok(found)
 }
 
-/// Every root that was not removed, sorted by name, if all rows have their checksums.
+/// Every root that was not removed, sorted by name, if all rows have their checksums. The
+/// caller sees to it that all statements are of one moment.
 pub(crate) fn roots(connection: &Connection) -> rusqlite::Result<Vec<Root>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT name, digest, sequence, removed, checksum
-         FROM roots LEFT JOIN root_objects ON root = id ORDER BY name, digest",
-    )?;
+    let mut statement = connection
+        .prepare("SELECT id, name, sequence, removed, checksum FROM roots ORDER BY name")?;
+    let mut objects_of =
+        connection.prepare("SELECT digest FROM root_objects WHERE root = ?1 ORDER BY digest")?;
     let mut rows = statement.query([])?;
-    let mut roots: Vec<Root> = Vec::new();
-    let mut versions: Vec<(i64, bool, i64)> = Vec::new();
+    let mut roots = Vec::new();
     while let Some(row) = rows.next()? {
-        let name = root_name(row, 0)?;
-        if roots.last().is_none_or(|last| last.name != name) {
-            let objects = Vec::new();
+        let id: i64 = row.get(0)?;
+        let name = root_name(row, 1)?;
+        let (sequence, removed) = (row.get(2)?, row.get(3)?);
+        let objects: Vec<_> = objects_of
+            .query_map([id], |row| object_digest(row, 0))?
+            .collect::<Result<_, _>>()?;
+        let expected = checksum::of_root(name.as_str(), sequence, removed, objects.iter());
+        checksum::check(row.get(4)?, expected, || format!("root {name}"))?;
+        if !removed {
             roots.push(Root { name, objects });
-            versions.push((row.get(2)?, row.get(3)?, row.get(4)?));
-        }
-        if let (Some(root), Some(digest)) = (roots.last_mut(), row.get(1)?) {
-            root.objects.push(ObjectDigest::from_bytes(digest));
         }
     }
-    for (root, (sequence, removed, sum)) in roots.iter().zip(&versions) {
-        let name = root.name.as_str();
-        let expected = checksum::of_root(name, *sequence, *removed, root.objects.iter());
-        checksum::check(*sum, expected, || format!("root {name}"))?;
-    }
-    let roots = roots.into_iter().zip(versions);
-    let live = roots.filter(|(_, (_, removed, _))| !removed);
-    Ok(live.map(|(root, _)| root).collect())
+    Ok(roots)
 }
 
 /// What [`located`] reads.
@@ -330,4 +383,62 @@ pub(crate) fn to_integer(number: u64) -> rusqlite::Result<i64> {
 pub(crate) fn from_integer(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let number: i64 = row.get(column)?;
     u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(first: u8, last: u8) -> ObjectInfo {
+        let mut digest = [first; 32];
+        digest[31] = last;
+        ObjectInfo {
+            digest: ObjectDigest::from_bytes(digest),
+            sha256: Sha256Digest::from_bytes([last; 32]),
+            size: last.into(),
+        }
+    }
+
+    fn find(connection: &Connection, info: &ObjectInfo) -> Option<ObjectInfo> {
+        let query = format!("SELECT {LOCATED} FROM objects WHERE {AT_DIGEST}");
+        let mut statement = connection.prepare(&query).unwrap();
+        let mut rows = statement.query(at_digest(&info.digest)).unwrap();
+        rows.next().unwrap().map(|row| located(row).unwrap().info)
+    }
+
+    /// The first and the last ids that there are, and some between.
+    #[test]
+    fn objects_whose_digests_begin_alike_are_told_apart() {
+        for first in [0, 1, 0x7f, 0xff] {
+            let mut connection = Connection::open_in_memory().unwrap();
+            let transaction = connection.transaction().unwrap();
+            super::super::schema::create(&transaction).unwrap();
+            let ids: Vec<i64> = (0..16)
+                .map(|last| add_object(&transaction, &info(first, last), None).unwrap())
+                .collect();
+            assert!(
+                ids.iter()
+                    .all(|id| can_have_id(&info(first, 0).digest, *id))
+            );
+            assert!(add_object(&transaction, &info(first, 16), None).is_err());
+            // One that has lost those before it is not added a second time.
+            for id in &ids[..5] {
+                let delete = "DELETE FROM objects WHERE id = ?1";
+                transaction.execute(delete, [id]).unwrap();
+            }
+            for last in 0..16 {
+                let found = find(&transaction, &info(first, last));
+                assert_eq!(found, (last >= 5).then(|| info(first, last)));
+            }
+            assert_eq!(
+                add_object(&transaction, &info(first, 9), None).unwrap(),
+                ids[9]
+            );
+            assert_eq!(
+                add_object(&transaction, &info(first, 16), None).unwrap(),
+                ids[0]
+            );
+            assert_eq!(find(&transaction, &info(first, 16)), Some(info(first, 16)));
+        }
+    }
 }

@@ -8,7 +8,7 @@
 //! is read: its times may come a second time.
 
 mod read;
-mod record;
+pub(crate) mod record;
 mod stat;
 mod tree;
 mod walk;
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 pub use tree::{Tree, TreeEntry, TreeEntryKind};
 
-use crate::store::Inner;
+use crate::inner::Inner;
 use crate::{ObjectDigest, StoreError};
 use record::{KnownFile, ScanRecord};
 use stat::Time;

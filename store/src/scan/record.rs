@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::stat::{Stat, Time};
 use crate::ObjectDigest;
+use crate::bytes::{take, take_slice, take_u16, take_u32, take_u64};
 
 /// What opens a record: 12 bytes, then the version as a little-endian u32.
 const HEADER: &[u8; 16] = b"forebay-scan\x01\0\0\0";
@@ -34,7 +35,7 @@ pub(super) struct KnownFile {
 /// BLAKE3 of everything before, 32 bytes
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct ScanRecord {
+pub(crate) struct ScanRecord {
     pub(super) time: Time,
     pub(super) files: Vec<KnownFile>,
 }
@@ -53,7 +54,7 @@ impl ScanRecord {
             .unwrap_or_default()
     }
 
-    pub(super) fn encode(&self, directory: &Path) -> Vec<u8> {
+    pub(crate) fn encode(&self, directory: &Path) -> Vec<u8> {
         let directory = directory.as_os_str().as_bytes();
         let mut out = Vec::with_capacity(128 + directory.len() + self.files.len() * 112);
         out.extend_from_slice(HEADER);
@@ -83,7 +84,7 @@ impl ScanRecord {
         out
     }
 
-    fn decode(bytes: &[u8], directory: &Path) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8], directory: &Path) -> Option<Self> {
         let (body, digest) = bytes.split_last_chunk::<32>()?;
         if ObjectDigest::of(body).as_bytes() != digest {
             return None;
@@ -130,28 +131,4 @@ fn take_time(rest: &mut &[u8]) -> Option<Time> {
         seconds: i64::from_le_bytes(take(rest)?),
         nanoseconds: take_u32(rest)?,
     })
-}
-
-fn take_u16(rest: &mut &[u8]) -> Option<u16> {
-    take(rest).map(u16::from_le_bytes)
-}
-
-fn take_u32(rest: &mut &[u8]) -> Option<u32> {
-    take(rest).map(u32::from_le_bytes)
-}
-
-fn take_u64(rest: &mut &[u8]) -> Option<u64> {
-    take(rest).map(u64::from_le_bytes)
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (first, others) = rest.split_first_chunk::<N>()?;
-    *rest = others;
-    Some(*first)
-}
-
-fn take_slice<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
-    let (first, others) = rest.split_at_checked(length)?;
-    *rest = others;
-    Some(first)
 }

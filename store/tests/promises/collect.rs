@@ -246,6 +246,30 @@ fn a_small_pack_is_written_anew_if_anything_in_it_is_dead() {
     assert_eq!((report.packs, report.freed), (0, 0));
 }
 
+/// An empty object begins in its pack where the next one does.
+#[test]
+fn an_empty_object_and_its_neighbour_are_told_apart() {
+    for keeps_empty in [false, true] {
+        let (_directory, store) = new_store();
+        let bodies = [b"before".to_vec(), Vec::new(), b"after".to_vec()];
+        let digests = put_all(&store, &bodies);
+        let kept = if keeps_empty { 1 } else { 2 };
+        let store = keep(store, &[digests[0], digests[kept]]);
+        let report = collected(&store);
+        assert_eq!(deleted(&report), [digests[3 - kept]].into());
+        for at in [0, kept] {
+            assert_eq!(store.read(&digests[at]).unwrap(), bodies[at]);
+        }
+        // Both are there, and stay where a pack is written anew for another reason.
+        let digests = put_all(&store, &bodies);
+        let store = keep(store, &digests[1..]);
+        assert_eq!(deleted(&collected(&store)), [digests[0]].into());
+        for at in [1, 2] {
+            assert_eq!(store.read(&digests[at]).unwrap(), bodies[at]);
+        }
+    }
+}
+
 #[test]
 fn a_large_pack_is_written_anew_when_a_fifth_of_it_is_dead() {
     let (_directory, store) = new_store();
@@ -399,7 +423,7 @@ fn roots_that_come_and_go_leave_nothing() {
 
 #[test]
 fn indexes_of_older_versions_are_brought_up_to_date() {
-    for version in [1, 2] {
+    for version in [1, 2, 3] {
         let (_directory, store) = new_store();
         let kept = realise(&store, "kept", &[b"old", &large(1)], true);
         put(&store, b"loose");
@@ -419,7 +443,7 @@ fn indexes_of_older_versions_are_brought_up_to_date() {
         assert_eq!(dump_index(&root), before);
         assert!(!path_has_damage(&root));
         // Version 2 knows what is condemned; without it the grace period begins again.
-        assert_eq!(store.stats().unwrap().condemned, version as u64 - 1);
+        assert_eq!(store.stats().unwrap().condemned, u64::from(version > 1));
         assert_eq!(store.read(&kept[0]).unwrap(), b"old");
         assert!(store.realisation(&key("kept")).unwrap().is_some());
         assert_eq!(store.roots().unwrap().len(), 1);

@@ -74,7 +74,10 @@ pub(crate) fn downgrade_index(root: &Path, version: usize) {
     connection
         .pragma_update(None, "journal_mode", "WAL")
         .unwrap();
-    for name in ["index.sql", "index-2.sql"].iter().take(version) {
+    for name in ["index.sql", "index-2.sql", "index-3.sql"]
+        .iter()
+        .take(version)
+    {
         let schema = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../schema")
             .join(name);
@@ -85,13 +88,18 @@ pub(crate) fn downgrade_index(root: &Path, version: usize) {
     connection
         .execute("ATTACH ?1 AS new", [path.to_str().unwrap()])
         .unwrap();
+    // Ids were given in the order in which objects came; version 3 has checksums of its rows.
+    let checksum = if version > 2 { ", checksum" } else { "" };
     connection
         .execute_batch(&format!(
-            "INSERT INTO packs SELECT * FROM new.packs;
-             INSERT INTO objects SELECT id, digest, sha256, size, pack, offset FROM new.objects;
-             INSERT INTO realisations SELECT id, key, sequence FROM new.realisations;
+            "CREATE TEMP TABLE ids AS SELECT id AS new, row_number() OVER (ORDER BY sha256) AS old
+                 FROM new.objects;
+             INSERT INTO packs SELECT * FROM new.packs;
+             INSERT INTO objects SELECT old, digest, sha256, size, pack, offset {checksum}
+                 FROM new.objects JOIN ids ON ids.new = id;
+             INSERT INTO realisations SELECT id, key, sequence {checksum} FROM new.realisations;
              INSERT INTO realisation_outputs SELECT * FROM new.realisation_outputs;
-             INSERT INTO roots SELECT id, name, sequence, removed FROM new.roots;
+             INSERT INTO roots SELECT id, name, sequence, removed {checksum} FROM new.roots;
              INSERT INTO root_objects SELECT * FROM new.root_objects;
              UPDATE clock SET last_sequence = (SELECT last_sequence FROM new.clock);
              PRAGMA application_id = {}; PRAGMA user_version = {version};",
@@ -100,7 +108,10 @@ pub(crate) fn downgrade_index(root: &Path, version: usize) {
         .unwrap();
     if version > 1 {
         connection
-            .execute_batch("INSERT INTO condemned SELECT * FROM new.condemned")
+            .execute_batch(
+                "INSERT INTO condemned SELECT old, since FROM new.condemned
+                     JOIN ids ON ids.new = object",
+            )
             .unwrap();
     }
     connection.execute_batch("DETACH new").unwrap();

@@ -278,15 +278,15 @@ fn an_index_of_a_newer_program_is_refused_and_left_alone() {
     drop(store);
     let connection = rusqlite::Connection::open(root.join("index.sqlite")).unwrap();
     connection
-        .execute_batch("PRAGMA user_version = 4; DROP TABLE roots;")
+        .execute_batch("PRAGMA user_version = 5; DROP TABLE roots;")
         .unwrap();
     drop(connection);
     let before = fs::read(root.join("index.sqlite")).unwrap();
     assert!(matches!(
         Store::open(&root),
         Err(StoreError::NewerSchema {
-            found: 4,
-            supported: 3,
+            found: 5,
+            supported: 4,
             ..
         })
     ));

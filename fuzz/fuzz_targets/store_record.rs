@@ -1,0 +1,4 @@
+//! A record in a pack.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| forebay_store::fuzzing::record(bytes));
