@@ -60,6 +60,15 @@ pub enum StoreError {
         /// The index file.
         path: PathBuf,
     },
+    /// The index was made anew, and what was read back is not what was written.
+    #[error(
+        "the store's index {} was made anew, but does not read as it was written; look at the disk, or use another store",
+        path.display()
+    )]
+    IndexNotKept {
+        /// The index file.
+        path: PathBuf,
+    },
     /// The object was never put, or has been dropped.
     #[error("object {digest} is not in the store {}", root.display())]
     NotFound {

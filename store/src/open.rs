@@ -22,6 +22,7 @@ pub(crate) fn open_index(
 ) -> Result<(Index, File), StoreError> {
     let lock_path = layout.lock();
     let deadline = Instant::now() + OPEN_TIMEOUT;
+    let mut made = false;
     loop {
         let lock = open_lock(layout, &lock_path)?;
         lock.lock_shared()
@@ -33,8 +34,17 @@ pub(crate) fn open_index(
             .map_err(StoreError::io("unlock", &lock_path))?;
         // Another process may be about to do the same; whoever comes second finds it done.
         match lock.try_lock() {
-            Ok(()) if Index::open(layout, file_system)?.is_none() => create_index(layout)?,
-            Ok(()) => {}
+            Ok(()) if Index::open(layout, file_system)?.is_some() => {}
+            // Once more would only fill `corrupt/`.
+            Ok(()) if made => {
+                return Err(StoreError::IndexNotKept {
+                    path: layout.index(),
+                });
+            }
+            Ok(()) => {
+                create_index(layout)?;
+                made = true;
+            }
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(5));
             }

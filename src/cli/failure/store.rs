@@ -35,6 +35,9 @@ pub(super) fn store_next(error: &StoreError) -> &'static str {
             "run the command again: what is lost is fetched or built anew; `forebay store verify` looks for more"
         }
         StoreError::IndexDamaged { .. } => "run the command again: it makes the index anew",
+        StoreError::IndexNotKept { .. } => {
+            "look at the disk (`dmesg` may name it), or set FOREBAY_STORE to a folder on another one"
+        }
         StoreError::InUse { .. } => {
             "wait until the other forebay commands are done, then run this one again"
         }
