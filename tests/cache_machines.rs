@@ -30,19 +30,6 @@ fn files(cache: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Makes a key; gives the public half and the file of the private one.
-fn keygen(site: &Site, domain: &str) -> (String, String) {
-    let file = site.project.parent().unwrap().join(format!("{domain}.key"));
-    let file = file.to_str().unwrap().to_owned();
-    let finished = site.run(&["cache", "keygen", &file, "--domain", domain, "--json"]);
-    assert_eq!(finished.status, 0, "{}", finished.stderr);
-    let document: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
-    let secret = std::fs::read_to_string(&file).unwrap();
-    let secret = secret.trim().rsplit(':').next().unwrap();
-    assert!(!finished.stdout.contains(secret) && !finished.stderr.contains(secret));
-    (document["trusted_key"].as_str().unwrap().to_owned(), file)
-}
-
 #[test]
 fn a_second_machine_takes_what_the_first_has_built() {
     let Some(surroundings) = Surroundings::new() else {
@@ -50,7 +37,7 @@ fn a_second_machine_takes_what_the_first_has_built() {
     };
     let url = surroundings.cache_url();
     let first = surroundings.site("first", "UTC", "022");
-    let (key, file) = keygen(&first, "release");
+    let (key, file) = first.keygen("release");
     let first = first.with_variable("FOREBAY_CACHE_SIGNING_KEY_FILE", &file);
     let (built, said) = first.build(&["--cache", &url]);
     assert!(said.contains("entries and"), "{said}");
@@ -116,8 +103,8 @@ fn only_what_a_trusted_key_has_signed_for_this_recipe_counts() {
     };
     let url = surroundings.cache_url();
     let pull_request = surroundings.site("pull-request", "UTC", "022");
-    let (own, file) = keygen(&pull_request, "pull-request");
-    let (release, _) = keygen(&pull_request, "release");
+    let (own, file) = pull_request.keygen("pull-request");
+    let (release, _) = pull_request.keygen("release");
     let pull_request = pull_request.with_variable("FOREBAY_CACHE_SIGNING_KEY_FILE", &file);
     let (built, _) = pull_request.build(&["--cache", &url]);
     let look = |name: &str, keys: &str| {

@@ -253,6 +253,16 @@ pub(super) fn escape(text: &str, kept: &[u8]) -> String {
     encoded
 }
 
+/// [`escape`] undone. Here a plus is a plus, as it is not in a form.
+pub(crate) fn unescape(text: &str) -> String {
+    let form = format!("k={}", text.replace('+', "%2B").replace('&', "%26"));
+    let mut pairs = url::form_urlencoded::parse(form.as_bytes());
+    pairs
+        .next()
+        .map(|(_, text)| text.into_owned())
+        .unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,6 +281,10 @@ mod tests {
         let key = "dags/a b%+é.py";
         assert_eq!(escape(key, b""), "dags%2Fa%20b%25%2B%C3%A9.py");
         assert_eq!(escape(key, b"/"), "dags/a%20b%25%2B%C3%A9.py");
+        for kept in [b"".as_slice(), b"/"] {
+            assert_eq!(unescape(&escape(key, kept)), key);
+        }
+        assert_eq!(unescape("a+b&c=d%26"), "a+b&c=d&");
     }
 
     #[test]

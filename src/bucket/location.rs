@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use url::Url;
+
 /// Why a text names no bucket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} names no bucket: {reason}")]
@@ -36,6 +38,12 @@ pub enum BucketLocation {
         /// The directory, as written.
         path: PathBuf,
     },
+    /// A folder of a WebDAV server, without user and password. It does not come of
+    /// [`FromStr`]: such servers keep too little of what is asked of a bucket to deploy to.
+    WebDav {
+        /// `http:` or `https:`, without a slash at its end.
+        url: Url,
+    },
 }
 
 impl BucketLocation {
@@ -67,6 +75,11 @@ impl FromStr for BucketLocation {
         }
         let (scheme, name) = text.split_once("://").unwrap_or(("gs", text));
         let name = name.strip_suffix('/').unwrap_or(name);
+        if matches!(scheme, "http" | "https") {
+            return Err(invalid(
+                "a WebDAV server can be a cache, but not what is deployed to",
+            ));
+        }
         if name.contains('/') {
             return Err(invalid("name the bucket alone, without a folder in it"));
         }
@@ -102,6 +115,7 @@ impl fmt::Display for BucketLocation {
             Self::S3 { name } => write!(formatter, "s3://{name}"),
             Self::Azure { container } => write!(formatter, "az://{container}"),
             Self::Directory { path } => write!(formatter, "file://{}", path.display()),
+            Self::WebDav { url } => formatter.write_str(url.as_str().trim_end_matches('/')),
         }
     }
 }
@@ -143,6 +157,7 @@ mod tests {
             "s3://a_b",
             "az://a.b",
             "az://account/container",
+            "https://files.example.com/team",
         ] {
             assert!(text.parse::<BucketLocation>().is_err(), "{text}");
         }

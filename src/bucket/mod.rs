@@ -10,14 +10,18 @@ mod key;
 mod location;
 mod nonce;
 mod reading;
+mod tags;
+mod web_dav;
 
 pub use checksums::Checksums;
 pub use directory::DirectoryBucket;
 pub use entity_tag::EntityTagBucket;
+pub(crate) use exchange::unescape;
 pub use gcs::{Endpoint, GcsBucket};
 pub use key::{InvalidKey, ObjectKey};
 pub use location::{BucketLocation, ParseBucketError};
 pub use nonce::nonce;
+pub use web_dav::WebDavBucket;
 
 use std::sync::Arc;
 
@@ -25,7 +29,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::credentials::TokenSource;
+use crate::credentials::{TokenSource, netrc_login};
 use crate::http::HttpClient;
 
 /// A number that changes with every write of a key (Google Cloud Storage,
@@ -51,10 +55,10 @@ pub struct StoredObject {
     pub size: u64,
     /// Which write this is.
     pub generation: StorageGeneration,
-    /// The CRC32C of its bytes. S3 and Azure give none, nor has an object on Google's
+    /// The CRC32C of its bytes. S3, Azure and WebDAV give none, nor has an object on Google's
     /// service that is under a customer's own encryption key.
     pub crc32c: Option<u32>,
-    /// The MD5 of its bytes. What was composed of parts has none.
+    /// The MD5 of its bytes. What was composed of parts has none, nor has anything on WebDAV.
     pub md5: Option<[u8; 16]>,
     /// When it was written, by the server's clock.
     pub updated: Timestamp,
@@ -122,15 +126,25 @@ pub trait Bucket: Send + Sync {
         key: &ObjectKey,
         generation: StorageGeneration,
     ) -> Result<(), BucketError>;
+
+    /// Whether the conditions of writes and deletes are held to. Only a service of which that
+    /// is not known is asked, with an object of that key, which is gone afterwards.
+    ///
+    /// # Errors
+    /// See [`BucketError`].
+    async fn holds_to_conditions(&self, _: &ObjectKey) -> Result<bool, BucketError> {
+        Ok(true)
+    }
 }
 
 /// Opens a bucket; makes no request. `tokens` are for Google: they may be absent for
 /// an emulator; without them a real bucket is asked anonymously. S3 and Azure take
-/// their credentials where their own tools take them: `AWS_*`, `AZURE_*`, the machine's role.
+/// their credentials where their own tools take them: `AWS_*`, `AZURE_*`, the machine's role;
+/// a WebDAV server's user and password are in the user's `.netrc`.
 ///
 /// # Errors
-/// `STORAGE_EMULATOR_HOST` must be an address if it is set, and the variables of S3
-/// and Azure must not contradict each other.
+/// `STORAGE_EMULATOR_HOST` must be an address if it is set, the variables of S3
+/// and Azure must not contradict each other, and no password is sent in the clear.
 pub fn open(
     location: &BucketLocation,
     http: &HttpClient,
@@ -149,6 +163,10 @@ pub fn open(
         BucketLocation::Azure { container } => {
             let variables: Vec<_> = process_variables();
             Arc::new(EntityTagBucket::azure(container, &variables, http.clone())?)
+        }
+        BucketLocation::WebDav { url } => {
+            let login = url.host_str().and_then(netrc_login);
+            Arc::new(WebDavBucket::new(url, http.clone(), login)?)
         }
     })
 }

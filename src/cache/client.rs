@@ -1,6 +1,6 @@
 //! The caches of one run, as the store's source.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -9,13 +9,13 @@ use forebay_store::{ObjectDigest, ObjectInfo, Realisation, RecipeKey, Source, St
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
-use tokio::sync::OnceCell;
 
-use super::collect::Mark;
-use super::entry::Entry;
 use super::key::{Domain, SigningKey};
+use super::known::Known;
 use super::location::CacheLocation;
-use super::remote::{CacheError, OpenBucket, Patience, Remote, describe};
+use super::mark::Mark;
+use super::patience::Patience;
+use super::remote::{CacheError, OpenBucket, Remote, describe};
 use super::settings::{CacheOptions, Trust};
 use crate::bucket::StorageGeneration;
 
@@ -39,7 +39,7 @@ pub struct Cache {
     refused: Vec<CacheLocation>,
     closure: OnceLock<Closure>,
     runtime: OnceLock<Option<tokio::runtime::Runtime>>,
-    state: Mutex<State>,
+    known: Mutex<Known>,
     /// One at a time brings objects, several of them at once.
     bringing: Mutex<()>,
     has_closure: AtomicBool,
@@ -52,26 +52,6 @@ pub(super) struct Target {
     pub(super) remote: usize,
     pub(super) domain: Domain,
     pub(super) signer: Option<SigningKey>,
-}
-
-/// What entries have said so far.
-#[derive(Default)]
-struct State {
-    realisations: HashMap<RecipeKey, Realisation>,
-    /// Objects that entries name, and the caches whose entries those are.
-    objects: HashMap<ObjectDigest, (ObjectInfo, BTreeSet<usize>)>,
-    /// Small ones that came with the entries.
-    inline: HashMap<ObjectDigest, bytes::Bytes>,
-    /// Recipes that were asked for one by one.
-    asked: BTreeSet<RecipeKey>,
-    /// What could not be had although an entry names it.
-    lost: BTreeSet<ObjectDigest>,
-    /// When the build's own entry was written, and by which cache it was given.
-    found: Option<(usize, Domain, Timestamp)>,
-    /// Which mark of the collector the target had before anything was looked up.
-    mark: Option<StorageGeneration>,
-    /// What is in the target already, under its own key, by its outputs.
-    stored: BTreeMap<RecipeKey, BTreeMap<String, ObjectDigest>>,
 }
 
 impl Cache {
@@ -91,17 +71,9 @@ impl Cache {
             if target.is_none() && options.writes(trust) {
                 target = Some(remotes.len());
             }
-            remotes.push(Remote {
-                location: location.clone(),
-                trusted: trusted.clone(),
-                unsigned: trust == Trust::Unsigned,
-                patience,
-                open: OpenBucket::clone(open),
-                bucket: OnceCell::new(),
-                off: AtomicBool::new(false),
-                requests: AtomicU64::new(0),
-                complaints: Mutex::default(),
-            });
+            let is_unsigned = trust == Trust::Unsigned;
+            let trusted = trusted.clone();
+            remotes.push(Remote::new(location, trusted, is_unsigned, patience, open));
         }
         let signer = options.signing_key;
         Self {
@@ -117,7 +89,7 @@ impl Cache {
             refused,
             closure: OnceLock::new(),
             runtime: OnceLock::new(),
-            state: Mutex::default(),
+            known: Mutex::default(),
             bringing: Mutex::default(),
             has_closure: AtomicBool::new(false),
             brought: AtomicU64::new(0),
@@ -133,6 +105,12 @@ impl Cache {
     /// Whether what is built is brought to a cache.
     pub fn writes(&self) -> bool {
         self.target.is_some()
+    }
+
+    /// The cache that what is built is brought to.
+    pub fn written(&self) -> Option<&CacheLocation> {
+        let remote = self.remotes.get(self.target.as_ref()?.remote)?;
+        Some(&remote.location)
     }
 
     /// Caches of which nothing is believed, since no key is trusted.
@@ -151,9 +129,9 @@ impl Cache {
     /// How many results `store` looked up that came from a cache, and how many it asked for in
     /// vain.
     pub fn answers(&self, store: &Store) -> (usize, usize) {
-        let state = self.state();
+        let known = self.known();
         let looked_up = store.shared().into_iter();
-        let found = looked_up.filter(|key| state.realisations.contains_key(key));
+        let found = looked_up.filter(|key| known.has(key));
         (found.count(), self.missed.load(Ordering::Relaxed))
     }
 
@@ -170,7 +148,7 @@ impl Cache {
     /// How many objects could not be had although an entry names them. Whoever failed for
     /// want of one may try again if the number has grown: it is no longer promised.
     pub fn losses(&self) -> usize {
-        self.state().lost.len()
+        self.known().losses()
     }
 
     /// What was wrong with the caches, as one warning; none if nothing was. Said once.
@@ -193,37 +171,32 @@ impl Cache {
         self.closure.get().copied()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What an object is, if the target's entries name it and it was not lost.
     pub(super) fn info_in_target(&self, digest: &ObjectDigest) -> Option<ObjectInfo> {
-        let state = self.state();
-        let target = self.target.as_ref()?.remote;
-        let (info, remotes) = state.objects.get(digest)?;
-        let is_there = remotes.contains(&target) && !state.lost.contains(digest);
-        is_there.then_some(*info)
+        self.known().info_in(self.target.as_ref()?.remote, digest)
+    }
+
+    /// Whether an object could not be had although an entry names it.
+    pub(super) fn is_lost(&self, digest: &ObjectDigest) -> bool {
+        self.known().is_lost(digest)
     }
 
     pub(super) fn mark_before(&self) -> Option<StorageGeneration> {
-        self.state().mark
+        self.known().mark
     }
 
     /// What the target's entries said of a recipe, if none of its objects was lost.
     pub(super) fn stored(&self, key: &RecipeKey) -> Option<BTreeMap<String, ObjectDigest>> {
-        let state = self.state();
-        let outputs = state.stored.get(key)?;
-        let is_whole = outputs.values().all(|digest| !state.lost.contains(digest));
-        is_whole.then(|| outputs.clone())
+        self.known().stored(key).cloned()
     }
 
-    /// When the build's own entry was written, if it is the target's own.
-    pub(super) fn closure_age(&self) -> Option<Timestamp> {
-        let state = self.state();
-        let (remote, domain, created) = state.found.as_ref()?;
-        let target = self.target.as_ref()?;
-        (*remote == target.remote && *domain == target.domain).then_some(*created)
+    /// When the target's own entry of this build was written, if it has one.
+    pub(super) fn closure_written(&self) -> Option<Timestamp> {
+        self.known().closure_written
     }
 
     /// Runs requests and waits for them, whoever asks: also from inside another runtime. None
@@ -237,68 +210,43 @@ impl Cache {
         std::thread::scope(|scope| scope.spawn(|| runtime.block_on(work())).join().ok())
     }
 
-    /// Asks every cache in every domain for one recipe, all at once, and takes in the answers
-    /// in the order of the list. True if there was one.
+    /// Asks one cache after the other for one recipe, until one knows it: a second one is of
+    /// use only for what the first one lacks.
     async fn ask(&self, key: &RecipeKey) -> bool {
-        let scopes: Vec<(usize, Domain)> = self
-            .remotes
-            .iter()
-            .enumerate()
-            .flat_map(|(index, remote)| {
-                let domains = remote.domains().into_iter();
-                domains.map(move |domain| (index, domain))
-            })
-            .collect();
-        let asked = scopes.iter().map(|(index, domain)| async move {
-            match self.remotes.get(*index) {
-                Some(remote) => remote.entry(domain, key).await,
-                None => None,
-            }
-        });
-        let answers = join_all(asked).await;
-        let mut found = false;
-        for ((remote, domain), entry) in scopes.into_iter().zip(answers) {
-            if let Some(entry) = entry {
-                self.take_in(remote, domain, entry);
-                found = true;
+        for remote in 0..self.remotes.len() {
+            if self.ask_one(remote, key).await {
+                return true;
             }
         }
-        found
+        false
     }
 
-    fn take_in(&self, remote: usize, domain: Domain, entry: Entry) {
-        let mut state = self.state();
-        let is_target = self
-            .target
-            .as_ref()
-            .is_some_and(|target| target.remote == remote && target.domain == domain);
-        for object in &entry.statement.objects {
-            let info = object.info();
-            let known = state.objects.entry(info.digest);
-            known
-                .or_insert_with(|| (info, BTreeSet::new()))
-                .1
-                .insert(remote);
+    /// Asks one cache for one recipe, in every domain at once. The order of the keys decides
+    /// whose answer counts.
+    async fn ask_one(&self, number: usize, key: &RecipeKey) -> bool {
+        let Some(remote) = self.remotes.get(number) else {
+            return false;
+        };
+        if !self.known().asks(number, *key) {
+            return false;
         }
-        for (digest, bytes) in entry.inline() {
-            state.inline.insert(digest, bytes.clone());
-        }
-        let is_closure = self
-            .closure()
-            .is_some_and(|closure| closure.exact == entry.statement.key);
-        if is_closure && state.found.is_none() {
-            state.found = Some((remote, domain, entry.statement.created));
-        }
-        for (key, outputs) in entry.statement.realisations {
-            if is_target {
-                state.stored.insert(key, outputs.clone());
+        let domains = remote.domains();
+        let asked = domains.iter().map(|domain| remote.entry(domain, key));
+        let answers = join_all(asked).await;
+        let is_closure = self.closure().is_some_and(|closure| closure.exact == *key);
+        let mut known = self.known();
+        let mut found = false;
+        for (domain, entry) in domains.iter().zip(answers) {
+            let Some(entry) = entry else { continue };
+            let target = self.target.as_ref();
+            let is_target = target.is_some_and(|t| t.remote == number && t.domain == *domain);
+            if is_target && is_closure {
+                known.closure_written = Some(entry.statement.created);
             }
-            // A whole build's own word counts before that of another.
-            state
-                .realisations
-                .entry(key)
-                .or_insert(Realisation { outputs });
+            known.take_in(number, is_target, entry);
+            found = true;
         }
+        found
     }
 
     /// Loads the entry of the build, or that of the latest one.
@@ -306,7 +254,7 @@ impl Cache {
         let Some(closure) = self.closure() else {
             return;
         };
-        if !self.state().asked.insert(closure.exact) {
+        if !self.known().seeks(closure.exact) {
             return;
         }
         self.wait(async || {
@@ -314,7 +262,7 @@ impl Cache {
                 && let Some(remote) = self.remotes.get(target.remote)
             {
                 let mark = Mark::find(remote).await.ok().flatten();
-                self.state().mark = mark.map(|(_, object)| object.generation);
+                self.known().mark = mark.map(|(_, object)| object.generation);
             }
             if self.ask(&closure.exact).await {
                 self.has_closure.store(true, Ordering::Relaxed);
@@ -329,15 +277,17 @@ impl Cache {
         }
     }
 
-    /// What is known of a recipe, if all of it can still be had.
-    fn known(&self, key: &RecipeKey) -> Option<Realisation> {
-        let state = self.state();
-        let known = state.realisations.get(key)?;
-        let is_whole = known
-            .outputs
-            .values()
-            .all(|digest| !state.lost.contains(digest));
-        is_whole.then(|| known.clone())
+    /// Loads what the target has of this build or the latest one, if another cache has answered
+    /// so far.
+    pub(super) fn load_target(&self) {
+        if let (Some(closure), Some(target)) = (self.closure(), &self.target) {
+            let number = target.remote;
+            self.wait(async || {
+                let _ = self.ask_one(number, &closure.exact).await
+                    || self.closure_written().is_some()
+                    || self.ask_one(number, &closure.latest).await;
+            });
+        }
     }
 
     /// Puts the documents of a realisation that came inside an entry into the store, and the
@@ -345,7 +295,7 @@ impl Cache {
     fn keep(&self, store: &Store, key: &RecipeKey, known: &Realisation) -> Result<(), StoreError> {
         let mut batch = store.begin()?;
         for digest in known.outputs.values() {
-            let bytes = self.state().inline.get(digest).cloned();
+            let bytes = self.known().inline(digest);
             if let Some(bytes) = bytes {
                 batch.put(&bytes)?;
             }
@@ -357,21 +307,20 @@ impl Cache {
     /// Puts everything of the build's own entry into the store that is at hand.
     pub(super) fn keep_closure(&self, store: &Store) -> Result<(), StoreError> {
         let mut batch = store.begin()?;
-        let state = self.state();
-        for bytes in state.inline.values() {
+        let known = self.known();
+        for bytes in known.inlines() {
             batch.put(bytes)?;
         }
-        for (key, known) in &state.realisations {
-            batch.realise(key, known)?;
+        for (key, realisation) in known.realisations() {
+            batch.realise(key, realisation)?;
         }
-        drop(state);
+        drop(known);
         batch.commit()
     }
 
     /// Everything that entries have named so far.
     pub fn named(&self) -> Vec<ObjectInfo> {
-        let state = self.state();
-        state.objects.values().map(|(info, _)| *info).collect()
+        self.known().objects().collect()
     }
 
     /// Whether a cache has this build. What its entry holds is in the store then.
@@ -393,23 +342,28 @@ impl Cache {
         Ok(true)
     }
 
+    /// An object's bytes from a cache whose entries name it; else from any: bytes are what
+    /// their digest says, wherever they lie.
     async fn fetch(&self, digest: &ObjectDigest, folder: &Path) -> Option<std::fs::File> {
-        let known = self.state().objects.get(digest).cloned();
-        let (info, remotes) = known?;
-        for remote in remotes
-            .into_iter()
-            .filter_map(|index| self.remotes.get(index))
-        {
+        let info = self.known().info(digest)?;
+        let is_named = |number: usize| self.known().is_named_by(number, digest);
+        let (named, others): (Vec<usize>, Vec<usize>) =
+            (0..self.remotes.len()).partition(|number| is_named(*number));
+        let named = named.into_iter().map(|number| (number, true));
+        for (number, is_named) in named.chain(others.into_iter().map(|number| (number, false))) {
+            let Some(remote) = self.remotes.get(number) else {
+                continue;
+            };
             match remote.object(&info, folder).await {
                 Ok(Some(file)) => return Some(file),
-                Ok(None) => remote.complain(format!(
+                Ok(None) if is_named => remote.complain(format!(
                     "the object {digest} is missing or damaged, and what needs it is built again"
                 )),
-                Err(CacheError::Off) => {}
+                Ok(None) | Err(CacheError::Off) => {}
                 Err(error) => remote.complain(describe(&error)),
             }
         }
-        self.state().lost.insert(*digest);
+        self.known().lose(*digest);
         None
     }
 }
@@ -417,10 +371,11 @@ impl Cache {
 impl Source for Cache {
     fn realisation(&self, store: &Store, key: &RecipeKey) -> Option<Realisation> {
         self.load(store);
-        if self.known(key).is_none() && self.state().asked.insert(*key) {
+        let is_open = self.known().realisation(key).is_none();
+        if is_open && self.known().seeks(*key) {
             self.wait(async || self.ask(key).await);
         }
-        let Some(known) = self.known(key) else {
+        let Some(known) = self.known().realisation(key) else {
             self.missed.fetch_add(1, Ordering::Relaxed);
             return None;
         };
@@ -430,11 +385,7 @@ impl Source for Cache {
     }
 
     fn info(&self, digest: &ObjectDigest) -> Option<ObjectInfo> {
-        let state = self.state();
-        if state.lost.contains(digest) {
-            return None;
-        }
-        state.objects.get(digest).map(|(info, _)| *info)
+        self.known().info(digest)
     }
 
     fn bring(&self, store: &Store, digests: &[ObjectDigest]) -> Result<(), StoreError> {
@@ -446,7 +397,7 @@ impl Source for Cache {
             if self.info(digest).is_none() || store.local_info(digest)?.is_some() {
                 continue;
             }
-            let inline = self.state().inline.get(digest).cloned();
+            let inline = self.known().inline(digest);
             match inline {
                 Some(bytes) => {
                     batch.put(&bytes)?;

@@ -11,8 +11,10 @@
 //! A writer looks at the mark before it looks at anything else, and again after it has written
 //! its entries (see `push.rs`). Entries that are written before the second half's listing are
 //! seen by it. Whoever writes them later finds either this mark, and writes what it condemns
-//! again; or the next one, and looks for everything that it relies on. So no order of steps
-//! leaves an entry whose objects are deleted, however long a writer sleeps in between.
+//! again; or the next one, and looks for everything that it relies on. What a mark condemned and
+//! is needed after all is in the next one too, as long as it is not written again: another
+//! collection may be about to delete it. So no order of steps leaves an entry whose objects are
+//! deleted, however long a writer or a collector sleeps in between (`tests/orders.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,10 +23,10 @@ use bytes::Bytes;
 use forebay_store::{ObjectDigest, RecipeKey};
 use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::client::Cache;
 use super::entry::{Entry, EntryError};
+use super::mark::Mark;
 use super::remote::{CacheError, Remote};
 use crate::bucket::{BucketError, Listing, ObjectKey, StorageGeneration, StoredObject};
 
@@ -61,52 +63,10 @@ pub struct CollectReport {
     pub is_busy: bool,
 }
 
-/// `mark.json` (`schema/cache-mark.schema.json`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Mark {
-    version: u32,
-    /// Keys and the generations that will be deleted.
-    condemned: BTreeMap<String, u64>,
-}
-
-impl Mark {
-    const VERSION: u32 = 1;
-
-    /// The mark that is there, and which write of it.
-    pub(super) async fn find(remote: &Remote) -> Result<Option<(Self, StoredObject)>, CacheError> {
-        let Some(read) = remote.read(remote.location.mark()?).await? else {
-            return Ok(None);
-        };
-        // One that cannot be read condemns nothing, and is written anew.
-        let mark = serde_json::from_slice(&read.bytes)
-            .ok()
-            .filter(|mark: &Self| mark.version == Self::VERSION)
-            .unwrap_or_else(|| Self::of(&BTreeMap::new()));
-        Ok(Some((mark, read.object)))
-    }
-
-    fn of(condemned: &BTreeMap<String, StoredObject>) -> Self {
-        Self {
-            version: Self::VERSION,
-            condemned: condemned
-                .iter()
-                .map(|(key, object)| (key.clone(), object.generation.0))
-                .collect(),
-        }
-    }
-
-    /// Whether a key that begins so is condemned.
-    pub(super) fn names_any(&self, prefix: &str) -> bool {
-        let mut following = self.condemned.range(prefix.to_owned()..);
-        following
-            .next()
-            .is_some_and(|(key, _)| key.starts_with(prefix))
-    }
-}
-
 /// What a listing shows to be unneeded, and what stays.
 struct Survey {
     unneeded: BTreeMap<String, StoredObject>,
+    needed: BTreeMap<String, StoredObject>,
     entries: usize,
     now: Timestamp,
 }
@@ -125,6 +85,9 @@ impl Cache {
 }
 
 async fn collect(remote: &Remote, options: &CollectOptions) -> Result<CollectReport, CacheError> {
+    if !options.dry_run {
+        require_conditions(remote).await?;
+    }
     let mut report = CollectReport::default();
     // The mark before the listing: a writer that has not seen it is in the listing.
     let mark = Mark::find(remote).await?;
@@ -151,7 +114,11 @@ async fn collect(remote: &Remote, options: &CollectOptions) -> Result<CollectRep
     if options.dry_run {
         return Ok(report);
     }
-    let next = Mark::of(&unneeded);
+    let mut next = unneeded;
+    if let Some((mark, _)) = &mark {
+        next.extend(in_other_hands(mark, survey.needed));
+    }
+    let next = Mark::of(&next);
     let seen = mark.as_ref().map(|(_, object)| object);
     let waits = mark.as_ref().is_some_and(|(mark, object)| {
         // What is condemned already must not wait longer for every collection in between.
@@ -166,9 +133,36 @@ async fn collect(remote: &Remote, options: &CollectOptions) -> Result<CollectRep
     Ok(report)
 }
 
+/// A server that deletes whatever condition it was given would delete what a writer has just
+/// come to rely on.
+async fn require_conditions(remote: &Remote) -> Result<(), CacheError> {
+    let key = remote.location.probe()?;
+    let limit = remote.patience.part;
+    let holds = remote
+        .ask(limit, async |bucket| bucket.holds_to_conditions(&key).await)
+        .await?;
+    match holds {
+        true => Ok(()),
+        false => Err(CacheError::Unconditional(remote.location.to_string())),
+    }
+}
+
 fn is_older(now: Timestamp, than: Timestamp, age: Duration) -> bool {
     let elapsed = now.duration_since(than);
     !elapsed.is_negative() && elapsed.unsigned_abs() >= age
+}
+
+/// What was condemned, is there unchanged, and is needed by now. Another collection that has
+/// begun before may yet delete it, so that it stays in the mark until a writer has written it
+/// again.
+fn in_other_hands(
+    mark: &Mark,
+    needed: BTreeMap<String, StoredObject>,
+) -> impl Iterator<Item = (String, StoredObject)> {
+    needed.into_iter().filter(|(key, object)| {
+        let condemned = mark.condemned.get(key);
+        condemned.is_some_and(|generation| *generation == object.generation.0)
+    })
 }
 
 /// Lists everything and reads the entries that stay.
@@ -210,14 +204,18 @@ async fn survey(remote: &Remote, options: &CollectOptions) -> Result<Survey, Cac
             kept += 1;
         }
     }
+    let mut needed = BTreeMap::new();
     for (digest, object) in parts {
         // What is young may belong to a push whose entries are still to come.
-        if !named.contains(&digest) && is_older(now, object.updated, options.grace) {
-            unneeded.insert(object.key.clone(), object);
-        }
+        let is_unneeded = !named.contains(&digest) && is_older(now, object.updated, options.grace);
+        match is_unneeded {
+            true => unneeded.insert(object.key.clone(), object),
+            false => needed.insert(object.key.clone(), object),
+        };
     }
     Ok(Survey {
         unneeded,
+        needed,
         entries: kept,
         now,
     })

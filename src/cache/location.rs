@@ -6,14 +6,19 @@ use std::str::FromStr;
 
 use forebay_store::{ObjectDigest, RecipeKey};
 
+use url::Url;
+
 use super::key::Domain;
-use crate::bucket::{BucketLocation, InvalidKey, ObjectKey, ParseBucketError};
+use crate::bucket::{BucketLocation, InvalidKey, ObjectKey, ParseBucketError, nonce, unescape};
+use crate::credentials::Secret;
 
 /// Why a text names no cache.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseCacheError {
     /// It has no scheme that is known.
-    #[error("{0:?} names no cache: write gs://BUCKET[/FOLDER] or file://FOLDER")]
+    #[error(
+        "{0:?} names no cache: write gs://BUCKET[/FOLDER], s3://BUCKET[/FOLDER], az://CONTAINER[/FOLDER], https://HOST/FOLDER (WebDAV) or file://FOLDER"
+    )]
     Scheme(String),
     /// Its bucket is none.
     #[error(transparent)]
@@ -24,12 +29,14 @@ pub enum ParseCacheError {
 }
 
 /// A cache: a bucket, and a folder in it. Several teams may share a bucket.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheLocation {
     /// The bucket.
     pub bucket: BucketLocation,
     /// The folder, without slashes around it; empty for none.
     folder: String,
+    /// User and password, if they stood in the address of a WebDAV server.
+    login: Option<(String, Secret)>,
 }
 
 impl CacheLocation {
@@ -38,7 +45,35 @@ impl CacheLocation {
     pub fn relative_to(self, directory: &Path) -> Self {
         Self {
             bucket: self.bucket.relative_to(directory),
-            folder: self.folder,
+            ..self
+        }
+    }
+
+    /// User and password of the address; they are never shown.
+    pub fn login(&self) -> Option<(&str, &Secret)> {
+        let (user, password) = self.login.as_ref()?;
+        Some((user, password))
+    }
+
+    /// `https://[USER:PASSWORD@]HOST[:PORT]/FOLDER`.
+    fn web_dav(text: &str) -> Result<Self, ParseCacheError> {
+        let unusable = || ParseCacheError::Scheme(without_login(text));
+        let mut url = Url::parse(text).map_err(|_| unusable())?;
+        let login = (!url.username().is_empty()).then(|| {
+            let password = unescape(url.password().unwrap_or_default());
+            (unescape(url.username()), Secret::new(password))
+        });
+        let is_plain = url.query().is_none() && url.fragment().is_none() && url.has_host();
+        let is_bare = url.set_username("").is_ok() && url.set_password(None).is_ok();
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
+        match is_plain && is_bare {
+            true => Ok(Self {
+                bucket: BucketLocation::WebDav { url },
+                folder: String::new(),
+                login,
+            }),
+            false => Err(unusable()),
         }
     }
 
@@ -94,6 +129,11 @@ impl CacheLocation {
         format!("{}mark.json", self.prefix()).parse()
     }
 
+    /// With what a server's conditions are tried.
+    pub(super) fn probe(&self) -> Result<ObjectKey, InvalidKey> {
+        format!("{}probe-{}", self.prefix(), nonce()).parse()
+    }
+
     /// The sizes of an object's parts: all full but the last; an empty object has one.
     pub(super) fn parts(size: u64) -> impl Iterator<Item = u64> {
         let count = size.div_ceil(Self::PART).max(1);
@@ -105,15 +145,24 @@ impl FromStr for CacheLocation {
     type Err = ParseCacheError;
 
     fn from_str(text: &str) -> Result<Self, ParseCacheError> {
-        let scheme = || ParseCacheError::Scheme(text.to_owned());
+        let scheme = || ParseCacheError::Scheme(without_login(text));
         let (kind, rest) = text.split_once("://").ok_or_else(scheme)?;
-        if kind == "file" {
-            return Ok(Self {
-                bucket: text.parse()?,
-                folder: String::new(),
-            });
+        match kind {
+            "file" => {
+                return Ok(Self {
+                    bucket: text.parse()?,
+                    folder: String::new(),
+                    login: None,
+                });
+            }
+            "http" | "https" => return Self::web_dav(text),
+            "gs" | "s3" | "az" => {}
+            _ => return Err(scheme()),
         }
         let (name, folder) = rest.split_once('/').unwrap_or((rest, ""));
+        if name.contains('@') {
+            return Err(scheme());
+        }
         let folder = folder.trim_end_matches('/');
         if !folder.is_empty() {
             folder.parse::<ObjectKey>()?;
@@ -121,7 +170,16 @@ impl FromStr for CacheLocation {
         Ok(Self {
             bucket: format!("{kind}://{name}").parse()?,
             folder: folder.to_owned(),
+            login: None,
         })
+    }
+}
+
+/// A text for messages: what stands before an `@` may be a password.
+fn without_login(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((_, rest)) => format!("…@{rest}"),
+        None => text.to_owned(),
     }
 }
 
@@ -160,6 +218,30 @@ mod tests {
             "file://",
         ] {
             assert!(text.parse::<CacheLocation>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_taken_from_the_address_and_never_shown() {
+        let text = "https://anna:s%40cret%3A1@dav.example.com:8443/team%20a/";
+        let location: CacheLocation = text.parse().unwrap();
+        assert_eq!(
+            location.to_string(),
+            "https://dav.example.com:8443/team%20a"
+        );
+        let (user, password) = location.login().unwrap();
+        assert_eq!((user, password.reveal()), ("anna", "s@cret:1"));
+        assert!(!format!("{location:?}").contains("s@cret"));
+        let plain: CacheLocation = "http://127.0.0.1:80".parse().unwrap();
+        assert!(plain.login().is_none());
+        for text in [
+            "htps://anna:s3cret@host/x",
+            "https://anna:s3cret@host/x?query",
+            "https://anna:s3cret@/x",
+            "gs://anna:s3cret@bucket",
+        ] {
+            let error = text.parse::<CacheLocation>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
         }
     }
 

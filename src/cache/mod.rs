@@ -35,13 +35,17 @@
 //!
 //! *Order of writes*: objects, then the entries that name them, then a look at the collector's
 //! mark: what it condemned of all that this push relies on is written again, which changes its
-//! generation, and the collector deletes only the generation that it saw.
+//! generation, and the collector deletes only the generation that it saw. Where a server does
+//! not hold to that condition (many of WebDAV do not), nothing is collected.
 
 mod client;
 mod collect;
 mod entry;
 mod key;
+mod known;
 mod location;
+mod mark;
+mod patience;
 mod push;
 mod remote;
 mod settings;
@@ -53,6 +57,7 @@ pub use collect::{CollectOptions, CollectReport};
 pub use entry::{Entry, EntryError, Object, Statement};
 pub use key::{Domain, KeyError, SigningKey, TrustedKey};
 pub use location::{CacheLocation, ParseCacheError};
+pub use patience::Patience;
 pub use push::PushReport;
-pub use remote::{CacheError, OpenBucket, Patience};
+pub use remote::{CacheError, OpenBucket, describe};
 pub use settings::{CacheOptions, Trust};

@@ -10,14 +10,16 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 
 use super::client::{Cache, Target};
-use super::collect::Mark;
 use super::entry::{Entry, Object, Statement};
 use super::location::CacheLocation;
+use super::mark::Mark;
 use super::remote::{CacheError, Remote};
 use crate::bucket::{Checksums, ObjectKey, StoredObject};
 
-/// Documents up to this size (bytes) are inside the entries that name them.
+/// Texts up to this size (bytes) are inside the entries that name them,
 const MAX_INLINE: u64 = 256 << 10;
+/// but no more than this of them together; the others lie beside, as large ones do.
+const MAX_INLINE_TOGETHER: u64 = 32 << 20;
 /// After this time a build's entry is written again although nothing changed, and its objects
 /// are looked for: the collector deletes by age.
 const REFRESH: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -73,8 +75,9 @@ impl Cache {
         };
         // What is there already is known from the entries of this build, or of the latest.
         self.load(store);
+        self.load_target();
         let load = self.load_of(store)?;
-        let is_fresh = self.closure_age().is_some_and(|created| {
+        let is_fresh = self.closure_written().is_some_and(|created| {
             Timestamp::now().duration_since(created).unsigned_abs() < REFRESH
         });
         let is_stored = |key: &RecipeKey| self.stored(key).as_ref() == load.realisations.get(key);
@@ -110,6 +113,7 @@ impl Cache {
             objects: BTreeMap::new(),
             inline: BTreeMap::new(),
         };
+        let mut room = MAX_INLINE_TOGETHER;
         'recipes: for key in store.shared() {
             let Some(realisation) = store.realisation(&key)? else {
                 continue;
@@ -124,9 +128,12 @@ impl Cache {
                     continue;
                 }
                 let document = match here {
-                    Some(_) => document(store, &info)?,
-                    None => None,
+                    Some(_) if info.size <= room => document(store, &info)?,
+                    _ => None,
                 };
+                if document.is_some() {
+                    room -= info.size;
+                }
                 objects.push((info, document));
             }
             for (info, document) in objects {
@@ -146,16 +153,25 @@ impl Cache {
     }
 }
 
-/// The bytes of an object that is a small JSON document: what a build reads to know what it
-/// has. Archives are needed only where something is missing.
+/// The bytes of an object that is a small text: the documents that a build reads to know what it
+/// has, and DAG files. Archives are needed only where something is missing.
 fn document(store: &Store, info: &ObjectInfo) -> Result<Option<Bytes>, CacheError> {
     if info.size > MAX_INLINE {
         return Ok(None);
     }
     let bytes = store.read(&info.digest)?;
-    let is_json = matches!(bytes.first(), Some(b'{' | b'[' | b'"' | b'n' | b't' | b'f'))
-        && serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok();
-    Ok(is_json.then(|| bytes.into()))
+    Ok(std::str::from_utf8(&bytes)
+        .is_ok()
+        .then(|| Bytes::from(bytes)))
+}
+
+/// Whether a part is there as it should be. A server without checksums tells by the length
+/// alone; what is damaged there is found by whoever reads it.
+fn looks_like(seen: &StoredObject, bytes: &[u8]) -> bool {
+    match (seen.crc32c, seen.md5) {
+        (None, None) => seen.size == bytes.len() as u64,
+        _ => Checksums::of(bytes).matches(seen),
+    }
 }
 
 struct Push<'a> {
@@ -180,12 +196,12 @@ impl Push<'_> {
             objects.filter(|object| !object.inline).collect()
         };
         // An old entry's objects are looked for: it may have outlived them.
-        let is_believed = is_fresh || self.cache.closure_age().is_none();
+        let is_believed = is_fresh || self.cache.closure_written().is_none();
         let unknown = apart
             .iter()
             .filter(|object| !is_believed || self.cache.info_in_target(&object.digest).is_none());
         let sent: Vec<u64> = stream::iter(unknown)
-            .map(|object| self.send(object, false))
+            .map(|object| self.send(object, self.cache.is_lost(&object.digest)))
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
@@ -269,7 +285,7 @@ impl Push<'_> {
             file.read_exact_at(&mut bytes, number as u64 * CacheLocation::PART)?;
             let key = self.remote.location.part(&object.digest, number as u64)?;
             let seen = there.get(key.as_str());
-            if !again && seen.is_some_and(|seen| Checksums::of(&bytes).matches(seen)) {
+            if !again && seen.is_some_and(|seen| looks_like(seen, &bytes)) {
                 continue;
             }
             match self.remote.replace(&key, bytes.into(), seen).await? {

@@ -13,28 +13,11 @@ use tokio::sync::OnceCell;
 use super::entry::{Entry, EntryError, MAX_ENTRY};
 use super::key::{Domain, TrustedKey};
 use super::location::CacheLocation;
+use super::patience::{Patience, Waits};
 use crate::bucket::{Bucket, BucketError, ObjectKey, ReadObject, StoredObject, WriteCondition};
 
 /// Opens a cache's bucket when it is first needed. What goes wrong is told in words.
 pub type OpenBucket = Arc<dyn Fn(&CacheLocation) -> Result<Arc<dyn Bucket>, String> + Send + Sync>;
-
-/// How long a cache is waited for, at most. After one wait in vain it is not asked again.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// For an entry, or anything else that is small.
-    pub answer: Duration,
-    /// For a part of an object, which has at most 16 MiB.
-    pub part: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            answer: Duration::from_secs(10),
-            part: Duration::from_secs(60),
-        }
-    }
-}
 
 /// Why something could not be had from a cache, or brought to it.
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +31,20 @@ pub enum CacheError {
     /// It did not answer in time.
     #[error("there was no answer within {} seconds", .0.as_secs_f32())]
     Slow(Duration),
+    /// It answers, but so slowly that the run has waited enough.
+    #[error("this run has waited for it for {} seconds", .0.as_secs_f32())]
+    Wearisome(Duration),
     /// It failed before in this run.
     #[error("it failed before")]
     Off,
     /// A key that cannot be.
     #[error(transparent)]
     Key(#[from] crate::bucket::InvalidKey),
+    /// It cannot be collected while others write.
+    #[error(
+        "{0} does not hold to the conditions of writes and deletes (If-Match), so that nothing can be deleted there while others write"
+    )]
+    Unconditional(String),
     /// The store.
     #[error(transparent)]
     Store(#[from] forebay_store::StoreError),
@@ -66,12 +57,13 @@ pub enum CacheError {
 pub(super) struct Remote {
     pub(super) location: CacheLocation,
     pub(super) trusted: Vec<TrustedKey>,
-    pub(super) unsigned: bool,
+    is_unsigned: bool,
     pub(super) patience: Patience,
-    pub(super) open: OpenBucket,
-    pub(super) bucket: OnceCell<Arc<dyn Bucket>>,
+    open: OpenBucket,
+    bucket: OnceCell<Arc<dyn Bucket>>,
+    waits: Waits,
     /// Set at the first failure.
-    pub(super) off: AtomicBool,
+    off: AtomicBool,
     /// Requests so far.
     pub(super) requests: AtomicU64,
     /// What was wrong, for the one warning at the end.
@@ -79,11 +71,33 @@ pub(super) struct Remote {
 }
 
 impl Remote {
+    /// Opens nothing yet.
+    pub(super) fn new(
+        location: &CacheLocation,
+        trusted: Vec<TrustedKey>,
+        is_unsigned: bool,
+        patience: Patience,
+        open: &OpenBucket,
+    ) -> Self {
+        Self {
+            location: location.clone(),
+            trusted,
+            is_unsigned,
+            patience,
+            open: OpenBucket::clone(open),
+            bucket: OnceCell::new(),
+            waits: Waits::default(),
+            off: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            complaints: Mutex::default(),
+        }
+    }
+
     /// The domains that are read, in the order of the keys.
     pub(super) fn domains(&self) -> Vec<Domain> {
         let mut domains: Vec<Domain> = Vec::new();
         let signed = self.trusted.iter().map(|key| key.domain.clone());
-        for domain in signed.chain(self.unsigned.then(Domain::unsigned)) {
+        for domain in signed.chain(self.is_unsigned.then(Domain::unsigned)) {
             if !domains.contains(&domain) {
                 domains.push(domain);
             }
@@ -124,10 +138,13 @@ impl Remote {
                 .map_err(CacheError::Open)?;
             Ok(request(Arc::clone(bucket)).await?)
         };
-        let answer = match tokio::time::timeout(limit, asked).await {
+        let left = self.waits.begin(&self.patience);
+        let answer = match tokio::time::timeout(limit.min(left), asked).await {
             Ok(answer) => answer,
+            Err(_) if left < limit => Err(CacheError::Wearisome(self.patience.run)),
             Err(_) => Err(CacheError::Slow(limit)),
         };
+        self.waits.end();
         match &answer {
             Ok(_)
             | Err(CacheError::Bucket(
@@ -146,8 +163,12 @@ impl Remote {
 
     pub(super) async fn read(&self, key: ObjectKey) -> Result<Option<ReadObject>, CacheError> {
         let limit = self.patience.answer;
-        self.ask(limit, async |bucket| bucket.read(&key).await)
-            .await
+        let read = self
+            .ask(limit, async |bucket| bucket.read(&key).await)
+            .await?;
+        let carried = read.as_ref().map_or(0, |read| read.bytes.len());
+        self.waits.carried(carried);
+        Ok(read)
     }
 
     /// The entry of a recipe in a domain, if it counts. What does not is named in the warning.
@@ -193,6 +214,7 @@ impl Remote {
                 Ok(_) | Err(CacheError::Bucket(BucketError::Damaged { .. })) => return Ok(None),
                 Err(error) => return Err(error),
             };
+            self.waits.carried(read.bytes.len());
             digesting.update(&read.bytes);
             file.write_all(&read.bytes)?;
         }
@@ -228,6 +250,7 @@ impl Remote {
             None => WriteCondition::Absent,
         };
         let limit = self.patience.part;
+        self.waits.carried(bytes.len());
         let written = self
             .ask(limit, async |bucket| {
                 bucket.write(key, bytes, condition).await
@@ -248,7 +271,7 @@ impl std::fmt::Debug for Remote {
 }
 
 /// An error with its causes, in one line.
-pub(super) fn describe(error: &dyn std::error::Error) -> String {
+pub fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -10,11 +10,11 @@ use forebay_store::Store;
 use super::arguments::{AuthenticationArguments, CacheArguments};
 use super::login::{auth_method, holder, http_options};
 use crate::artifacts::{Build, Target, Workspace};
-use crate::bucket;
+use crate::bucket::{self, BucketLocation, WebDavBucket};
 use crate::cache::{
     Cache, CacheLocation, CacheOptions, OpenBucket, Patience, PushReport, SigningKey, TrustedKey,
 };
-use crate::credentials::token_source;
+use crate::credentials::{Login, LoginKind, token_source};
 use crate::http::{HttpClient, HttpOptions, RetryPolicy};
 use crate::progress::{Event, Phase, Progress};
 use crate::ui::{CommandError, Exit, count};
@@ -25,6 +25,7 @@ const TRUSTED: &str = "FOREBAY_CACHE_TRUSTED_KEYS";
 const SIGNING_KEY: &str = "FOREBAY_CACHE_SIGNING_KEY";
 const SIGNING_KEY_FILE: &str = "FOREBAY_CACHE_SIGNING_KEY_FILE";
 const UNSIGNED: &str = "FOREBAY_CACHE_UNSIGNED";
+const TIMEOUT: &str = "FOREBAY_CACHE_TIMEOUT";
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -42,18 +43,20 @@ pub(super) fn cache_options(
 ) -> Result<CacheOptions, CommandError> {
     let settings = workspace.project().settings.cache.clone();
     let given = variable(LOCATIONS);
-    let texts: Vec<&str> = match (&given, arguments.cache.is_empty()) {
-        (_, false) => arguments.cache.iter().map(String::as_str).collect(),
-        (Some(given), true) => words(given).collect(),
-        (None, true) => settings.urls.iter().map(String::as_str).collect(),
+    let (texts, source): (Vec<&str>, _) = match (&given, arguments.cache.is_empty()) {
+        (_, false) => (
+            arguments.cache.iter().map(String::as_str).collect(),
+            "--cache",
+        ),
+        (Some(given), true) => (words(given).collect(), LOCATIONS),
+        (None, true) => (
+            settings.urls.iter().map(String::as_str).collect(),
+            "pyproject.toml",
+        ),
     };
     let locations = texts
         .into_iter()
-        .map(|text| match text.parse::<CacheLocation>() {
-            Ok(location) => Ok(location.relative_to(&workspace.project().directory)),
-            Err(error) => Err(CommandError::from_error(Exit::Usage, &error)
-                .next("mend --cache, $FOREBAY_CACHE or [tool.forebay] cache")),
-        })
+        .map(|text| location(workspace, text, source))
         .collect::<Result<Vec<_>, _>>()?;
     // The variable replaces the file: a release job names its own keys, whatever a commit says.
     let keys = variable(TRUSTED);
@@ -79,6 +82,44 @@ pub(super) fn cache_options(
         write: arguments.cache_write,
         is_ci: variable("CI").is_some_and(|value| !value.is_empty() && value != "false"),
     })
+}
+
+/// A cache's place. A password is taken from the variable alone: what is written in the project
+/// is there for all to read, and so is a command line.
+fn location(
+    workspace: &Workspace,
+    text: &str,
+    source: &str,
+) -> Result<CacheLocation, CommandError> {
+    let location: CacheLocation = text.parse().map_err(|error| {
+        CommandError::from_error(Exit::Usage, &error)
+            .next("mend --cache, $FOREBAY_CACHE or [tool.forebay] cache")
+    })?;
+    if location.login().is_some() && source != LOCATIONS {
+        return Err(CommandError::new(
+            Exit::Usage,
+            format!("the cache {location} stands in {source} with a user and a password"),
+        )
+        .why("others can read them there")
+        .next(format!(
+            "write them into ~/.netrc (machine HOST login USER password PASSWORD), or name the cache in ${LOCATIONS}"
+        )));
+    }
+    Ok(location.relative_to(&workspace.project().directory))
+}
+
+/// How long an answer is waited for.
+fn patience() -> Result<Patience, CommandError> {
+    match variable(TIMEOUT) {
+        None => Ok(Patience::default()),
+        Some(text) => match text.parse() {
+            Ok(seconds @ 1..=600) => Ok(Patience::of_build(Duration::from_secs(seconds))),
+            _ => Err(
+                CommandError::new(Exit::Usage, format!("{TIMEOUT} is {text:?}"))
+                    .next("give a number of seconds from 1 to 600, or unset it"),
+            ),
+        },
+    }
 }
 
 /// The private key, from a variable or from the file that a variable names.
@@ -131,9 +172,33 @@ impl Caching {
         Ok(caching)
     }
 
+    /// [`Caching::new`] for a command that is about the cache: it needs one, and waits for it.
+    pub(super) fn of_cache(
+        workspace: &Workspace,
+        target: &Target,
+        arguments: &CacheArguments,
+        authentication: &AuthenticationArguments,
+    ) -> Result<Self, CommandError> {
+        let caching = Self::default();
+        let patience = patience()?.without_end();
+        caching.open_with(patience, workspace, target, arguments, authentication)?;
+        Ok(caching)
+    }
+
     /// [`Caching::new`] of one that was not settled yet.
     pub(super) fn open(
         &self,
+        workspace: &Workspace,
+        target: &Target,
+        arguments: &CacheArguments,
+        authentication: &AuthenticationArguments,
+    ) -> Result<(), CommandError> {
+        self.open_with(patience()?, workspace, target, arguments, authentication)
+    }
+
+    fn open_with(
+        &self,
+        patience: Patience,
         workspace: &Workspace,
         target: &Target,
         arguments: &CacheArguments,
@@ -150,12 +215,7 @@ impl Caching {
         let wants_to_write = options.write;
         let open = opener(target, authentication)?;
         let store = workspace.store();
-        let cache = Arc::new(Cache::new(
-            options,
-            Patience::default(),
-            store.root(),
-            &open,
-        ));
+        let cache = Arc::new(Cache::new(options, patience, store.root(), &open));
         for location in cache.refused() {
             warn(format!(
                 "the cache {location} is not used, because no key is trusted: name one in ${TRUSTED} or in [tool.forebay.cache] trusted_keys (`forebay cache keygen` makes it); \
@@ -200,6 +260,16 @@ impl Caching {
             let before = losses();
             match work().await {
                 Err(_) if losses() > before => {}
+                Err(error) => {
+                    // It may be why.
+                    if let Some(OpenedCache {
+                        cache, progress, ..
+                    }) = self.opened.get()
+                    {
+                        say(cache, progress.as_ref(), Vec::new(), None);
+                    }
+                    return Err(error);
+                }
                 done => return done,
             }
         }
@@ -216,7 +286,6 @@ impl Caching {
         else {
             return;
         };
-        let warn = |text| progress.report(Event::Warning(text));
         let (found, missed) = cache.answers(store);
         let pushed = match cache.writes() {
             true => Some(cache.push(store, &producer())),
@@ -234,22 +303,52 @@ impl Caching {
                 count(found + missed, "result")
             )),
         }
-        match pushed {
-            Some(Ok(report)) if !report.is_unchanged() => parts.push(describe(&report)),
-            Some(Err(error)) => warn(format!("the cache was not written: {error}")),
-            _ => {}
+        let failure = match pushed {
+            Some(Ok(report)) => {
+                if !report.is_unchanged() {
+                    parts.push(describe(&report));
+                }
+                None
+            }
+            Some(Err(error)) => Some(format!("the cache was not written: {error}")),
+            None => None,
+        };
+        say(cache, progress.as_ref(), parts, failure);
+    }
+
+    /// The same of a command that builds nothing.
+    pub(super) fn finish_reading(&self) {
+        let Some(OpenedCache {
+            cache,
+            store,
+            progress,
+        }) = self.opened.get()
+        else {
+            return;
+        };
+        let (found, _) = cache.answers(store);
+        let brought = usize::try_from(cache.brought()).unwrap_or(usize::MAX);
+        let mut parts = Vec::new();
+        if found > 0 {
+            parts.push(format!("{} taken", count(found, "result")));
+            parts.push(format!("{} brought", count(brought, "object")));
         }
-        if !parts.is_empty() {
-            let requests = usize::try_from(cache.requests()).unwrap_or(usize::MAX);
-            parts.push(count(requests, "request"));
-            progress.report(Event::Finished {
-                phase: Phase::Cache,
-                summary: parts.join(", "),
-            });
-        }
-        if let Some(warning) = cache.warning() {
-            warn(warning);
-        }
+        say(cache, progress.as_ref(), parts, None);
+    }
+}
+
+/// How it went with the caches, and what was wrong with them: if that says nothing, `failure`.
+fn say(cache: &Cache, progress: &dyn Progress, mut parts: Vec<String>, failure: Option<String>) {
+    if !parts.is_empty() {
+        let requests = usize::try_from(cache.requests()).unwrap_or(usize::MAX);
+        parts.push(count(requests, "request"));
+        progress.report(Event::Finished {
+            phase: Phase::Cache,
+            summary: parts.join(", "),
+        });
+    }
+    if let Some(warning) = cache.warning().or(failure) {
+        progress.report(Event::Warning(warning));
     }
 }
 
@@ -292,10 +391,25 @@ fn opener(
         ..http_options(authentication)
     };
     Ok(Arc::new(move |location: &CacheLocation| {
-        let words = |error: &dyn std::error::Error| error.to_string();
+        let words = |error: &dyn std::error::Error| crate::cache::describe(error);
         let http = HttpClient::new(&options).map_err(|error| words(&error))?;
-        let tokens = token_source(&method, &http).map_err(|error| words(&error))?;
-        bucket::open(&location.bucket, &http, Some(tokens)).map_err(|error| words(&error))
+        let bucket = match (&location.bucket, location.login()) {
+            (BucketLocation::WebDav { url }, Some((user, password))) => {
+                let login = Login {
+                    description: format!("{user} (${LOCATIONS})"),
+                    kind: LoginKind::Password {
+                        user: user.to_owned(),
+                        password: password.clone(),
+                    },
+                };
+                WebDavBucket::new(url, http, Some(login)).map(|bucket| Arc::new(bucket) as _)
+            }
+            (place, _) => {
+                let tokens = token_source(&method, &http).map_err(|error| words(&error))?;
+                bucket::open(place, &http, Some(tokens))
+            }
+        };
+        bucket.map_err(|error| words(&error))
     }))
 }
 

@@ -3,7 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::arguments::EnvironmentArguments;
+use super::arguments::{CacheArguments, EnvironmentArguments};
+use super::caching::Caching;
 use super::context::Context;
 use super::opened::{Opened, Permissions};
 use crate::environment::Direction;
@@ -16,6 +17,9 @@ use crate::ui::{CommandError, Exit};
 pub(super) struct Arguments {
     #[command(flatten)]
     environment: EnvironmentArguments,
+
+    #[command(flatten)]
+    cache: CacheArguments,
 
     /// Write files of ours that somebody changed anew
     #[arg(long)]
@@ -48,12 +52,19 @@ pub(super) fn run(
         environment,
         ..
     } = Opened::new(&workspace, &arguments.environment, permissions)?;
-    let settled = context.block_on(async {
+    let caching = Caching::new(
+        &workspace,
+        &target,
+        &arguments.cache,
+        &arguments.environment.authentication,
+    )?;
+    let settled = context.block_on(caching.retry(async || {
         Ok(match direction {
             Direction::Forward => environment.resume().await?,
             Direction::Back => environment.abort().await?,
         })
-    })?;
+    }))?;
+    caching.finish_reading();
     let document = Document {
         environment: target.environment.to_string(),
         generation: settled.map(|settled| settled.generation),

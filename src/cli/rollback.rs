@@ -6,7 +6,8 @@ use clap::Args;
 use jiff::{Timestamp, Zoned};
 use serde::Serialize;
 
-use super::arguments::EnvironmentArguments;
+use super::arguments::{CacheArguments, EnvironmentArguments};
+use super::caching::Caching;
 use super::context::Context;
 use super::describe::when;
 use super::opened::{Opened, Permissions};
@@ -19,7 +20,8 @@ use crate::ui::{CommandError, Exit, count};
 /// Make an earlier generation live again; nothing is rebuilt.
 ///
 /// Image and DAG files are first proven to be there. An image that the registry has lost
-/// is pushed again if this machine has built it. What comes back comes back exactly: Airflow
+/// is pushed again if this machine or a cache has what it was built of, and a DAG file that the
+/// bucket has lost is taken from there too. What comes back comes back exactly: Airflow
 /// remembers a DAG that was away, and its catch-up starts the runs that it has missed;
 /// with --from-now such a DAG gets a new start time, as a new deploy of it would have.
 #[derive(Debug, Args)]
@@ -32,6 +34,9 @@ pub(super) struct Arguments {
 
     #[command(flatten)]
     environment: EnvironmentArguments,
+
+    #[command(flatten)]
+    cache: CacheArguments,
 
     /// Bring DAGs back with the start times that they had [default]
     #[arg(long, conflicts_with = "from_now")]
@@ -101,7 +106,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
             RollbackStart::At(now.time)
         }
     };
-    let (applied, summary) = context.block_on(async {
+    let caching = Caching::new(
+        &workspace,
+        &target,
+        &arguments.cache,
+        &arguments.environment.authentication,
+    )?;
+    let (applied, summary) = context.block_on(caching.retry(async || {
         let mut live = environment.observe(None).await?;
         if !arguments.dry_run {
             (live, _) = environment.settle(live).await?;
@@ -115,7 +126,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
             false => environment.apply(plan).await?,
         };
         Ok((applied, summary))
-    })?;
+    }))?;
+    caching.finish_reading();
     let document = Document {
         outcome: Outcome::new(&target, &applied, &summary),
         rollback_of: applied.rollback_of,

@@ -9,6 +9,7 @@ mod docker_helper;
 mod gcloud;
 mod library;
 mod metadata;
+mod netrc;
 mod programs;
 mod registry;
 mod secret;
@@ -17,6 +18,7 @@ mod service_account;
 mod test_server;
 mod vault;
 
+pub use netrc::netrc_login;
 pub(crate) use registry::is_google;
 pub use registry::{Login, LoginKind, RegistryCredentials};
 pub use secret::Secret;

@@ -126,6 +126,12 @@ impl Environment {
         let (uploaded, deleted) = self
             .carry_out(lease, &transition, &plan.live.listing, reference)
             .await?;
+        if let Err(error) = self.local.note_dags(&record, base).await {
+            self.progress.report(Event::Warning(format!(
+                "the DAG files of generation {} cannot be shared: {error}",
+                reference.generation
+            )));
+        }
         Ok(Applied {
             generation: reference.generation,
             previous,

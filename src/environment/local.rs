@@ -1,12 +1,13 @@
 //! What this machine's store knows of environments. It saves requests and
 //! keeps bytes that a bucket may lose; nothing is true because it says so.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay_store::{ObjectDigest, Realisation, Recipe, RecipeKey, RootName, Store, StoreError};
 
-use super::{EnvironmentError, EnvironmentKey, RecordReference, RecordedImage};
+use super::{EnvironmentError, EnvironmentKey, GenerationRecord, RecordReference, RecordedImage};
 use crate::bucket::BucketLocation;
 use crate::image::Shelved;
 use crate::oci::{Repository, Sha256Digest};
@@ -99,6 +100,62 @@ impl Local {
         .await
     }
 
+    /// Notes which DAG files a generation has, as far as they are here or can be had: whoever
+    /// shares this store's caches finds them by that. `base` is what was live before, whose
+    /// files a deploy uses again without having them.
+    pub(super) async fn note_dags(
+        &self,
+        record: &GenerationRecord,
+        base: Option<&GenerationRecord>,
+    ) -> Result<(), EnvironmentError> {
+        let objects = dag_objects(record);
+        let earlier = base.map(dag_files_key).transpose()?;
+        let key = dag_files_key(record)?;
+        self.run(move |store| {
+            let mut outputs = BTreeMap::new();
+            let mut seeks = earlier;
+            for digest in objects {
+                if store.info(&digest)?.is_none()
+                    && let Some(earlier) = seeks.take()
+                {
+                    store.realisation(&earlier)?;
+                }
+                if store.info(&digest)?.is_some() {
+                    outputs.insert(digest.to_string(), digest);
+                }
+            }
+            if !outputs.is_empty() {
+                let mut batch = store.begin()?;
+                batch.realise(&key, &Realisation { outputs })?;
+                batch.commit()?;
+                store.share(&key);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Which of these DAG files of a record can be had from here, or from where others have
+    /// noted them.
+    pub(super) async fn seek_dags(
+        &self,
+        record: &GenerationRecord,
+        wanted: Vec<ObjectDigest>,
+    ) -> Result<BTreeSet<ObjectDigest>, EnvironmentError> {
+        let key = dag_files_key(record)?;
+        self.run(move |store| {
+            store.realisation(&key)?;
+            let mut found = BTreeSet::new();
+            for digest in wanted {
+                if store.info(&digest)?.is_some() {
+                    found.insert(digest);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     /// The record that was live when this machine last looked.
     pub(super) async fn last_seen(
         &self,
@@ -184,6 +241,15 @@ fn known_repositories(store: &Store, image: &Sha256Digest) -> Result<Vec<String>
 /// The recipe under which the repositories of an image are remembered.
 fn repositories_recipe(image: &Sha256Digest) -> Result<Recipe, StoreError> {
     Recipe::new("image-repositories", 1, &image.to_string())
+}
+
+fn dag_objects(record: &GenerationRecord) -> BTreeSet<ObjectDigest> {
+    record.dags.values().map(|dag| dag.object).collect()
+}
+
+/// The key under which the DAG files of a record are noted: the set of their digests.
+fn dag_files_key(record: &GenerationRecord) -> Result<RecipeKey, StoreError> {
+    Ok(Recipe::new("dag-files", 1, &dag_objects(record))?.key())
 }
 
 /// The key under which the last live record of an environment is remembered.

@@ -1,8 +1,10 @@
 //! Whether a generation can be had: its images from the registry or from what this machine
 //! has built, its DAG files from the bucket or from the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use forebay_store::ObjectDigest;
 
 use super::drift::by_key;
 use super::record::{GenerationRecord, RecordedImage};
@@ -24,6 +26,8 @@ pub(super) struct Proof {
     pub(super) untagged: Vec<FetchedManifest>,
     /// Images that the registry has lost, and this machine can push again.
     pub(super) lost: Vec<ImageToPush>,
+    /// DAG files that the bucket has lost, and that can be had nevertheless.
+    pub(super) reclaimed: BTreeSet<ObjectDigest>,
 }
 
 impl Environment {
@@ -37,7 +41,9 @@ impl Environment {
         for image in &record.images {
             self.prove_image(image, &mut proof).await?;
         }
-        proof.missing.extend(self.lost_dags(record, listing).await?);
+        let (missing, reclaimed) = self.lost_dags(record, listing).await?;
+        proof.missing.extend(missing);
+        proof.reclaimed = reclaimed;
         Ok(proof)
     }
 
@@ -97,12 +103,13 @@ impl Environment {
         self.local.to_push(shelved, base).await.map(Some)
     }
 
-    /// The DAG files of a record that are neither live, nor here, nor kept in the bucket.
+    /// The DAG files of a record that are neither live, nor here, nor kept in the bucket: those
+    /// that are nowhere, in words, and those that a cache has.
     pub(super) async fn lost_dags(
         &self,
         record: &GenerationRecord,
         listing: &Listing,
-    ) -> Result<Vec<String>, EnvironmentError> {
+    ) -> Result<(Vec<String>, BTreeSet<ObjectDigest>), EnvironmentError> {
         let live = by_key(listing);
         let mut wanted = BTreeMap::new();
         for (key, dag) in &record.dags {
@@ -110,7 +117,7 @@ impl Environment {
             if !object.is_some_and(|object| dag.checksums.matches(object))
                 && self.local.get(dag.object).await?.is_none()
             {
-                wanted.insert(self.key.object(&dag.object)?.to_string(), key);
+                wanted.insert(self.key.object(&dag.object)?.to_string(), (key, dag.object));
             }
         }
         if !wanted.is_empty() {
@@ -118,9 +125,13 @@ impl Environment {
                 wanted.remove(&object.key);
             }
         }
-        Ok(wanted
-            .values()
-            .map(|key| format!("the file {key}"))
-            .collect())
+        let mut reclaimed = BTreeSet::new();
+        if !wanted.is_empty() {
+            let objects = wanted.values().map(|(_, object)| *object).collect();
+            reclaimed = self.local.seek_dags(record, objects).await?;
+            wanted.retain(|_, (_, object)| !reclaimed.contains(object));
+        }
+        let missing = wanted.values().map(|(key, _)| format!("the file {key}"));
+        Ok((missing.collect(), reclaimed))
     }
 }

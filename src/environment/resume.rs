@@ -203,7 +203,7 @@ impl Environment {
                 return Ok(Some(self.image_missing(&image.digest)));
             }
         }
-        let lost = self.lost_dags(next, &live.listing).await?;
+        let (lost, _) = self.lost_dags(next, &live.listing).await?;
         Ok(lost
             .into_iter()
             .next()

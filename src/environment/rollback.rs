@@ -92,7 +92,12 @@ impl Environment {
             RollbackStart::At(_) => Vec::new(),
         };
         let is_whole = proof.lost.is_empty();
+        let reclaimed = std::mem::take(&mut proof.reclaimed);
         let mut draft = draft(&found, &passed, proof);
+        // The bucket gets back what it has lost.
+        for object in reclaimed {
+            draft.bytes.insert(object, self.object(object).await?);
+        }
         for Restarted {
             was,
             key,

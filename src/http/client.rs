@@ -233,7 +233,8 @@ fn goes_direct(url: &url::Url) -> bool {
     may_have_proxy && is_loopback(url)
 }
 
-fn is_loopback(url: &url::Url) -> bool {
+/// Whether an address is on this machine.
+pub(crate) fn is_loopback(url: &url::Url) -> bool {
     match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),

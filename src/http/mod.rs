@@ -7,6 +7,7 @@ mod send;
 mod text;
 mod tls;
 
+pub(crate) use client::is_loopback;
 pub use client::{ClientCertificate, HttpClient, HttpClientError, HttpOptions, TlsVerification};
 pub use retry::{RetryPolicy, is_transient_error, is_transient_status, retry_after};
 pub use send::{SendError, read_body};

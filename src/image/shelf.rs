@@ -32,7 +32,7 @@ pub struct Shelved {
 }
 
 fn key(digest: &Sha256Digest) -> Result<RecipeKey, StoreError> {
-    Ok(Recipe::new("image-by-digest", 1, &digest.to_string())?.key())
+    Ok(Recipe::new("image-by-digest", 2, &digest.to_string())?.key())
 }
 
 /// Takes note of an image. Writes nothing if that was done before, nor of an image with layers
@@ -62,8 +62,10 @@ pub(super) fn shelve(
         objects: image.objects().to_vec(),
     };
     let description = batch.put(&super::json(&shelved)?)?.digest;
+    // All that it needs is an output of it: so a cache names all of it at once.
+    let parts = shelved.needed().map(|object| (object.to_string(), object));
     let realisation = Realisation {
-        outputs: [(IMAGE.to_owned(), description)].into(),
+        outputs: parts.chain([(IMAGE.to_owned(), description)]).collect(),
     };
     batch.realise(&key, &realisation)?;
     batch.commit()?;

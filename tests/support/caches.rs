@@ -1,5 +1,6 @@
 //! Machines that share nothing but a cache.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::forebay_support::{Finished, Machine, copy_folder, installed};
@@ -123,6 +124,41 @@ impl Site {
         command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_forebay")]);
         command.arg("--python").arg(self.python());
         Finished::from(command.args(arguments).output().unwrap())
+    }
+
+    /// Runs a script in the checkout, as a CI service would: the program is on PATH, and the
+    /// virtual environment is active.
+    pub(crate) fn shell(&self, script: &str, variables: &BTreeMap<String, String>) -> Finished {
+        let programs = self.project.parent().unwrap().join("programs");
+        if !programs.exists() {
+            std::fs::create_dir(&programs).unwrap();
+            let program = env!("CARGO_BIN_EXE_forebay");
+            std::os::unix::fs::symlink(program, programs.join("forebay")).unwrap();
+        }
+        let python = self.machine.python().unwrap();
+        let folders = [programs, python.parent().unwrap().to_owned()].into_iter();
+        let path = std::env::var_os("PATH").unwrap();
+        let path = std::env::join_paths(folders.chain(std::env::split_paths(&path))).unwrap();
+        let mut command = self.machine.command("bash", &self.project);
+        command
+            .args(["-euo", "pipefail", "-c", script])
+            .env("PATH", path)
+            .env("VIRTUAL_ENV", python.parent().unwrap().parent().unwrap())
+            .envs(variables);
+        Finished::from(command.output().unwrap())
+    }
+
+    /// Makes a key; gives the public half and the file of the private one.
+    pub(crate) fn keygen(&self, domain: &str) -> (String, String) {
+        let file = self.project.parent().unwrap().join(format!("{domain}.key"));
+        let file = file.to_str().unwrap().to_owned();
+        let finished = self.run(&["cache", "keygen", &file, "--domain", domain, "--json"]);
+        assert_eq!(finished.status, 0, "{}", finished.stderr);
+        let document: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
+        let secret = std::fs::read_to_string(&file).unwrap();
+        let secret = secret.trim().rsplit(':').next().unwrap();
+        assert!(!finished.stdout.contains(secret) && !finished.stderr.contains(secret));
+        (document["trusted_key"].as_str().unwrap().to_owned(), file)
     }
 
     /// Builds image and DAG files; gives what `--json` says, and what was said beside.

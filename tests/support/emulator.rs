@@ -1,5 +1,5 @@
 //! Starts the emulators that others use too: `fake-gcs-server` for Google Cloud Storage,
-//! moto for S3, Azurite for Azure. Each is found by a variable or on `PATH`; without it a
+//! moto for S3, Azurite for Azure; and two WebDAV servers, wsgidav and rclone. Each is found by a variable or on `PATH`; without it a
 //! test has nothing to run against, which under `CI` is a failure.
 
 use std::net::TcpListener;
@@ -11,6 +11,12 @@ pub(crate) struct Emulator {
     /// `HOST:PORT`.
     pub(crate) address: String,
     process: Child,
+}
+
+/// A running WebDAV server with its folder.
+pub(crate) struct WebDav {
+    pub(crate) emulator: Emulator,
+    _folder: tempfile::TempDir,
 }
 
 /// The program that `variable` names, or one of these names on `PATH`.
@@ -54,6 +60,43 @@ impl Emulator {
             )
         })
         .await
+    }
+
+    /// A WebDAV server that holds to conditions, for one user.
+    pub(crate) async fn start_web_dav(user: &str, password: &str) -> Option<WebDav> {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.json");
+        let root = folder.path().join("root");
+        std::fs::create_dir_all(root.join("team")).unwrap();
+        let text = serde_json::json!({
+            "provider_mapping": { "/": root },
+            "http_authenticator": { "accept_basic": true, "accept_digest": false, "default_to_digest": false },
+            "simple_dc": { "user_mapping": { "*": { user: { "password": password } } } },
+        });
+        std::fs::write(&config, text.to_string()).unwrap();
+        let emulator = Self::run("FOREBAY_TEST_WEB_DAV", &["wsgidav"], |port| {
+            format!(
+                "--host 127.0.0.1 --port {port} --server cheroot -q --config {}",
+                config.display()
+            )
+        });
+        Some(WebDav {
+            emulator: emulator.await?,
+            _folder: folder,
+        })
+    }
+
+    /// One that does not know what `If-Match` on a write or delete means.
+    pub(crate) async fn start_lax_web_dav() -> Option<WebDav> {
+        let folder = tempfile::tempdir().unwrap();
+        let emulator = Self::run("FOREBAY_TEST_RCLONE", &["rclone"], |port| {
+            let root = folder.path().display();
+            format!("serve webdav {root} --addr 127.0.0.1:{port} --config /dev/null")
+        });
+        Some(WebDav {
+            emulator: emulator.await?,
+            _folder: folder,
+        })
     }
 
     async fn run(

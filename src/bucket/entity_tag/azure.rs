@@ -12,7 +12,7 @@ use url::Url;
 
 use super::super::ObjectKey;
 use super::super::checksums::decode_md5;
-use super::super::exchange::{Answer, Permissions, escape, parse_http_date};
+use super::super::exchange::{Answer, Permissions, escape, parse_http_date, unescape};
 use super::dialect::{Dialect, ErrorBody, ListedObject, ListedPage};
 use super::{Shared, credential_retries, settings};
 use crate::http::{HttpClient, is_transient_status};
@@ -145,12 +145,7 @@ struct Properties {
 impl Blob {
     fn listed(self) -> Option<ListedObject> {
         let key = match self.name.encoded {
-            // Here a plus is a plus.
-            true => {
-                let text = format!("k={}", self.name.text.replace('+', "%2B"));
-                let mut pairs = url::form_urlencoded::parse(text.as_bytes());
-                pairs.next().map(|(_, key)| key.into_owned())?
-            }
+            true => unescape(&self.name.text),
             false => self.name.text,
         };
         let md5 = self.properties.md5.filter(|text| !text.is_empty());

@@ -9,8 +9,7 @@ mod azure;
 mod dialect;
 mod s3;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +27,7 @@ use self::s3::S3;
 use super::checksums::encode_md5;
 use super::exchange::{Answer, Call, Permissions, Service, parse_http_date};
 use super::reading::{Page, Reading};
+use super::tags::Tags;
 use super::{
     Bucket, BucketError, BucketLocation, Checksums, Listing, ObjectKey, ReadObject,
     StorageGeneration, StoredObject, WriteCondition, nonce,
@@ -42,8 +42,7 @@ pub struct EntityTagBucket {
     dialect: Box<dyn Dialect>,
     location: BucketLocation,
     http: HttpClient,
-    /// The tags that were seen, since a request must name the tag itself.
-    tags: Mutex<HashMap<StorageGeneration, String>>,
+    tags: Tags,
 }
 
 impl EntityTagBucket {
@@ -93,32 +92,13 @@ impl EntityTagBucket {
             dialect,
             location,
             http,
-            tags: Mutex::default(),
+            tags: Tags::default(),
         }
-    }
-
-    fn note(&self, tag: &str) -> StorageGeneration {
-        let tag = tag.trim_start_matches("W/").trim_matches('"');
-        let mut generation = [0; 8];
-        blake3::Hasher::new()
-            .update(tag.as_bytes())
-            .finalize_xof()
-            .fill(&mut generation);
-        let generation = StorageGeneration(u64::from_le_bytes(generation));
-        let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
-        tags.insert(generation, format!("\"{tag}\""));
-        generation
-    }
-
-    /// The tag of a generation that this bucket has shown us.
-    fn tag(&self, generation: StorageGeneration) -> Option<HeaderValue> {
-        let tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
-        HeaderValue::try_from(tags.get(&generation)?).ok()
     }
 
     fn listed(&self, object: ListedObject) -> StoredObject {
         StoredObject {
-            generation: self.note(&object.tag),
+            generation: self.tags.note(&object.tag),
             key: object.key,
             size: object.size,
             crc32c: None,
@@ -139,7 +119,7 @@ impl EntityTagBucket {
         Ok(Described {
             md5: self.dialect.md5(&answer.headers),
             writer: text(self.dialect.nonce_header()).map(str::to_owned),
-            generation: self.note(tag),
+            generation: self.tags.note(tag),
             size,
             updated,
         })
@@ -351,7 +331,10 @@ impl Bucket for EntityTagBucket {
         let condition = match condition {
             WriteCondition::Absent => (IF_NONE_MATCH, HeaderValue::from_static("*")),
             WriteCondition::Unchanged(seen) => {
-                let tag = self.tag(seen).ok_or_else(|| self.condition_failed(key))?;
+                let tag = self
+                    .tags
+                    .find(seen)
+                    .ok_or_else(|| self.condition_failed(key))?;
                 (IF_MATCH, tag)
             }
         };
@@ -399,7 +382,8 @@ impl Bucket for EntityTagBucket {
         let permission = self.dialect.permissions().delete;
         let mut call = Call::new(Method::DELETE, url, permission, format!("deleting {key}"));
         let tag = self
-            .tag(generation)
+            .tags
+            .find(generation)
             .ok_or_else(|| self.condition_failed(key))?;
         call.headers.insert(IF_MATCH, tag);
         let mut answer = self.send(&call).await?;

@@ -5,14 +5,13 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cache::CollectOptions;
+use crate::cache::{CacheError, CollectOptions};
 use crate::cli::arguments::BuildArguments;
-use crate::cli::caching::{Caching, entries};
+use crate::cli::caching::entries;
 use crate::cli::context::Context;
-use crate::cli::services::LazyServices;
 use crate::ui::{CommandError, Exit, count};
 
-use super::status::no_cache;
+use super::opening::Opening;
 
 #[derive(Debug, Args)]
 #[command(
@@ -50,24 +49,18 @@ struct Document {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
-    let workspace = context.workspace()?;
-    let (target, _) = LazyServices::of_build(&workspace, &arguments.build)?;
-    let caching = Caching::new(
-        &workspace,
-        &target,
-        &arguments.build.cache,
-        &arguments.build.authentication,
-    )?;
-    let cache = caching.cache().ok_or_else(no_cache)?;
+    let cache = Opening::new(context, &arguments.build, &arguments.build.cache)?.cache;
     let hours = |hours: u32| Duration::from_secs(u64::from(hours) * 3600);
     let options = CollectOptions {
         keep: hours(arguments.keep_days.saturating_mul(24)),
         grace: hours(arguments.grace_hours),
         dry_run: arguments.dry_run,
     };
-    let report = cache.collect(&options).map_err(|error| {
-        CommandError::from_error(Exit::Failed, &error)
-            .next("run the command again; it goes on where it stopped")
+    let report = cache.collect(&options).map_err(|error| match &error {
+        CacheError::Unconditional(_) => CommandError::from_error(Exit::Refused, &error)
+            .next("use a server that does, such as Nextcloud or wsgidav; or delete the folder forebay-cache with the server's own means while nothing runs: what is missing is built again"),
+        _ => CommandError::from_error(Exit::Failed, &error)
+            .next("run the command again; it goes on where it stopped"),
     })?;
     let document = Document {
         entries: report.entries,

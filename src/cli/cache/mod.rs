@@ -2,6 +2,7 @@
 
 mod gc;
 mod keygen;
+mod opening;
 mod pull;
 mod push;
 mod status;

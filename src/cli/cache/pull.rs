@@ -3,14 +3,11 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::artifacts::Build;
 use crate::cli::arguments::BuildArguments;
-use crate::cli::caching::Caching;
 use crate::cli::context::Context;
-use crate::cli::services::LazyServices;
 use crate::ui::{CommandError, Exit, count};
 
-use super::status::no_cache;
+use super::opening::Opening;
 
 #[derive(Debug, Args)]
 #[command(
@@ -33,21 +30,15 @@ struct Document {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
-    let workspace = context.workspace()?;
-    let (target, services) = LazyServices::of_build(&workspace, &arguments.build)?;
-    let caching = Caching::new(
-        &workspace,
-        &target,
-        &arguments.build.cache,
-        &arguments.build.authentication,
-    )?;
-    let cache = caching.cache().ok_or_else(no_cache)?;
-    let open = services.opener();
-    let build = Build::new(&workspace, &target, &open)?;
-    caching.expect(&build)?;
+    let opening = Opening::new(context, &arguments.build, &arguments.build.cache)?;
+    let Opening {
+        workspace, cache, ..
+    } = &opening;
+    let open = opening.services.opener();
+    let build = opening.build(&open)?;
     let found = cache.pull(workspace.store())?;
     build.keep("everything")?;
-    caching.finish();
+    opening.caching.finish();
     let document = Document {
         found,
         objects: cache.brought(),

@@ -3,14 +3,12 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::artifacts::Build;
-use crate::cli::arguments::{BuildArguments, DagArguments};
-use crate::cli::caching::{Caching, describe, producer};
+use crate::cli::arguments::{BuildArguments, CacheArguments, DagArguments};
+use crate::cli::caching::{describe, producer};
 use crate::cli::context::Context;
-use crate::cli::services::LazyServices;
 use crate::ui::{CommandError, Exit, count};
 
-use super::status::no_cache;
+use super::opening::Opening;
 
 #[derive(Debug, Args)]
 #[command(
@@ -35,17 +33,17 @@ struct Document {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
-    let workspace = context.workspace()?;
-    let (target, services) = LazyServices::of_build(&workspace, &arguments.build)?;
-    let mut build_arguments = arguments.build.cache.clone();
-    build_arguments.cache_write = true;
-    let caching = Caching::new(
-        &workspace,
-        &target,
-        &build_arguments,
-        &arguments.build.authentication,
-    )?;
-    let cache = caching.cache().ok_or_else(no_cache)?;
+    let caches = CacheArguments {
+        cache_write: true,
+        ..arguments.build.cache.clone()
+    };
+    let opening = Opening::new(context, &arguments.build, &caches)?;
+    let Opening {
+        workspace,
+        caching,
+        cache,
+        ..
+    } = &opening;
     if !cache.writes() {
         return Err(
             CommandError::new(Exit::Usage, "the cache cannot be written").next(
@@ -53,9 +51,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
             ),
         );
     }
-    let open = services.opener();
-    let build = Build::new(&workspace, &target, &open)?;
-    caching.expect(&build)?;
+    let open = opening.services.opener();
+    let build = opening.build(&open)?;
     context.block_on(caching.retry(async || {
         let image = build.image().await?;
         build

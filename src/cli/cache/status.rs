@@ -3,11 +3,10 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::artifacts::Build;
+use super::opening::Opening;
 use crate::cli::arguments::BuildArguments;
-use crate::cli::caching::{Caching, cache_options};
+use crate::cli::caching::cache_options;
 use crate::cli::context::Context;
-use crate::cli::services::LazyServices;
 use crate::ui::{CommandError, Exit};
 
 #[derive(Debug, Args)]
@@ -23,7 +22,7 @@ pub(in crate::cli) struct Arguments {
 #[derive(Debug, Serialize)]
 struct Document {
     caches: Vec<CacheDocument>,
-    /// Whether what is built is brought to the first cache.
+    /// Whether what is built is brought to one of them.
     writes: bool,
     trusted_keys: Vec<String>,
     /// Whether a cache has a build of these very sources.
@@ -37,22 +36,21 @@ struct CacheDocument {
     url: String,
     /// `signed`, `unsigned` or `nothing`: which entries count.
     trust: &'static str,
-}
-
-/// There is nothing to work on.
-pub(super) fn no_cache() -> CommandError {
-    CommandError::new(Exit::Usage, "there is no cache").next(
-        "name one with --cache URL, $FOREBAY_CACHE, or `cache` in [tool.forebay] of pyproject.toml",
-    )
+    /// Whether what is built is brought there.
+    written: bool,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CommandError> {
-    let workspace = context.workspace()?;
-    let options = cache_options(&workspace, &arguments.build.cache)?;
+    let opening = Opening::new(context, &arguments.build, &arguments.build.cache)?;
+    let Opening {
+        workspace, cache, ..
+    } = &opening;
+    let options = cache_options(workspace, &arguments.build.cache)?;
     let root = workspace.store().root();
     let caches = options.locations.iter().map(|location| CacheDocument {
         url: location.to_string(),
         trust: options.trust(location, root).as_str(),
+        written: cache.written() == Some(location),
     });
     let caches: Vec<_> = caches.collect();
     let own = options.signing_key.iter().map(|key| key.public());
@@ -63,17 +61,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
         .map(ToString::to_string)
         .collect();
 
-    let (target, services) = LazyServices::of_build(&workspace, &arguments.build)?;
-    let caching = Caching::new(
-        &workspace,
-        &target,
-        &arguments.build.cache,
-        &arguments.build.authentication,
-    )?;
-    let cache = caching.cache().ok_or_else(no_cache)?;
-    let open = services.opener();
-    let build = Build::new(&workspace, &target, &open)?;
-    caching.expect(&build)?;
+    let open = opening.services.opener();
+    let _build = opening.build(&open)?;
     let found = cache.look(workspace.store());
     let document = Document {
         caches,
@@ -88,13 +77,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
 
 fn text(document: &Document) -> String {
     let mut text = String::new();
-    for (position, cache) in document.caches.iter().enumerate() {
+    for cache in &document.caches {
         let believed = match cache.trust {
             "signed" => "entries with a trusted signature count",
             "unsigned" => "entries count without a signature",
             _ => "not used: no key is trusted",
         };
-        let written = match position == 0 && document.writes {
+        let written = match cache.written {
             true => ", written",
             false => "",
         };

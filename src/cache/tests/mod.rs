@@ -1,7 +1,9 @@
-//! Writers and collectors in every order, and caches that fail or do not answer.
+//! What a collection leaves, and caches that fail or do not answer.
+
+mod orders;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -53,92 +55,13 @@ impl Memory {
     }
 }
 
-/// One call of one actor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Call {
-    kind: &'static str,
-    key: String,
-}
-
-impl Call {
-    fn writes(&self) -> bool {
-        matches!(self.kind, "write" | "delete")
-    }
-
-    /// Whether the order of the two makes no difference.
-    fn commutes_with(&self, other: &Self) -> bool {
-        if !self.writes() && !other.writes() {
-            return true;
-        }
-        let touches =
-            |list: &Self, write: &Self| list.kind == "list" && write.key.starts_with(&list.key);
-        self.key != other.key && !touches(self, other) && !touches(other, self)
-    }
-}
-
-/// Lets one actor at a time make its next call.
-#[derive(Default)]
-struct Turns {
-    state: Mutex<TurnState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct TurnState {
-    waiting: BTreeMap<usize, Call>,
-    granted: Option<usize>,
-    running: usize,
-}
-
-impl Turns {
-    fn wait(&self, actor: usize, call: Call) {
-        let mut state = self.state.lock().unwrap();
-        state.waiting.insert(actor, call);
-        state.running -= 1;
-        self.changed.notify_all();
-        while state.granted != Some(actor) {
-            state = self.changed.wait(state).unwrap();
-        }
-        state.granted = None;
-        state.waiting.remove(&actor);
-        state.running += 1;
-    }
-
-    fn end(&self) {
-        self.state.lock().unwrap().running -= 1;
-        self.changed.notify_all();
-    }
-
-    /// Once nobody runs: who waits for which call.
-    fn pending(&self) -> BTreeMap<usize, Call> {
-        let mut state = self.state.lock().unwrap();
-        while state.running > 0 || state.granted.is_some() {
-            state = self.changed.wait(state).unwrap();
-        }
-        state.waiting.clone()
-    }
-
-    fn grant(&self, actor: usize) {
-        self.state.lock().unwrap().granted = Some(actor);
-        self.changed.notify_all();
-    }
-}
-
-/// An actor's view of the bucket.
+/// A cache's view of the bucket.
 struct View {
     location: BucketLocation,
     memory: Arc<Mutex<Memory>>,
-    turns: Option<(usize, Arc<Turns>)>,
 }
 
 impl View {
-    fn turn(&self, kind: &'static str, key: &str) {
-        if let Some((actor, turns)) = &self.turns {
-            let key = key.to_owned();
-            turns.wait(*actor, Call { kind, key });
-        }
-    }
-
     fn condition_failed(&self, key: &ObjectKey) -> BucketError {
         BucketError::ConditionFailed {
             bucket: self.location.to_string(),
@@ -154,7 +77,6 @@ impl Bucket for View {
     }
 
     async fn list(&self, prefix: &str) -> Result<Listing, BucketError> {
-        self.turn("list", prefix);
         let memory = self.memory.lock().unwrap();
         let keys = memory.objects.keys();
         Ok(Listing {
@@ -167,7 +89,6 @@ impl Bucket for View {
     }
 
     async fn read(&self, key: &ObjectKey) -> Result<Option<ReadObject>, BucketError> {
-        self.turn("read", key.as_str());
         let memory = self.memory.lock().unwrap();
         Ok(memory.stored(key.as_str()).map(|object| ReadObject {
             object,
@@ -182,7 +103,6 @@ impl Bucket for View {
         bytes: Bytes,
         condition: WriteCondition,
     ) -> Result<StoredObject, BucketError> {
-        self.turn("write", key.as_str());
         let mut memory = self.memory.lock().unwrap();
         let seen = memory.stored(key.as_str()).map(|object| object.generation);
         let holds = match condition {
@@ -203,7 +123,6 @@ impl Bucket for View {
         key: &ObjectKey,
         generation: StorageGeneration,
     ) -> Result<(), BucketError> {
-        self.turn("delete", key.as_str());
         let mut memory = self.memory.lock().unwrap();
         match memory.stored(key.as_str()) {
             Some(object) if object.generation != generation => Err(self.condition_failed(key)),
@@ -225,7 +144,7 @@ struct Host {
     _directory: tempfile::TempDir,
 }
 
-const ARCHIVE: &[u8] = b"PK not a document";
+const ARCHIVE: &[u8] = b"PK\xff not a text";
 
 impl Host {
     fn empty() -> Self {
@@ -260,13 +179,12 @@ impl Host {
     }
 }
 
-fn opener(memory: &Arc<Mutex<Memory>>, turns: Option<(usize, Arc<Turns>)>) -> OpenBucket {
+fn opener(memory: &Arc<Mutex<Memory>>) -> OpenBucket {
     let memory = Arc::clone(memory);
     Arc::new(move |location: &CacheLocation| {
         Ok(Arc::new(View {
             location: location.bucket.clone(),
             memory: Arc::clone(&memory),
-            turns: turns.clone(),
         }) as Arc<dyn Bucket>)
     })
 }
@@ -289,7 +207,7 @@ fn push(host: &Host, build: &str, open: &OpenBucket) -> PushReport {
 }
 
 /// Every entry that is there names only what is there.
-fn assert_whole(memory: &Memory, order: &[String]) {
+fn assert_whole(memory: &Memory) {
     let location: CacheLocation = "gs://team".parse().unwrap();
     for (key, (bytes, ..)) in &memory.objects {
         if !key.starts_with(&location.entries()) {
@@ -306,97 +224,8 @@ fn assert_whole(memory: &Memory, order: &[String]) {
             let there = memory.objects.get(part.as_str());
             assert!(
                 there.is_some_and(|(bytes, ..)| bytes.as_ref() == ARCHIVE),
-                "{key} names what is gone, after:\n{}",
-                order.join("\n")
+                "{key} names what is gone"
             );
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Actor {
-    /// Brings a build of its own, which needs what is condemned.
-    Writer(&'static str),
-    Collector,
-}
-
-/// Runs the actors in every order of their calls that makes a difference, from the same start;
-/// at most `limit` of them. Gives how many there were.
-fn explore(start: &Memory, hosts: &[Host], actors: &[Actor], limit: usize) -> usize {
-    // Which of the possible next actors was taken at each step; the last is advanced.
-    let mut path: Vec<(usize, usize)> = Vec::new();
-    let mut runs = 0;
-    loop {
-        runs += 1;
-        let memory = Arc::new(Mutex::new(start.clone()));
-        let turns = Arc::new(Turns::default());
-        turns.state.lock().unwrap().running = actors.len();
-        let mut order = Vec::new();
-        let is_new = std::thread::scope(|scope| {
-            for (number, actor) in actors.iter().enumerate() {
-                let open = opener(&memory, Some((number, Arc::clone(&turns))));
-                let (turns, host) = (Arc::clone(&turns), &hosts[number]);
-                scope.spawn(move || {
-                    match actor {
-                        Actor::Writer(build) => drop(push(host, build, &open)),
-                        Actor::Collector => {
-                            let cache = host.cache(&open, Patience::default());
-                            cache.collect(&COLLECT).unwrap();
-                        }
-                    }
-                    turns.end();
-                });
-            }
-            let (mut step, mut last, mut is_new) = (0, None::<(usize, Call)>, true);
-            loop {
-                let pending = turns.pending();
-                if pending.is_empty() {
-                    return is_new;
-                }
-                // Two calls in a row that commute are tried in one order only.
-                let options: Vec<usize> = pending
-                    .iter()
-                    .filter(|(actor, call)| {
-                        last.as_ref().is_none_or(|(before, done)| {
-                            *actor >= before || !call.commutes_with(done)
-                        })
-                    })
-                    .map(|(actor, _)| *actor)
-                    .collect();
-                let actor = match options.is_empty() || !is_new {
-                    // This order equals another one: it only has to end.
-                    true => {
-                        is_new = false;
-                        *pending.keys().next().unwrap()
-                    }
-                    false => {
-                        if path.len() == step {
-                            path.push((0, options.len()));
-                        }
-                        path[step].1 = options.len();
-                        options[path[step].0]
-                    }
-                };
-                if is_new {
-                    step += 1;
-                }
-                let call = pending[&actor].clone();
-                order.push(format!("{:?} {} {}", actors[actor], call.kind, call.key));
-                last = Some((actor, call));
-                turns.grant(actor);
-            }
-        });
-        if is_new {
-            assert_whole(&memory.lock().unwrap(), &order);
-        }
-        while let Some((taken, options)) = path.pop() {
-            if taken + 1 < options {
-                path.push((taken + 1, options));
-                break;
-            }
-        }
-        if path.is_empty() || runs >= limit {
-            return runs;
         }
     }
 }
@@ -404,7 +233,7 @@ fn explore(start: &Memory, hosts: &[Host], actors: &[Actor], limit: usize) -> us
 /// A cache whose only build is old and condemned, and whose grace period is over.
 fn condemned(host: &Host) -> Memory {
     let memory = Arc::new(Mutex::new(Memory::new()));
-    let open = opener(&memory, None);
+    let open = opener(&memory);
     assert!(!push(host, "old", &open).is_unchanged());
     memory.lock().unwrap().advance(24 * 30);
     let cache = host.cache(&open, Patience::default());
@@ -416,30 +245,10 @@ fn condemned(host: &Host) -> Memory {
 }
 
 #[test]
-fn no_order_of_a_writer_and_a_collector_leaves_an_entry_without_its_objects() {
-    let hosts = [Host::new(), Host::empty()];
-    let start = condemned(&hosts[0]);
-    let actors = [Actor::Writer("new"), Actor::Collector];
-    let runs = explore(&start, &hosts, &actors, usize::MAX);
-    assert!(runs > 50, "{runs}");
-}
-
-#[test]
-fn nor_does_any_order_of_two_writers_or_two_collectors() {
-    let hosts = [Host::new(), Host::new(), Host::empty(), Host::empty()];
-    let start = condemned(&hosts[0]);
-    let (one, two) = (Actor::Writer("one"), Actor::Writer("two"));
-    let collect = Actor::Collector;
-    assert!(explore(&start, &hosts[2..], &[collect, collect], 3000) > 20);
-    assert!(explore(&start, &hosts, &[one, two], 1500) > 20);
-    explore(&start, &hosts, &[one, two, collect, collect], 1500);
-}
-
-#[test]
 fn what_is_old_goes_after_the_grace_period_and_what_is_needed_stays() {
     let host = Host::new();
     let memory = Arc::new(Mutex::new(condemned(&host)));
-    let open = opener(&memory, None);
+    let open = opener(&memory);
     let cache = host.cache(&open, Patience::default());
     let dry = cache
         .collect(&CollectOptions {
@@ -461,7 +270,78 @@ fn what_is_old_goes_after_the_grace_period_and_what_is_needed_stays() {
         assert_eq!((report.deleted.len(), report.condemned.len()), (0, 0));
         memory.lock().unwrap().advance(2);
     }
-    assert_whole(&memory.lock().unwrap(), &[]);
+    assert_whole(&memory.lock().unwrap());
+}
+
+#[test]
+fn a_mark_that_cannot_be_read_condemns_nothing_and_is_written_anew() {
+    let host = Host::new();
+    let memory = Arc::new(Mutex::new(condemned(&host)));
+    let open = opener(&memory);
+    let mark = "forebay-cache/v1/mark.json".to_owned();
+    for damage in [&b"{\"version\":1,\"condemned\":{\"x\""[..], b"", b"\xff"] {
+        let (_, generation, time) = memory.lock().unwrap().objects[&mark].clone();
+        let damaged = (Bytes::from_static(damage), generation, time);
+        memory.lock().unwrap().objects.insert(mark.clone(), damaged);
+        let cache = host.cache(&open, Patience::default());
+        let report = cache.collect(&COLLECT).unwrap();
+        assert_eq!((report.deleted.len(), report.condemned.len()), (0, 4));
+    }
+    memory.lock().unwrap().advance(2);
+    let cache = host.cache(&open, Patience::default());
+    assert_eq!(cache.collect(&COLLECT).unwrap().deleted.len(), 4);
+}
+
+/// Caches of these names, in this order, each in a memory of its own.
+fn caches(host: &Host, names: [&str; 2], memories: [&Arc<Mutex<Memory>>; 2]) -> Cache {
+    let each = names.into_iter().zip(memories);
+    let openers: BTreeMap<String, OpenBucket> = each
+        .map(|(name, memory)| (format!("gs://{name}"), opener(memory)))
+        .collect();
+    let open: OpenBucket =
+        Arc::new(move |location: &CacheLocation| openers[&location.to_string()](location));
+    let options = CacheOptions {
+        locations: names
+            .iter()
+            .map(|name| format!("gs://{name}").parse().unwrap())
+            .collect(),
+        unsigned: true,
+        ..CacheOptions::default()
+    };
+    let cache = Cache::new(options, Patience::default(), host.store.root(), &open);
+    cache.expect(Closure {
+        exact: key("new"),
+        latest: key("latest"),
+    });
+    cache
+}
+
+#[test]
+fn caches_are_asked_in_their_order_and_stand_in_for_each_other() {
+    let (near, far) = (
+        Arc::new(Mutex::new(Memory::new())),
+        Arc::new(Mutex::new(Memory::new())),
+    );
+    push(&Host::new(), "new", &opener(&far));
+    let take = |requests: u64| {
+        let host = Host::empty();
+        let cache = Arc::new(caches(&host, ["near", "far-away"], [&near, &far]));
+        host.store.set_source(cache.clone());
+        assert!(host.store.realisation(&key("result")).unwrap().is_some());
+        let archive = host.store.read(&ObjectDigest::of(ARCHIVE)).unwrap();
+        assert_eq!(archive, ARCHIVE);
+        assert_eq!(cache.requests(), requests);
+        cache.warning()
+    };
+    // The near one does not know it: the far one's entry, then the object.
+    assert_eq!(take(1 + 1 + 1), None);
+    push(&Host::new(), "new", &opener(&near));
+    // It does: nobody asks the far one.
+    assert_eq!(take(1 + 1), None);
+    // It has lost the object, which the far one has under the same digest.
+    let lost = |key: &String| !key.contains("/objects/");
+    near.lock().unwrap().objects.retain(|key, _| lost(key));
+    assert!(take(1 + 1 + 1).unwrap().contains("missing"));
 }
 
 /// A bucket that says nothing, or 503, to everything.
@@ -531,6 +411,7 @@ fn a_cache_that_fails_or_says_nothing_is_asked_once_and_named_in_one_warning() {
         let patience = Patience {
             answer: soon,
             part: soon,
+            run: soon,
         };
         let cache = Arc::new(host.cache(&open, patience));
         cache.expect(Closure {
