@@ -130,9 +130,10 @@ fn image(
             tree,
         },
         project: &project,
+        project_wheel: None,
         container_layers: &[],
         published: None,
-        recompress: false,
+        compression: forebay::project::CompressionSetting::Splice,
         bytecode: bytecode.map(|fingerprint| Bytecode {
             version: (3, 11),
             fingerprint,

@@ -198,6 +198,7 @@ async fn push_layout(layout: &Path, target: &str) {
     let image = ImageToPush {
         manifest,
         blobs: blobs.collect(),
+        parts: Vec::new(),
         mount_candidates: Vec::new(),
     };
     let registry = open::repository(target, Vec::new());

@@ -41,6 +41,8 @@ struct Scene {
     machine: Machine,
     project: tempfile::TempDir,
     work: tempfile::TempDir,
+    /// What engines are told besides.
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Scene {
@@ -102,6 +104,7 @@ impl Scene {
             machine,
             project,
             work,
+            variables: vec![("BUILDAH_ISOLATION", "chroot".to_owned())],
         }
     }
 
@@ -116,7 +119,7 @@ impl Scene {
         command
             .env("FOREBAY_STORE", self.directory().join(".local").join(store))
             .env("FOREBAY_ENGINE", engine)
-            .env("BUILDAH_ISOLATION", "chroot");
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
         if engine == "docker" {
             let socket = self.work.path().join("docker/socket");
             command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
@@ -192,7 +195,7 @@ fn lines_run_once_for_the_same_inputs_and_can_be_published() {
     let Some(base) = installed("FOREBAY_TEST_BASE_ENGINE") else {
         return;
     };
-    let scene = Scene::new(&base, "");
+    let mut scene = Scene::new(&base, "");
     let error = scene.refused("one", &[]);
     assert!(
         error.contains("line 7 of the Dockerfile") && error.contains("libzbar-dev"),
@@ -204,6 +207,10 @@ fn lines_run_once_for_the_same_inputs_and_can_be_published() {
 
     // No engine is needed again: not for the same, not for another project or time.
     assert_eq!(scene.build("one", "none", &[]), image);
+    let date = ("SOURCE_DATE_EPOCH", "1700000000".to_owned());
+    scene.variables.push(date);
+    assert_ne!(scene.build("one", "none", &[]), image);
+    scene.variables.pop();
     let module = scene.directory().join("hello/cleanup.py");
     let text = fs::read_to_string(&module).unwrap();
     fs::write(&module, format!("{text}# changed\n")).unwrap();
@@ -272,31 +279,78 @@ impl Drop for Docker {
 }
 
 #[test]
-fn docker_makes_the_same() {
+fn docker_makes_the_same_with_its_classic_builder_and_with_buildkit() {
     let Some(base) = installed("FOREBAY_TEST_BASE_ENGINE") else {
         return;
     };
     // The test's engine has no bridge.
-    let scene = Scene::new(&base, "\"--network=none\"");
+    let mut scene = Scene::new(&base, "\"--network=none\"");
     let docker = Docker::start(&scene.work.path().join("docker"));
-    let image = scene.build("one", "docker", &["--export-image-tar"]);
+    for (store, buildkit) in [("classic", "0"), ("buildkit", "1")] {
+        // Debian's client has BuildKit inside; a newer one wants a program beside it.
+        scene.variables = vec![
+            ("DOCKER_BUILDKIT", buildkit.to_owned()),
+            ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ];
+        let image = scene.build(store, "docker", &["--export-image-tar"]);
+        scene.check();
+        assert_eq!(scene.build(store, "none", &[]), image);
+        // Nothing of it is left in the engine.
+        let socket = scene.work.path().join("docker/socket");
+        let host = format!("unix://{}", socket.display());
+        let left = scene.machine.run(
+            scene.directory(),
+            "docker",
+            [
+                "--host",
+                &host,
+                "images",
+                "--quiet",
+                "--filter",
+                "reference=localhost/forebay-*",
+            ],
+        );
+        assert_eq!(left, "", "{store}");
+    }
+    drop(docker);
+}
+
+#[test]
+fn podman_makes_the_same() {
+    let Some(base) = installed("FOREBAY_TEST_BASE_ENGINE") else {
+        return;
+    };
+    let mut scene = Scene::new(&base, "");
+    // A podman of the test's own, in a place of its own.
+    let folder = scene.work.path().join("podman");
+    fs::create_dir(&folder).unwrap();
+    let file = |name: &str, text: String| {
+        fs::write(folder.join(name), text).unwrap();
+        folder.join(name).display().to_string()
+    };
+    let storage = format!(
+        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{0}/root\"\nrunroot = \"{0}/run\"\n",
+        folder.display()
+    );
+    let containers =
+        "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n";
+    scene.variables.extend([
+        ("CONTAINERS_STORAGE_CONF", file("storage.conf", storage)),
+        (
+            "CONTAINERS_CONF",
+            file("containers.conf", containers.to_owned()),
+        ),
+    ]);
+    let image = scene.build("one", "podman", &["--export-image-tar"]);
     scene.check();
     assert_eq!(scene.build("one", "none", &[]), image);
-    // Nothing of it is left in the engine.
-    let socket = scene.work.path().join("docker/socket");
-    let host = format!("unix://{}", socket.display());
-    let left = scene.machine.run(
-        scene.directory(),
-        "docker",
-        [
-            "--host",
-            &host,
-            "images",
-            "--quiet",
-            "--filter",
-            "reference=localhost/forebay-*",
-        ],
-    );
-    assert_eq!(left, "");
-    drop(docker);
+    let variables = scene.variables.iter();
+    let left = scene
+        .machine
+        .command("podman", scene.directory())
+        .envs(variables.map(|(name, value)| (name, value)))
+        .args(["images", "--noheading"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "{left:?}");
 }

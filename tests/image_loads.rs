@@ -27,10 +27,11 @@ const NAME: &str = "registry.test/team/small";
 const PROGRAM: &str = "import small.jobs; print(small.jobs.run())";
 
 /// Builds the project on a base with a real Python and exports it; gives the archive.
-fn exported(project: &Path, base: &Path) -> std::path::PathBuf {
+fn exported(project: &Path, base: &Path, compression: &str) -> std::path::PathBuf {
     small_project(project);
     let settings = format!(
-        "[tool.forebay.environments.dev]\nbase = 'oci:{}:3.11'\n",
+        "[tool.forebay.environments.dev]\nbase = 'oci:{}:3.11'\n\
+         [tool.forebay.image]\ncompression = '{compression}'\n",
         base.display()
     );
     std::fs::write(project.join("pyproject.toml"), settings).unwrap();
@@ -63,11 +64,47 @@ fn docker_and_podman_load_and_run_what_is_exported() {
         return;
     };
     let project = tempfile::tempdir().unwrap();
-    let archive = exported(project.path(), &base);
+    let archive = exported(project.path(), &base, "splice");
     let file = archive.to_str().unwrap();
     let id = id_of(&archive);
     docker_runs_it(file, &id);
     podman_runs_it(file, &id);
+}
+
+/// podman unpacks every layer, and compares what is inside with the configuration.
+#[test]
+fn layers_that_are_compressed_anew_have_the_same_inside() {
+    let Some(base) = installed("FOREBAY_TEST_BASE_3_11") else {
+        return;
+    };
+    let read = |archive: &Path, how: &str| -> Value {
+        let raw = format!("oci-archive:{}", archive.display());
+        let text = Machine::new().run(Path::new("/"), "skopeo", ["inspect", how, &raw]);
+        serde_json::from_str(&text).unwrap()
+    };
+    let mut ids = Vec::new();
+    for (compression, media_type) in [
+        ("splice", "application/vnd.oci.image.layer.v1.tar+gzip"),
+        ("gzip", "application/vnd.oci.image.layer.v1.tar+gzip"),
+        ("zstd", "application/vnd.oci.image.layer.v1.tar+zstd"),
+    ] {
+        let project = tempfile::tempdir().unwrap();
+        let archive = exported(project.path(), &base, compression);
+        let layers = read(&archive, "--raw")["layers"].clone();
+        let last = layers.as_array().unwrap().last().unwrap().clone();
+        assert_eq!(last["mediaType"], media_type);
+        ids.push(read(&archive, "--config")["rootfs"].clone());
+        if compression == "zstd" {
+            podman_runs_it(archive.to_str().unwrap(), &id_of(&archive));
+        }
+    }
+    // The project's own layer has the settings in it, which are not the same.
+    let own = ids.iter().map(|id| {
+        let id = id["diff_ids"].as_array().unwrap();
+        id[..id.len() - 1].to_vec()
+    });
+    let own: Vec<_> = own.collect();
+    assert!(own.iter().all(|id| *id == own[0]), "{ids:#?}");
 }
 
 fn docker_runs_it(file: &str, id: &str) {

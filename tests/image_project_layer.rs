@@ -208,21 +208,31 @@ fn the_layer_and_the_wheel_are_what_bigflow_and_pip_leave() {
     let wheel = theirs.join("dist/hello_world-0.1.0-py3-none-any.whl");
     let expected = install(&wheel, &work.path().join("root"));
 
-    // The layer.
-    machine.forebay_json(&ours, ["build-image", "--export-image-tar"]);
-    let image = work.path().join("image");
-    std::fs::create_dir(&image).unwrap();
-    let archive = ours.join(".image/image-0.1.0.tar");
-    machine.run(&image, "tar", ["-xf", archive.to_str().unwrap()]);
-    let manifest = std::fs::read(image.join("manifest.json")).unwrap();
-    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
-    let unpacked = work.path().join("unpacked");
-    for layer in manifest[0]["Layers"].as_array().unwrap() {
-        let layer = std::fs::File::open(image.join(layer.as_str().unwrap())).unwrap();
-        let mut layer = tar::Archive::new(flate2::read::MultiGzDecoder::new(layer));
-        layer.unpack(&unpacked).unwrap();
-    }
-    compare(&expected, &below(&unpacked));
+    // The layer, and what is installed of the wheel that the project's own build makes.
+    let layers = |name: &str, arguments: &[&str]| -> Files {
+        let arguments = [&["build-image", "--export-image-tar"], arguments].concat();
+        machine.forebay_json(&ours, arguments);
+        let image = work.path().join(format!("image {name}"));
+        std::fs::create_dir(&image).unwrap();
+        let archive = ours.join(".image/image-0.1.0.tar");
+        machine.run(&image, "tar", ["-xf", archive.to_str().unwrap()]);
+        let manifest = std::fs::read(image.join("manifest.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let unpacked = image.join("unpacked");
+        for layer in manifest[0]["Layers"].as_array().unwrap() {
+            let layer = std::fs::File::open(image.join(layer.as_str().unwrap())).unwrap();
+            let mut layer = tar::Archive::new(flate2::read::MultiGzDecoder::new(layer));
+            layer.unpack(&unpacked).unwrap();
+        }
+        below(&unpacked)
+    };
+    compare(&expected, &layers("native", &[]));
+    let before = below(&ours);
+    compare(&expected, &layers("real", &["--wheel", "--check"]));
+    // The build ran elsewhere: it left nothing here.
+    let is_source = |path: &&String| !path.starts_with('.') && *path != "forebay.lock";
+    let names = |files: &Files| files.keys().filter(is_source).cloned().collect::<Vec<_>>();
+    assert_eq!(names(&before), names(&below(&ours)));
 
     // The wheel: the same bytes each time, and installed by pip the same files.
     let built = machine.forebay_json(&ours, ["build-package"]);

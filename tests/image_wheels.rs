@@ -60,6 +60,7 @@ fn request<'a>(
         requirements: files,
         constraints: &[],
         lines: &[],
+        directory: files[0].parent().unwrap(),
         target,
         executable,
         version: host.version,

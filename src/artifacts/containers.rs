@@ -9,8 +9,8 @@ use super::image::ImageInputs;
 use super::lock::LockedContainer;
 use super::{Build, BuildError, LockFile};
 use crate::image::{
-    BaseImage, BuiltImage, ContainerRequest, Engine, EngineProgram, ImageError, ImageRequest,
-    Layer, Step, build_below, engine_layers, known_layers, make_layers, step_key,
+    BaseImage, BuiltImage, BuiltImages, ContainerRequest, Engine, EngineProgram, ImageError,
+    ImageRequest, Layer, Step, build_below, engine_layers, known_layers, make_layers, step_key,
 };
 use crate::oci::{ImageReference, Repository, Tag};
 use crate::project::EngineChoice;
@@ -32,11 +32,12 @@ pub(super) struct Containers {
 
 /// A base with the layers of lines that ran in containers, ready to be published.
 pub struct PublishableBase {
-    /// The image.
-    pub image: BuiltImage,
+    /// The image; for several platforms an index of images.
+    pub image: BuiltImages,
     /// The tag it gets: a name for people, everything else goes by digest.
     pub tag: Tag,
-    containers: Containers,
+    /// What ran for each platform.
+    containers: Vec<Containers>,
 }
 
 impl Build<'_> {
@@ -78,7 +79,7 @@ impl Build<'_> {
                         done.published = Some(repository);
                         layers
                     }
-                    None => self.run_engine(&wanted, &key).await?,
+                    None => self.run_engine(inputs, &wanted, &key).await?,
                 },
             };
             done.layers.push(layers);
@@ -89,11 +90,11 @@ impl Build<'_> {
 
     async fn run_engine(
         &self,
+        inputs: &ImageInputs,
         wanted: &ContainerRequest<'_>,
         key: &RecipeKey,
     ) -> Result<Vec<Layer>, BuildError> {
         let Some(engine) = self.engine()? else {
-            let inputs = self.image_inputs().await?;
             let of_step = |number| wanted.step.lines.iter().any(|line| line.line == number);
             let lines = inputs.plan.engine_lines();
             return Err(ImageError::NoEngine {
@@ -101,7 +102,7 @@ impl Build<'_> {
             }
             .into());
         };
-        let image = self.to_push(wanted.below)?;
+        let image = self.one_to_push(wanted.below)?;
         let (store, progress) = (
             Arc::clone(self.workspace.store()),
             Arc::clone(self.workspace.progress()),
@@ -202,6 +203,38 @@ impl Build<'_> {
     /// See [`BuildError`].
     pub async fn publishable_base(&self) -> Result<Option<PublishableBase>, BuildError> {
         let inputs = self.image_inputs().await?;
+        let Some((first, containers)) = self.image_with_containers(&inputs.first).await? else {
+            return Ok(None);
+        };
+        let mut all = vec![containers];
+        let mut others = Vec::new();
+        for one in &inputs.others {
+            if let Some((image, containers)) = self.image_with_containers(one).await? {
+                others.push(image);
+                all.push(containers);
+            }
+        }
+        let image = BuiltImages::new(first, others, self.workspace.store())?;
+        let digest = image.digest().to_string();
+        let start: String = digest.chars().skip("sha256:".len()).take(12).collect();
+        let tag = format!("base-{start}")
+            .parse()
+            .map_err(|source| BuildError::Base {
+                name: digest,
+                source,
+            })?;
+        Ok(Some(PublishableBase {
+            image,
+            tag,
+            containers: all,
+        }))
+    }
+
+    /// One platform's image up to the last line that needs a container.
+    async fn image_with_containers(
+        &self,
+        inputs: &ImageInputs,
+    ) -> Result<Option<(BuiltImage, Containers)>, BuildError> {
         let is_engine = |step: &Step| matches!(step, Step::Engine(_));
         let Some(last) = inputs.plan.steps.iter().rposition(is_engine) else {
             return Ok(None);
@@ -215,19 +248,7 @@ impl Build<'_> {
             };
             let progress = self.workspace.progress().as_ref();
             let image = build_below(&request, last + 1, self.workspace.store(), progress)?;
-            let digest = image.digest().to_string();
-            let start: String = digest.chars().skip("sha256:".len()).take(12).collect();
-            let tag = format!("base-{start}")
-                .parse()
-                .map_err(|source| BuildError::Base {
-                    name: digest,
-                    source,
-                })?;
-            Ok(Some(PublishableBase {
-                image,
-                tag,
-                containers,
-            }))
+            Ok(Some((image, containers)))
         })
         .await
     }
@@ -245,7 +266,8 @@ impl Build<'_> {
         let mut lock = LockFile::read(&self.workspace.project().directory)?;
         let image = format!("{repository}@{}", base.image.digest());
         let mut entries = Vec::new();
-        for (key, layers) in base.containers.keys.iter().zip(&base.containers.layers) {
+        let containers = base.containers.iter();
+        for (key, layers) in containers.flat_map(|one| one.keys.iter().zip(&one.layers)) {
             let diff_ids: Vec<Sha256Digest> = layers.iter().map(|layer| layer.diff_id).collect();
             entries.push(LockedContainer {
                 inputs: key.to_string(),

@@ -213,7 +213,7 @@ impl Build<'_> {
     ) -> Result<Option<WheelSet>, BuildError> {
         Ok(match interpreter.bigflow {
             Some(_) => None,
-            None => Some(self.wheels().await?),
+            None => Some(self.wheels_for_this_machine().await?),
         })
     }
 

@@ -52,7 +52,8 @@ impl Build<'_> {
     /// # Errors
     /// A line that needs a container, or something that settings have no word for.
     pub async fn declaration(&self) -> Result<String, BuildError> {
-        let plan = self.image_plan().await?.clone();
+        let inputs = &self.image_inputs().await?.first;
+        let plan = inputs.plan.clone();
         let dockerfile = read_dockerfile(&self.dockerfile())?;
         let base = base_of(&dockerfile).map_err(|problem| self.refused(problem))?;
         let settings = declaration_of(&plan, &base)?;
@@ -63,7 +64,7 @@ impl Build<'_> {
         };
         let again = plan_project(
             &parsed(&text)?,
-            &self.image_inputs().await?.base,
+            &inputs.base,
             &context,
             &self.plan_options(),
         )?;

@@ -18,7 +18,7 @@ use crate::oci::Sha256Digest;
 use crate::project::{ConfigError, InvalidName, ProjectError, VersionError};
 use crate::python::PythonError;
 use crate::registry::RegistryError;
-use crate::wheels::WheelError;
+use crate::wheels::{UnknownPlatform, WheelError};
 
 /// What stands between a project and its artifacts.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +164,9 @@ pub enum BuildError {
         /// Why.
         source: ParseReferenceError,
     },
+    /// A platform in the settings that is not known.
+    #[error("platforms in [tool.forebay.image]")]
+    Platform(#[from] UnknownPlatform),
     /// `$FOREBAY_ENGINE` names no engine.
     #[error("FOREBAY_ENGINE: {problem}")]
     Engine {

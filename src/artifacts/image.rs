@@ -1,61 +1,70 @@
 //! From a Dockerfile, requirements and sources to an image.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Build, BuildError, LockFile};
+use super::package::project_source;
+use super::{Build, BuildError};
 use crate::image::{
-    BaseImage, BaseName, BasePython, BaseRequest, BuildContext, BuiltImage, Bytecode, Dockerfile,
-    ImageContents, ImageError, ImagePlan, ImageRequest, PlanOptions, ProjectSource, base_of, build,
-    plan_project, project_wheel,
+    BaseImage, BuildContext, BuiltImage, BuiltImages, Bytecode, Dockerfile, ImageContents,
+    ImagePlan, ImageRequest, PlanOptions, build, plan_project,
 };
-use crate::oci::{ImageReference, Repository};
-use crate::progress::Event;
-use crate::project::{CompressionSetting, ProjectSpec, TestFramework, Version};
+use crate::oci::Repository;
 use crate::python::PythonError;
 use crate::registry::{ImageToPush, Registry, RegistryError, write_archive};
-use crate::wheels::{Platform, ResolveRequest, WheelSet, lock_inputs, resolve};
+use crate::wheels::Platform;
 
 /// What Composer's pods run on. A fixed choice, so that every machine builds the same image.
-const PLATFORM: Platform = Platform::LinuxAmd64;
+const USUAL_PLATFORM: Platform = Platform::LinuxAmd64;
 
-/// What has to be known before layers are made.
+/// What has to be known of one image before its layers are made.
 pub(super) struct ImageInputs {
     pub(super) base: BaseImage,
     pub(super) plan: ImagePlan,
 }
 
+/// The same for each platform, in the order of the platforms.
+pub(super) struct AllInputs {
+    pub(super) first: ImageInputs,
+    pub(super) others: Vec<ImageInputs>,
+}
+
+impl AllInputs {
+    pub(super) fn all(&self) -> impl Iterator<Item = &ImageInputs> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
 impl Build<'_> {
-    /// The Dockerfile's lines and what each means. Asks for the base, builds nothing.
+    /// What is built for: what the command line says, else the settings, else `linux/amd64`.
+    /// Sorted, so that the order in which they are written is no content.
+    ///
+    /// # Errors
+    /// A platform in the settings that is not known.
+    pub(super) fn platforms(&self) -> Result<Vec<Platform>, BuildError> {
+        let written = &self.workspace.project().settings.image.platforms;
+        let mut platforms = self.options.platforms.clone();
+        if platforms.is_empty() {
+            let parsed = written.iter().map(|text| text.parse::<Platform>());
+            platforms = parsed.collect::<Result<_, _>>()?;
+        }
+        if platforms.is_empty() {
+            platforms.push(USUAL_PLATFORM);
+        }
+        platforms.sort();
+        platforms.dedup();
+        Ok(platforms)
+    }
+
+    /// The Dockerfile's lines and what each means, and what the image stands on; for each
+    /// platform. Asks for the bases, builds nothing.
     ///
     /// # Errors
     /// See [`BuildError`].
-    pub async fn image_plan(&self) -> Result<&ImagePlan, BuildError> {
-        Ok(&self.image_inputs().await?.plan)
-    }
-
-    /// Whether the base's meaning is known, so that planning asks no registry for it and writes
-    /// nothing into `forebay.lock`.
-    ///
-    /// # Errors
-    /// The Dockerfile, the settings or the lock file cannot be read.
-    pub fn base_is_pinned(&self) -> Result<bool, BuildError> {
-        let reference = match self.base_name(&self.read_dockerfile()?)? {
-            BaseName::Scratch => return Ok(true),
-            BaseName::Image(reference) => reference,
-        };
-        let lock = LockFile::read(&self.workspace.project().directory)?;
-        let pinned = lock.base(&reference.to_string(), &PLATFORM.to_string());
-        Ok(reference.digest.is_some() || pinned.is_some())
-    }
-
-    /// What the image stands on.
-    ///
-    /// # Errors
-    /// See [`BuildError`].
-    pub async fn image_base(&self) -> Result<&BaseImage, BuildError> {
-        Ok(&self.image_inputs().await?.base)
+    pub async fn image_plans(&self) -> Result<Vec<(&ImagePlan, &BaseImage)>, BuildError> {
+        let inputs = self.image_inputs().await?.all();
+        Ok(inputs.map(|one| (&one.plan, &one.base)).collect())
     }
 
     /// The base that the environment's settings put in the place of FROM's.
@@ -63,12 +72,27 @@ impl Build<'_> {
         self.target.settings.base.as_deref()
     }
 
-    /// Builds the image, or finds that it is built.
+    /// Builds the image, or finds that it is built; for several platforms an index of images.
     ///
     /// # Errors
     /// See [`BuildError`].
-    pub async fn image(&self) -> Result<BuiltImage, BuildError> {
+    pub async fn image(&self) -> Result<BuiltImages, BuildError> {
         let inputs = self.image_inputs().await?;
+        // What one platform cannot have is found out before layers are made for another.
+        if !inputs.others.is_empty() {
+            for one in inputs.all() {
+                self.wheels(one)?;
+            }
+        }
+        let first = self.image_of(&inputs.first).await?;
+        let mut others = Vec::new();
+        for one in &inputs.others {
+            others.push(self.image_of(one).await?);
+        }
+        Ok(BuiltImages::new(first, others, self.workspace.store())?)
+    }
+
+    async fn image_of(&self, inputs: &ImageInputs) -> Result<BuiltImage, BuildError> {
         self.with_request(inputs, async |request| {
             let containers = self.containers(inputs, request).await?;
             let request = ImageRequest {
@@ -82,12 +106,12 @@ impl Build<'_> {
         .await
     }
 
-    /// What is in the image. Builds nothing.
+    /// What is in the image; of several platforms what is in the first one's. Builds nothing.
     ///
     /// # Errors
     /// See [`BuildError`].
     pub async fn contents(&self) -> Result<ImageContents, BuildError> {
-        let inputs = self.image_inputs().await?;
+        let inputs = &self.image_inputs().await?.first;
         self.with_request(inputs, async |request| Ok(ImageContents::of(request)?))
             .await
     }
@@ -98,7 +122,8 @@ impl Build<'_> {
         inputs: &ImageInputs,
         work: impl AsyncFnOnce(&ImageRequest<'_>) -> Result<T, BuildError>,
     ) -> Result<T, BuildError> {
-        let wheels = self.wheels().await?;
+        let wheels = self.wheels(inputs)?;
+        let own_wheel = self.own_wheel(&inputs.base.target()).await?;
         let project = self.workspace.project();
         let labels = BTreeMap::from([(
             "org.opencontainers.image.title".to_owned(),
@@ -128,7 +153,8 @@ impl Build<'_> {
                 tree: self.workspace.tree()?,
             },
             project: &source,
-            recompress: project.settings.image.compression == CompressionSetting::Gzip,
+            project_wheel: own_wheel.as_ref(),
+            compression: project.settings.image.compression,
             bytecode: fingerprint.map(|fingerprint| Bytecode {
                 version,
                 fingerprint,
@@ -140,47 +166,22 @@ impl Build<'_> {
         work(&request).await
     }
 
-    /// Writes the project's wheel into `dist/` in place of earlier ones, unless it is there, and
-    /// gives its path. No Python is started, and no test is run.
+    /// All images with the sources of their blobs.
     ///
     /// # Errors
-    /// See [`BuildError`].
-    pub fn package(&self) -> Result<PathBuf, BuildError> {
-        let project = self.workspace.project();
-        let repository = project.spec.docker_repository.as_deref();
-        let repository = repository.or(self.target.declared_repository());
-        let source = project_source(&project.spec, &self.version, repository);
-        let context = BuildContext {
-            directory: &project.directory,
-            tree: self.workspace.tree()?,
-        };
-        let (name, bytes) = project_wheel(&source, &context, self.workspace.store())?;
-        let directory = project.directory.join("dist");
-        let path = directory.join(&name);
-        if std::fs::read(&path).is_ok_and(|there| there == bytes) {
-            return Ok(path);
-        }
-        let stem = format!("{}-", name.split('-').next().unwrap_or_default());
-        write_package(&directory, &stem, &name, &bytes).map_err(|source| ImageError::Io {
-            action: format!("cannot write {}", path.display()),
-            source,
-        })?;
-        Ok(path)
+    /// A repository cannot be opened that has layers of them.
+    pub fn to_push(&self, images: &BuiltImages) -> Result<ImageToPush, BuildError> {
+        images.to_push(|image| self.one_to_push(image))
     }
 
-    /// The image with the sources of all its blobs.
-    ///
-    /// # Errors
-    /// The base's repository cannot be opened.
-    pub fn to_push(&self, image: &BuiltImage) -> Result<ImageToPush, BuildError> {
-        let base = match &image.base().repository {
-            Some(repository) => Some(self.open_for_reading(repository)?),
-            None => None,
+    /// An image with the sources of all its blobs.
+    pub(super) fn one_to_push(&self, image: &BuiltImage) -> Result<ImageToPush, BuildError> {
+        let open = |repository: Option<&Repository>| {
+            let opened = repository.map(|repository| self.open_for_reading(repository));
+            opened.transpose()
         };
-        let published = match image.published() {
-            Some(repository) => Some(self.open_for_reading(repository)?),
-            None => None,
-        };
+        let base = open(image.base().repository.as_ref())?;
+        let published = open(image.published())?;
         Ok(image.to_push(self.workspace.store(), base, published))
     }
 
@@ -198,7 +199,7 @@ impl Build<'_> {
     ///
     /// # Errors
     /// See [`BuildError`].
-    pub async fn export_image(&self, image: &BuiltImage) -> Result<PathBuf, BuildError> {
+    pub async fn export_image(&self, image: &BuiltImages) -> Result<PathBuf, BuildError> {
         let name = format!("image-{}.tar", self.version);
         let path = self.workspace.project().directory.join(".image").join(name);
         let names = match self.target.repository() {
@@ -216,84 +217,35 @@ impl Build<'_> {
         Ok(path)
     }
 
-    /// The wheels of the image's requirements: those that are locked; requirements that are
-    /// not locked yet, or not in this form, are resolved and locked.
-    ///
-    /// # Errors
-    /// See [`BuildError`].
-    pub(super) async fn wheels(&self) -> Result<WheelSet, BuildError> {
-        self.resolve_wheels(false).await
-    }
-
-    async fn resolve_wheels(&self, refresh: bool) -> Result<WheelSet, BuildError> {
-        let inputs = self.image_inputs().await?;
-        let directory = &self.workspace.project().directory;
-        let paths = |files: &[String]| -> Vec<PathBuf> {
-            files.iter().map(|file| directory.join(file)).collect()
-        };
-        let (files, constraints) = (
-            paths(&inputs.plan.requirement_files),
-            paths(&inputs.plan.constraint_files),
-        );
-        let interpreter = self.workspace.interpreter()?;
-        let version = interpreter.version;
-        let target = inputs.base.target();
-        let request = ResolveRequest {
-            requirements: &files,
-            constraints: &constraints,
-            lines: &inputs.plan.requirement_lines,
-            target: &target,
-            executable: &interpreter.executable,
-            version: (version.major, version.minor, version.micro),
-            platform: &interpreter.platform,
-            locked: None,
-            refresh,
-        };
-        let (store, progress) = (self.workspace.store(), self.workspace.progress().as_ref());
-        let Some(digest) = lock_inputs(&request)? else {
-            return Ok(resolve(&request, store, progress)?.set);
-        };
-        let mut lock = LockFile::read(directory)?;
-        let locked = lock
-            .requirements(&digest, &target)
-            .filter(|_| !refresh)
-            .map(<[_]>::to_vec);
-        if let Some(locked) = locked {
-            let request = ResolveRequest {
-                locked: Some(&locked),
-                ..request
-            };
-            return Ok(resolve(&request, store, progress)?.set);
-        }
-        let resolution = resolve(&request, store, progress)?;
-        lock.pin_requirements(&digest, &target, resolution.distributions);
-        self.write_lock(&lock, "the requirements");
-        Ok(resolution.set)
-    }
-
-    /// Resolves the requirements again and locks what they come to; gives the number of wheels.
-    ///
-    /// # Errors
-    /// See [`BuildError`].
-    pub async fn lock_requirements(&self) -> Result<usize, BuildError> {
-        Ok(self.resolve_wheels(true).await?.wheels.len())
-    }
-
-    pub(super) async fn image_inputs(&self) -> Result<&ImageInputs, BuildError> {
+    pub(super) async fn image_inputs(&self) -> Result<&AllInputs, BuildError> {
         self.inputs
             .get_or_try_init(|| async {
-                let directory = &self.workspace.project().directory;
                 let dockerfile = self.read_dockerfile()?;
-                let base = self.base(&dockerfile).await?;
-                let context = BuildContext {
-                    directory,
-                    tree: self.workspace.tree()?,
-                };
-                let plan = plan_project(&dockerfile, &base, &context, &self.plan_options())?;
-                let plan = self.declared_plan(plan, &context)?;
-                Ok(ImageInputs { base, plan })
+                let platforms = self.platforms()?;
+                let (first, rest) = platforms.split_first().unwrap_or((&USUAL_PLATFORM, &[]));
+                let first = self.inputs_of(&dockerfile, *first).await?;
+                let mut others = Vec::new();
+                for platform in rest {
+                    others.push(self.inputs_of(&dockerfile, *platform).await?);
+                }
+                Ok(AllInputs { first, others })
             })
             .await
+    }
+
+    async fn inputs_of(
+        &self,
+        dockerfile: &Dockerfile,
+        platform: Platform,
+    ) -> Result<ImageInputs, BuildError> {
+        let base = self.base(dockerfile, platform).await?;
+        let context = BuildContext {
+            directory: &self.workspace.project().directory,
+            tree: self.workspace.tree()?,
+        };
+        let plan = plan_project(dockerfile, &base, &context, &self.plan_options())?;
+        let plan = self.declared_plan(plan, &context)?;
+        Ok(ImageInputs { base, plan })
     }
 
     pub(super) fn plan_options(&self) -> PlanOptions<'_> {
@@ -303,189 +255,6 @@ impl Build<'_> {
             hoists_packages: project.settings.engine.hoist_packages,
             replaced_base: self.target.settings.base.as_deref(),
         }
-    }
-
-    /// The Dockerfile's base, or what the environment's settings put in its place.
-    fn base_name(&self, dockerfile: &Dockerfile) -> Result<BaseName, BuildError> {
-        match self.target.settings.base.as_deref() {
-            Some("scratch") => Ok(BaseName::Scratch),
-            Some(text) => match text.parse() {
-                Ok(reference) => Ok(BaseName::Image(reference)),
-                Err(source) => Err(BuildError::Base {
-                    name: text.to_owned(),
-                    source,
-                }),
-            },
-            None => Ok(
-                base_of(dockerfile).map_err(|problem| ImageError::Dockerfile {
-                    path: self.dockerfile(),
-                    problem,
-                })?,
-            ),
-        }
-    }
-
-    pub(super) fn dockerfile(&self) -> PathBuf {
-        self.workspace.project().directory.join("Dockerfile")
-    }
-
-    async fn base(&self, dockerfile: &Dockerfile) -> Result<BaseImage, BuildError> {
-        match self.base_name(dockerfile)? {
-            BaseName::Scratch => {
-                let (major, minor) = self.python_of_scratch()?;
-                Ok(BaseImage::scratch(major, minor, PLATFORM))
-            }
-            BaseName::Image(reference) => self.base_image(reference, false).await,
-        }
-    }
-
-    /// A base that has no Python is meant for the one in the settings, else for the project's.
-    fn python_of_scratch(&self) -> Result<(u8, u8), BuildError> {
-        let Some(text) = self.target.settings.python.as_deref() else {
-            let version = self.workspace.interpreter()?.version;
-            return Ok((version.major, version.minor));
-        };
-        text.split_once('.')
-            .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)))
-            .ok_or_else(|| BuildError::PythonVersion {
-                text: text.to_owned(),
-            })
-    }
-
-    /// The base by the digest that is locked; a tag that is not locked yet, or is to be
-    /// looked up anew, is asked for and locked.
-    async fn base_image(
-        &self,
-        reference: ImageReference,
-        refresh: bool,
-    ) -> Result<BaseImage, BuildError> {
-        let directory = &self.workspace.project().directory;
-        let registry = self.open_for_reading(&reference.repository)?;
-        let (name, platform) = (reference.to_string(), PLATFORM.to_string());
-        let mut lock = LockFile::read(directory)?;
-        let mut pinned = Vec::new();
-        let digest = match reference.digest {
-            Some(digest) => digest,
-            None => match lock.base(&name, &platform).filter(|_| !refresh) {
-                Some(digest) => digest,
-                None => {
-                    let found = self.resolve_base(&reference, &registry, true, None).await?;
-                    let Some(digest) = found.manifest else {
-                        return Ok(found);
-                    };
-                    lock.pin_base(&name, &platform, digest);
-                    pinned.push(name.as_str());
-                    digest
-                }
-            },
-        };
-        let reference = ImageReference {
-            digest: Some(digest),
-            ..reference
-        };
-        let known = lock.python(&digest).cloned();
-        let is_known = known.is_some();
-        let base = self
-            .resolve_base(&reference, &registry, false, known)
-            .await?;
-        if !is_known && !base.says_its_python() {
-            // Nobody else has to read the layers for it.
-            lock.pin_python(&digest, base.python.clone());
-            pinned.push("the base's Python");
-        }
-        if !pinned.is_empty() {
-            self.write_lock(&lock, &pinned.join(" and "));
-        }
-        Ok(base)
-    }
-
-    async fn resolve_base(
-        &self,
-        reference: &ImageReference,
-        registry: &Arc<dyn Registry>,
-        refresh: bool,
-        known_python: Option<BasePython>,
-    ) -> Result<BaseImage, BuildError> {
-        let request = BaseRequest {
-            reference,
-            registry,
-            platform: PLATFORM,
-            refresh,
-            known_python,
-        };
-        Ok(BaseImage::resolve(&request, self.workspace.store()).await?)
-    }
-
-    /// A folder that cannot be written must not stop a build.
-    pub(super) fn write_lock(&self, lock: &LockFile, name: &str) {
-        let report = match lock.write() {
-            Ok(()) => format!("pinned {name} in {}; commit that file", LockFile::NAME),
-            Err(error) => format!("{error}: what {name} means is not pinned, and may change"),
-        };
-        self.workspace.progress().report(Event::Warning(report));
-    }
-
-    /// Asks the registry anew what the Dockerfile's base is, and locks the answer.
-    ///
-    /// # Errors
-    /// See [`BuildError`].
-    pub async fn lock_base(&self) -> Result<Option<(ImageReference, BaseImage)>, BuildError> {
-        let dockerfile = self.read_dockerfile()?;
-        match self.base_name(&dockerfile)? {
-            BaseName::Scratch => Ok(None),
-            BaseName::Image(reference) => {
-                let base = self.base_image(reference.clone(), true).await?;
-                self.forget_compiler(&base)?;
-                self.compiler(&base)?;
-                Ok(Some((reference, base)))
-            }
-        }
-    }
-}
-
-/// The new wheel first, then earlier ones go: BigFlow's Dockerfiles install `dist/*.whl`.
-fn write_package(directory: &Path, stem: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-    std::fs::create_dir_all(directory)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    std::io::Write::write_all(&mut file, bytes)?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.as_file().set_permissions(mode)?;
-    file.persist(directory.join(name))?;
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let other = entry.file_name();
-        let other = other.to_string_lossy();
-        if other != name && other.starts_with(stem) && other.ends_with(".whl") {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn project_source<'a>(
-    spec: &'a ProjectSpec,
-    version: &'a Version,
-    docker_repository: Option<&'a str>,
-) -> ProjectSource<'a> {
-    // Only a release tag's version is content; between tags it moves with every commit.
-    let is_release = !version.as_str().contains('+');
-    ProjectSource {
-        name: spec.name.as_str(),
-        version: is_release.then_some(version.as_str()),
-        packages: &spec.packages,
-        resources_directory: &spec.resources_directory,
-        requirements_file: &spec.requirements_file,
-        requires: spec.requires.as_deref(),
-        deployment_config_file: &spec.deployment_config_file,
-        docker_repository,
-        test_framework: match spec.test_framework {
-            TestFramework::Unittest => "unittest",
-            TestFramework::Pytest => "pytest",
-        },
-        export_image_tar: spec.export_image_tar,
-        data_files: &spec.data_files,
-        metadata: &spec.metadata,
-        setuptools: &spec.setuptools,
     }
 }
 

@@ -88,9 +88,17 @@ impl Build<'_> {
     /// See [`BuildError`].
     pub async fn build_inputs(&self, options: &DagOptions) -> Result<BuildInputs, BuildError> {
         let planned = self.image_inputs().await?;
-        let image = self
-            .with_request(planned, async |request| Ok(image_inputs(request)?))
+        let mut image = self
+            .with_request(&planned.first, async |request| Ok(image_inputs(request)?))
             .await?;
+        for other in &planned.others {
+            let inputs = self
+                .with_request(other, async |request| Ok(image_inputs(request)?))
+                .await?;
+            let platform = other.base.platform;
+            let named = inputs.into_iter();
+            image.extend(named.map(|(name, value)| (format!("{platform}: {name}"), value)));
+        }
         let start_time = options.default_start_time()?;
         let store = self.workspace.store();
         let mut dags = self

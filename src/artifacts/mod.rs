@@ -1,6 +1,7 @@
 //! From a project and one of its environments to artifacts: the glue between
 //! configuration, wheels, image and DAG files.
 
+mod base;
 mod bytecode;
 mod cache;
 mod containers;
@@ -10,7 +11,10 @@ mod error;
 mod image;
 mod inputs;
 mod lock;
+mod own_wheel;
+mod package;
 mod placeholder;
+mod requirements;
 mod roots;
 mod saved;
 mod target;
@@ -34,10 +38,20 @@ pub use workspace::{Workspace, WorkspaceOptions};
 use crate::oci::Repository;
 use crate::project::{GitState, Version};
 use crate::registry::{Registry, RegistryError};
+use crate::wheels::Platform;
 
 /// Opens a repository for reading: a base image's. Makes no request.
 pub type OpenRegistry<'a> =
     &'a (dyn Fn(&Repository) -> Result<Arc<dyn Registry>, RegistryError> + Sync);
+
+/// What the command line says of the image. Nothing of it: then the settings count.
+#[derive(Debug, Clone, Default)]
+pub struct ImageOptions {
+    /// What the image is built for.
+    pub platforms: Vec<Platform>,
+    /// Whether the project's own build makes its wheel; otherwise the settings say it.
+    pub own_wheel: bool,
+}
 
 /// The making of one project's artifacts for one environment.
 ///
@@ -49,8 +63,9 @@ pub struct Build<'a> {
     version: Version,
     commit: Option<GitState>,
     open: OpenRegistry<'a>,
+    options: ImageOptions,
     rebuild: bool,
-    inputs: OnceCell<image::ImageInputs>,
+    inputs: OnceCell<image::AllInputs>,
 }
 
 impl<'a> Build<'a> {
@@ -70,9 +85,17 @@ impl<'a> Build<'a> {
             version: tree.version,
             commit: tree.commit,
             open,
+            options: ImageOptions::default(),
             rebuild: false,
             inputs: OnceCell::new(),
         })
+    }
+
+    /// Builds what the command line asks for, which goes before the settings.
+    #[must_use]
+    pub fn with_options(mut self, options: ImageOptions) -> Self {
+        self.options = options;
+        self
     }
 
     /// Runs lines that need a container again, though they ran before.

@@ -131,6 +131,9 @@ struct Document {
     version: String,
     /// Null if the DAG files name it by tag and nobody asked for it.
     image: Option<Sha256Digest>,
+    /// Of an index: each platform's manifest.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    platforms: BTreeMap<String, Sha256Digest>,
     /// The file that `--export-image-tar` wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     image_tar: Option<PathBuf>,
@@ -178,55 +181,64 @@ fn run(
         &arguments.authentication,
     )?;
     let open = services.opener();
-    let build = Build::new(&workspace, &target, &open)?.rebuilding(rebuild);
+    let build = Build::new(&workspace, &target, &open)?
+        .with_options(arguments.image.options())
+        .rebuilding(rebuild);
     caching.expect(&build)?;
-    let (tests, image, image_tar, files) = context.block_on(caching.retry(async || {
-        // First: what fails them is not built.
-        let tests = match wanted {
-            Wanted::Everything(.., tests) => test(context, &workspace, &build, *tests).await?,
-            Wanted::Dags(_) | Wanted::Image(_) => None,
-        };
-        let needs_image = match wanted {
-            Wanted::Everything(..) | Wanted::Image(_) => true,
-            Wanted::Dags(arguments) => {
-                arguments.options().image_naming(&workspace) == ImageNaming::Digest
-            }
-        };
-        let mut image_tar = None;
-        let image = if needs_image {
-            let image = build.image().await?;
-            if wanted.exports() {
-                image_tar = Some(build.export_image(&image).await?);
-            }
-            Some(image)
-        } else {
-            None
-        };
-        let digest = image.as_ref().map(|image| *image.digest());
-        let files = match wanted.dags() {
-            None => Vec::new(),
-            Some(dags) => {
-                let options = dags.options();
-                let by_digest = options.image_naming(&workspace) == ImageNaming::Digest;
-                let named = digest.as_ref().filter(|_| by_digest);
-                build.dag_files(&options, named).await?
-            }
-        };
-        if let (Some(digest), Some(dags)) = (&digest, wanted.dags()) {
-            let options = dags.options();
-            build.record_inputs(&options, digest, &files).await?;
-        }
-        if wanted.checks() {
-            let first = First {
-                workspace: &workspace,
-                build: &build,
-                image: image.as_ref(),
-                files: &files,
+    let (tests, image, platforms, image_tar, files) =
+        context.block_on(caching.retry(async || {
+            // First: what fails them is not built.
+            let tests = match wanted {
+                Wanted::Everything(.., tests) => test(context, &workspace, &build, *tests).await?,
+                Wanted::Dags(_) | Wanted::Image(_) => None,
             };
-            check(context, arguments, wanted.dags(), &first).await?;
-        }
-        Ok((tests, digest, image_tar, files))
-    }))?;
+            let needs_image = match wanted {
+                Wanted::Everything(..) | Wanted::Image(_) => true,
+                Wanted::Dags(arguments) => {
+                    arguments.options().image_naming(&workspace) == ImageNaming::Digest
+                }
+            };
+            let mut image_tar = None;
+            let image = if needs_image {
+                let image = build.image().await?;
+                if wanted.exports() {
+                    image_tar = Some(build.export_image(&image).await?);
+                }
+                Some(image)
+            } else {
+                None
+            };
+            let digest = image.as_ref().map(|image| *image.digest());
+            let several = image.as_ref().filter(|image| image.are_several());
+            let platforms: BTreeMap<_, _> = several
+                .into_iter()
+                .flat_map(|image| image.images())
+                .map(|one| (one.base().platform.to_string(), *one.digest()))
+                .collect();
+            let files = match wanted.dags() {
+                None => Vec::new(),
+                Some(dags) => {
+                    let options = dags.options();
+                    let by_digest = options.image_naming(&workspace) == ImageNaming::Digest;
+                    let named = digest.as_ref().filter(|_| by_digest);
+                    build.dag_files(&options, named).await?
+                }
+            };
+            if let (Some(digest), Some(dags)) = (&digest, wanted.dags()) {
+                let options = dags.options();
+                build.record_inputs(&options, digest, &files).await?;
+            }
+            if wanted.checks() {
+                let first = First {
+                    workspace: &workspace,
+                    build: &build,
+                    image: image.as_ref(),
+                    files: &files,
+                };
+                check(context, arguments, wanted.dags(), &first).await?;
+            }
+            Ok((tests, digest, platforms, image_tar, files))
+        }))?;
     let wheel = match wanted {
         Wanted::Everything(..) => Some(build.package()?),
         Wanted::Dags(_) | Wanted::Image(_) => None,
@@ -245,6 +257,7 @@ fn run(
         environment: target.environment.to_string(),
         version: build.version().to_string(),
         image,
+        platforms,
         image_tar,
         wheel,
         tests,
@@ -262,6 +275,9 @@ fn text(document: &Document) -> String {
     let mut text = format!("version {}\n", document.version);
     if let Some(image) = &document.image {
         text.push_str(&format!("image   {image}\n"));
+    }
+    for (platform, digest) in &document.platforms {
+        text.push_str(&format!("  {platform} is {digest}\n"));
     }
     if let Some(path) = &document.wheel {
         text.push_str(&format!("wheel   {}\n", path.display()));

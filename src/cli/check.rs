@@ -5,14 +5,14 @@ use super::context::Context;
 use super::services::LazyServices;
 use crate::artifacts::{Build, BuildError, ImageNaming, Workspace};
 use crate::dags::DagFile;
-use crate::image::{BuiltImage, first_difference};
+use crate::image::{BuiltImages, first_difference};
 use crate::ui::{CommandError, Exit};
 
 /// What the first build gave.
 pub(super) struct First<'a> {
     pub(super) workspace: &'a Workspace,
     pub(super) build: &'a Build<'a>,
-    pub(super) image: Option<&'a BuiltImage>,
+    pub(super) image: Option<&'a BuiltImages>,
     pub(super) files: &'a [DagFile],
 }
 
@@ -32,24 +32,26 @@ pub(super) async fn check(
     let workspace = context.workspace_with(scratch.path().to_owned())?;
     let (target, services) = LazyServices::of_build(&workspace, arguments)?;
     let open = services.opener();
-    let build = Build::new(&workspace, &target, &open)?;
+    let build = Build::new(&workspace, &target, &open)?.with_options(arguments.image.options());
     let mut image = None;
     if let Some(built) = first.image {
         let again = build.image().await?;
-        let difference = first_difference(
-            (built, first.workspace.store()),
-            (&again, workspace.store()),
-        )
-        .map_err(BuildError::from)?;
-        if let Some(what) = difference {
-            return Err(differs(&what));
+        for (one, two) in built.images().zip(again.images()) {
+            let stores = (first.workspace.store(), workspace.store());
+            let difference = first_difference((one, stores.0), (two, stores.1));
+            if let Some(what) = difference.map_err(BuildError::from)? {
+                return Err(differs(&what));
+            }
         }
         image = Some(again);
     }
     if let Some(dags) = dags {
         let options = dags.options();
         let by_digest = options.image_naming(&workspace) == ImageNaming::Digest;
-        let named = image.as_ref().map(BuiltImage::digest).filter(|_| by_digest);
+        let named = image
+            .as_ref()
+            .map(BuiltImages::digest)
+            .filter(|_| by_digest);
         let again = build.dag_files(&options, named).await?;
         if let Some(what) = differing_file(first.files, &again) {
             // The hour may have changed in between, which the files say; then ours change with it.

@@ -49,7 +49,7 @@ pub(super) struct Everything {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["workflow", "start_time", "dag_format", "image_ref", "dags_dir", "restore_drift", "allow_older", "retire", "adopt", "no_adopt", "clear_dags_folder"]
+        conflicts_with_all = ["workflow", "start_time", "dag_format", "image_ref", "dags_dir", "restore_drift", "allow_older", "retire", "adopt", "no_adopt", "clear_dags_folder", "platform", "wheel"]
     )]
     plan: Option<PathBuf>,
 

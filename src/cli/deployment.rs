@@ -64,7 +64,8 @@ pub(super) async fn prepare(
             found
         }
         Part::Everything(_) | Part::Dags(_) | Part::Image => {
-            let build = build.insert(Build::new(workspace, &target, &open)?);
+            let new = Build::new(workspace, &target, &open)?;
+            let build = build.insert(new.with_options(arguments.image.options()));
             caching.expect(build)?;
             let found = part.desired_of_build(&place, build, workspace).await?;
             build.keep(part.name())?;

@@ -1,5 +1,7 @@
 //! `forebay image plan`, `forebay image lock` and `forebay image base push`.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -9,8 +11,8 @@ use super::failure::pushing;
 use super::migrate;
 use super::services::LazyServices;
 use crate::artifacts::{Build, BuildError};
-use crate::image::LineClass;
-use crate::oci::Repository;
+use crate::image::{BaseImage, ImagePlan, PlannedLine};
+use crate::oci::{Repository, Sha256Digest};
 use crate::registry::{Access, Registry, push};
 use crate::ui::{Colour, CommandError, Exit, Table};
 
@@ -63,6 +65,16 @@ struct PlanDocument {
     /// What would run the lines of class `engine`; null if there are none, or no engine works.
     engine: Option<String>,
     lines: Vec<LineDocument>,
+    /// The same for the other platforms, if the image is built for several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    others: Vec<PlatformDocument>,
+}
+
+/// Base and lines for a further platform.
+#[derive(Debug, Serialize)]
+struct PlatformDocument {
+    base: BaseDocument,
+    lines: Vec<LineDocument>,
 }
 
 /// What the image stands on.
@@ -70,7 +82,7 @@ struct PlanDocument {
 struct BaseDocument {
     /// Null for `scratch`.
     image: Option<String>,
-    digest: Option<crate::oci::Sha256Digest>,
+    digest: Option<Sha256Digest>,
     platform: String,
     /// For example `3.11`.
     python: String,
@@ -83,10 +95,10 @@ struct BaseDocument {
 struct PushedDocument {
     /// Null if no line needs a container.
     image: Option<String>,
-    digest: Option<crate::oci::Sha256Digest>,
+    digest: Option<Sha256Digest>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 struct LineDocument {
     /// Where the instruction begins, counted from 1.
     line: usize,
@@ -101,8 +113,11 @@ struct LineDocument {
 struct LockDocument {
     /// The base as the Dockerfile names it; null for `scratch`.
     image: Option<String>,
-    digest: Option<crate::oci::Sha256Digest>,
-    /// How many wheels the requirements come to.
+    /// Its manifest; of several platforms the first one's.
+    digest: Option<Sha256Digest>,
+    /// Each platform's manifest of the base; none for `scratch`.
+    platforms: BTreeMap<String, Sha256Digest>,
+    /// How many wheels the requirements come to, on all platforms together.
     wheels: usize,
 }
 
@@ -115,7 +130,7 @@ pub(super) fn run(context: &Context, command: &Command) -> Result<Exit, CommandE
     let workspace = context.workspace()?;
     let (target, services) = LazyServices::of_build(&workspace, arguments)?;
     let open = services.opener();
-    let build = Build::new(&workspace, &target, &open)?;
+    let build = Build::new(&workspace, &target, &open)?.with_options(arguments.image.options());
     match command {
         Command::Plan(_) => plan(context, &build),
         Command::Lock(_) | Command::Migrate(_) => lock(context, &build),
@@ -173,64 +188,99 @@ fn push_base(
 }
 
 fn plan(context: &Context, build: &Build<'_>) -> Result<Exit, CommandError> {
-    let (plan, base) =
-        context.block_on(async { Ok((build.image_plan().await?, build.image_base().await?)) })?;
-    let engine = match plan.engine_lines().next() {
-        Some(_) => build.engine()?,
-        None => None,
+    let plans = context.block_on(async { Ok(build.image_plans().await?) })?;
+    let needs_engine = |(plan, _): &(&ImagePlan, &BaseImage)| plan.engine_lines().next().is_some();
+    let needs_engine = plans.iter().any(needs_engine);
+    let engine = match needs_engine {
+        true => build.engine()?,
+        false => None,
     };
-    let lines = plan.lines.iter().map(|line| LineDocument {
-        line: line.line,
-        class: line.class.as_str(),
-        text: line.text.clone(),
-        reason: line.reason.clone(),
+    let mut documents = plans.iter().map(|(plan, base)| PlatformDocument {
+        base: base_document(base, build.replaced_base()),
+        lines: plan.lines.iter().map(line_document).collect(),
     });
-    let document = PlanDocument {
-        base: BaseDocument {
-            image: match build.replaced_base() {
-                Some(text) => Some(text.to_owned()),
-                None => base
-                    .name
-                    .clone()
-                    .or_else(|| Some(base.repository.as_ref()?.to_string())),
-            },
-            digest: base.manifest,
-            platform: base.platform.to_string(),
-            python: format!("{}.{}", base.python.major, base.python.minor),
-            replaced: build.replaced_base().is_some(),
-        },
-        engine: engine.map(|engine| format!("{} {}", engine.program.as_str(), engine.version)),
-        lines: lines.collect(),
+    let Some(PlatformDocument { base, lines }) = documents.next() else {
+        return Ok(Exit::Done);
     };
+    let document = PlanDocument {
+        base,
+        engine: engine.map(|engine| format!("{} {}", engine.program.as_str(), engine.version)),
+        lines,
+        others: documents.collect(),
+    };
+    let width = context.printer.width();
     context.printer.result(&document, || {
-        let mut table = Table::new(["LINE", "HOW", "INSTRUCTION", "WHY"]);
-        for line in &document.lines {
-            table.row([
-                line.line.to_string(),
-                class(line.class),
-                shorten(&line.text),
-                line.reason.clone(),
-            ]);
+        let mut text = document.base.text();
+        for other in &document.others {
+            text.push_str(&other.base.text());
         }
-        let base = &document.base;
-        let mut text = format!(
-            "base {}{}, Python {}\n",
-            base.image.as_deref().unwrap_or("scratch"),
-            if base.replaced {
+        if needs_engine {
+            let engine = document.engine.as_deref().unwrap_or("none works here");
+            text.push_str(&format!("engine {engine}\n"));
+        }
+        text.push_str(&table(&document.lines, width));
+        for other in &document.others {
+            if other.lines != document.lines {
+                let platform = &other.base.platform;
+                text.push_str(&format!("\non {platform}\n{}", table(&other.lines, width)));
+            }
+        }
+        text
+    })?;
+    let impossible = plans.iter().any(|(plan, _)| plan.errors().next().is_some());
+    Ok(if impossible { Exit::Failed } else { Exit::Done })
+}
+
+fn base_document(base: &BaseImage, replaced: Option<&str>) -> BaseDocument {
+    let own = || {
+        let repository = base.repository.as_ref().map(ToString::to_string);
+        base.name.clone().or(repository)
+    };
+    BaseDocument {
+        image: replaced.map(str::to_owned).or_else(own),
+        digest: base.manifest,
+        platform: base.platform.to_string(),
+        python: format!("{}.{}", base.python.major, base.python.minor),
+        replaced: replaced.is_some(),
+    }
+}
+
+impl BaseDocument {
+    fn text(&self) -> String {
+        format!(
+            "base {}{}, Python {}, {}\n",
+            self.image.as_deref().unwrap_or("scratch"),
+            if self.replaced {
                 " (from the environment's settings)"
             } else {
                 ""
             },
-            base.python,
-        );
-        if plan.engine_lines().next().is_some() {
-            let engine = document.engine.as_deref().unwrap_or("none works here");
-            text.push_str(&format!("engine {engine}\n"));
-        }
-        format!("{text}{}", table.render(context.printer.width()))
-    })?;
-    let impossible = plan.lines.iter().any(|line| line.class == LineClass::Error);
-    Ok(if impossible { Exit::Failed } else { Exit::Done })
+            self.python,
+            self.platform,
+        )
+    }
+}
+
+fn line_document(line: &PlannedLine) -> LineDocument {
+    LineDocument {
+        line: line.line,
+        class: line.class.as_str(),
+        text: line.text.clone(),
+        reason: line.reason.clone(),
+    }
+}
+
+fn table(lines: &[LineDocument], width: Option<usize>) -> String {
+    let mut table = Table::new(["LINE", "HOW", "INSTRUCTION", "WHY"]);
+    for line in lines {
+        table.row([
+            line.line.to_string(),
+            class(line.class),
+            shorten(&line.text),
+            line.reason.clone(),
+        ]);
+    }
+    table.render(width)
 }
 
 /// `engine` costs something, `error` cannot be built.
@@ -253,23 +303,35 @@ fn shorten(text: &str) -> String {
 }
 
 fn lock(context: &Context, build: &Build<'_>) -> Result<Exit, CommandError> {
-    let (locked, wheels) = context.block_on(async {
-        let base = build.lock_base().await?;
-        Ok((base, build.lock_requirements().await?))
+    let (bases, wheels) = context.block_on(async {
+        let bases = build.lock_base().await?;
+        Ok((bases, build.lock_requirements().await?))
     })?;
+    let first = bases.first();
+    let digests = bases.iter().filter_map(|(_, base)| {
+        let digest = base.manifest?;
+        Some((base.platform.to_string(), digest))
+    });
     let document = LockDocument {
-        image: locked.as_ref().map(|(reference, _)| reference.to_string()),
-        digest: locked.and_then(|(_, base)| base.manifest),
+        image: first.map(|(reference, _)| reference.to_string()),
+        digest: first.and_then(|(_, base)| base.manifest),
+        platforms: digests.collect(),
         wheels,
     };
     let wheels = crate::ui::count(wheels, "wheel");
-    context.printer.result(&document, || match &document {
-        LockDocument {
-            image: Some(image),
-            digest: Some(digest),
-            ..
-        } => format!("{image} is {digest}\nthe requirements are {wheels}\n"),
-        _ => format!("the requirements are {wheels}\n"),
+    context.printer.result(&document, || {
+        let image = document.image.as_deref().unwrap_or_default();
+        let several = document.platforms.len() > 1;
+        let mut text = String::new();
+        for (platform, digest) in &document.platforms {
+            let on = if several {
+                format!(" on {platform}")
+            } else {
+                String::new()
+            };
+            text.push_str(&format!("{image}{on} is {digest}\n"));
+        }
+        format!("{text}the requirements are {wheels}\n")
     })?;
     Ok(Exit::Done)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::arguments::{DeployArguments, DeployedDagArguments};
+use super::arguments::{DeployArguments, DeployedDagArguments, ImageArguments};
 use crate::environment::SavedPlan;
 use crate::ui::{CommandError, Exit};
 
@@ -21,6 +21,8 @@ struct Document<'a> {
 struct Arguments {
     restore_drift: bool,
     allow_older: bool,
+    #[serde(flatten)]
+    image: ImageArguments,
     #[serde(flatten)]
     dags: DeployedDagArguments,
 }
@@ -42,6 +44,7 @@ pub(super) fn write(
         arguments: Arguments {
             restore_drift: deploy.restore_drift,
             allow_older: deploy.allow_older,
+            image: deploy.image.clone(),
             dags: dags.clone(),
         },
     };
@@ -75,6 +78,7 @@ pub(super) fn read(
     let mut deploy = DeployArguments {
         restore_drift: arguments.restore_drift,
         allow_older: arguments.allow_older,
+        image: arguments.image,
         ..deploy.clone()
     };
     let config = &mut deploy.environment.config.config;

@@ -1,7 +1,8 @@
 //! The Python that runs the project's code.
 
 use super::arguments::{
-    AuthenticationArguments, BuildArguments, CacheArguments, ConfigArguments, RepositoryArguments,
+    AuthenticationArguments, BuildArguments, CacheArguments, ConfigArguments, ImageArguments,
+    RepositoryArguments,
 };
 use super::context::Context;
 use super::services::LazyServices;
@@ -25,6 +26,7 @@ pub(super) fn project_python(
             repository: RepositoryArguments::default(),
             authentication: authentication.clone(),
             cache: CacheArguments::default(),
+            image: ImageArguments::default(),
         };
         let (target, services) = LazyServices::of_build(workspace, &arguments)?;
         let open = services.opener();

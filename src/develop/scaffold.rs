@@ -71,6 +71,7 @@ pub fn import_paths_of_bigflow(
     let request = ResolveRequest {
         requirements: &[],
         lines: &[BIGFLOW.to_owned()],
+        directory: Path::new("."),
         target: &target,
         executable: &interpreter.executable,
         version: (version.major, version.minor, version.micro),

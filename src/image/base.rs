@@ -6,13 +6,13 @@ use std::io::Read;
 use std::sync::Arc;
 
 use forebay_store::{Realisation, Recipe, Store};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::ImageError;
 use super::base_python::{self, BasePython};
 use crate::oci::{
-    Descriptor, ImageManifest, ImageReference, MediaType, Repository, Sha256Digest, Tag,
+    Descriptor, ImageIndex, ImageManifest, ImageReference, MediaType, Repository, Sha256Digest, Tag,
 };
 use crate::registry::{ManifestName, Registry};
 use crate::wheels::{Platform, TargetPython};
@@ -54,25 +54,6 @@ pub struct BaseRequest<'a> {
     pub refresh: bool,
     /// Where its Python looks for packages, if that was found before.
     pub known_python: Option<BasePython>,
-}
-
-#[derive(Deserialize)]
-struct Index {
-    manifests: Vec<IndexEntry>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct IndexEntry {
-    digest: Sha256Digest,
-    #[serde(default)]
-    platform: Option<IndexPlatform>,
-}
-
-#[derive(Deserialize)]
-struct IndexPlatform {
-    os: String,
-    architecture: String,
 }
 
 /// What a base's name and platform stand for.
@@ -142,6 +123,15 @@ impl BaseImage {
         let name = request.reference.to_string();
         let digest = Sha256Digest::of(manifest);
         let (config, layers, diff_ids) = parse(request.reference, manifest, config)?;
+        if let Some(platform) = other_platform(&config, request.platform) {
+            return Err(ImageError::Base {
+                name,
+                problem: format!(
+                    "it is made for {platform}, and an image for {} is wanted: name the base by a tag or an index that has both",
+                    request.platform
+                ),
+            });
+        }
         let triggers = config
             .get("config")
             .and_then(|config| config.get("OnBuild"))
@@ -267,6 +257,14 @@ fn parse(reference: &ImageReference, manifest: &[u8], config: &[u8]) -> Result<P
     Ok((config, layers, diff_ids))
 }
 
+/// The platform that a configuration names, if it is another than `wanted`.
+fn other_platform(config: &Map<String, Value>, wanted: Platform) -> Option<String> {
+    let said = |key| config.get(key).and_then(Value::as_str);
+    let (os, architecture) = (said("os")?, said("architecture")?);
+    let is_wanted = os == wanted.os() && architecture == wanted.architecture();
+    (!is_wanted).then(|| format!("{os}/{architecture}"))
+}
+
 /// Whether an image's name says that it is Alpine: `python:3.11-alpine3.20`. The folders
 /// of a layout, and of a registry's repositories, say nothing for sure.
 fn names_alpine(name: &str) -> bool {
@@ -331,26 +329,22 @@ async fn fetch(
     let registry = request.registry;
     let mut manifest = registry.manifest(name).await?.ok_or_else(absent)?;
     if manifest.descriptor.media_type.is_index() {
-        let index: Index = serde_json::from_slice(&manifest.bytes)
+        let index: ImageIndex = serde_json::from_slice(&manifest.bytes)
             .map_err(|error| refused(format!("its index is not valid: {error}")))?;
-        let platform_of = |entry: &IndexEntry| {
-            let platform = entry.platform.as_ref()?;
-            Some(format!("{}/{}", platform.os, platform.architecture))
-        };
         let wanted = request.platform.to_string();
-        let entry = index
-            .manifests
+        let entries = &index.manifests;
+        let entry = entries
             .iter()
-            .find(|entry| platform_of(entry).as_deref() == Some(wanted.as_str()))
+            .find(|entry| entry.platform().as_deref() == Some(wanted.as_str()))
             .ok_or_else(|| {
-                let there: Vec<String> = index.manifests.iter().filter_map(platform_of).collect();
+                let there: Vec<String> = entries.iter().filter_map(|e| e.platform()).collect();
                 refused(format!(
                     "it is not there for {wanted}, only for {}",
                     there.join(", ")
                 ))
             })?;
         manifest = registry
-            .manifest(&ManifestName::Digest(entry.digest))
+            .manifest(&ManifestName::Digest(entry.descriptor.digest))
             .await?
             .ok_or_else(absent)?;
     }

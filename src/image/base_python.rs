@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use flate2::read::MultiGzDecoder;
 use forebay_store::{Realisation, Recipe, Store};
 use serde::{Deserialize, Serialize};
 
 use super::ImageError;
-use super::archive::{Guarded, MAX_LAYER};
+use super::decompress::decompressed;
+use super::guard::{Guarded, MAX_LAYER};
 use crate::oci::{Descriptor, Sha256Digest};
 use crate::registry::Registry;
 use crate::wheels::InstallScheme;
@@ -171,19 +171,18 @@ pub(super) async fn find(
     };
     let mut seen = Seen::default();
     for layer in layers {
-        let kind = layer.media_type.as_str().to_owned();
-        if !kind.ends_with("gzip") && !kind.ends_with("tar") {
+        let kind = layer.media_type.as_str();
+        if !["tar", "gzip", "zstd"]
+            .iter()
+            .any(|end| kind.ends_with(end))
+        {
             return Err(refused(format!(
                 "it does not say PYTHON_VERSION, and its layers ({kind}) cannot be read"
             )));
         }
         let reader = registry.blob(layer).await?;
         seen = tokio::task::spawn_blocking(move || {
-            if kind.ends_with("gzip") {
-                seen.layer(MultiGzDecoder::new(reader))?;
-            } else {
-                seen.layer(reader)?;
-            }
+            seen.layer(decompressed(reader)?)?;
             Ok::<_, std::io::Error>(seen)
         })
         .await

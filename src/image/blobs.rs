@@ -67,6 +67,7 @@ pub(super) fn to_push(
     ImageToPush {
         manifest,
         blobs: layers.chain([config]).collect(),
+        parts: Vec::new(),
         mount_candidates: Vec::new(),
     }
 }

@@ -16,8 +16,9 @@ use super::project::ProjectSource;
 use super::{ImageError, copy_layer, credentials, project_layer, recompress, shelf, wheel_layers};
 use crate::oci::{BytesBlob, Repository};
 use crate::progress::{Event, Phase, Progress, Unit};
+use crate::project::CompressionSetting;
 use crate::registry::{FetchedManifest, ImageToPush, Registry};
-use crate::wheels::WheelSet;
+use crate::wheels::{LockedWheel, WheelSet};
 
 /// Everything that an image is made of.
 #[derive(Debug, Clone, Copy)]
@@ -36,8 +37,10 @@ pub struct ImageRequest<'a> {
     pub context: BuildContext<'a>,
     /// The project.
     pub project: &'a ProjectSource<'a>,
-    /// Whether layers are compressed anew instead of spliced.
-    pub recompress: bool,
+    /// The project's wheel, if its own build has made it.
+    pub project_wheel: Option<&'a LockedWheel>,
+    /// How layers are compressed.
+    pub compression: CompressionSetting,
     /// Which compiler's `.pyc` files the image has, if it has any.
     pub bytecode: Option<Bytecode<'a>>,
     /// Labels beside the Dockerfile's. They become content: nothing that
@@ -109,11 +112,20 @@ pub fn build_below(
     progress: &dyn Progress,
 ) -> Result<BuiltImage, ImageError> {
     let steps = request.plan.steps.get(..index).unwrap_or_default();
-    let layers = layers_of(request, steps, store, progress)?;
     let plan = ImagePlan {
         settings: ContainerSettings::default(),
         ..request.plan.clone()
     };
+    // Engines older than Docker 23 read no zstd.
+    let compression = match request.compression {
+        CompressionSetting::Zstd => CompressionSetting::Splice,
+        other => other,
+    };
+    let request = &ImageRequest {
+        compression,
+        ..*request
+    };
+    let layers = layers_of(request, steps, store, progress)?;
     let below = ImageRequest {
         plan: &plan,
         labels: &BTreeMap::new(),
@@ -145,21 +157,21 @@ fn layers_of(
                 let bytecode = request.bytecode.as_ref();
                 let spliced =
                     wheel_layers::build(request.wheels, scheme, bytecode, store, progress)?;
-                for layer in spliced {
-                    layers.push(match request.recompress {
-                        true => recompress::recompress(layer, store)?,
-                        false => layer,
-                    });
-                }
+                layers.extend(spliced);
             }
-            Step::Project => layers.push(project_layer::build(
-                request.project,
-                context,
-                scheme,
-                request.bytecode.as_ref(),
-                store,
-                progress,
-            )?),
+            Step::Project => {
+                let bytecode = request.bytecode.as_ref();
+                layers.push(match request.project_wheel {
+                    None => {
+                        let source = request.project;
+                        project_layer::build(source, context, scheme, bytecode, store, progress)?
+                    }
+                    Some(wheel) => {
+                        let name = request.project.name;
+                        wheel_layers::of_project(wheel, name, scheme, bytecode, store, progress)?
+                    }
+                });
+            }
             Step::Engine(_) => match container_layers.next() {
                 Some(made) => layers.extend(made.iter().cloned()),
                 None => {
@@ -170,7 +182,10 @@ fn layers_of(
             },
         }
     }
-    Ok(layers)
+    let layers = layers.into_iter();
+    layers
+        .map(|layer| recompress::recompress(layer, request.compression, store))
+        .collect()
 }
 
 /// Refuses wheels with machine code for glibc on a base that has musl.

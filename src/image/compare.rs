@@ -3,10 +3,10 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use flate2::read::MultiGzDecoder;
 use forebay_store::Store;
 use sha2::Digest as _;
 
+use super::decompress::decompressed;
 use super::layer::{Layer, StoredLayer};
 use super::{BuiltImage, ImageError};
 use crate::oci::{BlobSource, Sha256Digest};
@@ -75,7 +75,7 @@ fn differing_entry(
             descriptor: layer.descriptor.clone(),
             source: layer.source,
         };
-        Ok(tar::Archive::new(MultiGzDecoder::new(blob.open()?)))
+        Ok(tar::Archive::new(decompressed(blob.open()?)?))
     };
     let (mut left, mut right) = (open(left)?, open(right)?);
     let (mut left, mut right) = (left.entries()?, right.entries()?);

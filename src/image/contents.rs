@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use forebay_store::ObjectDigest;
+use forebay_store::{ObjectDigest, TreeEntryKind};
 use serde::{Deserialize, Serialize};
 
 use super::project::ProjectFiles;
@@ -51,6 +51,14 @@ impl ImageContents {
                     for copied in copied {
                         let file = context.file(&copied.from)?;
                         files.insert(copied.from.clone(), file.digest);
+                    }
+                }
+                // setup.py may have taken any file.
+                Step::Project if request.project_wheel.is_some() => {
+                    for entry in &context.tree.entries {
+                        if let TreeEntryKind::File { digest, .. } = entry.kind {
+                            files.insert(entry.path.clone(), digest);
+                        }
                     }
                 }
                 Step::Project => {

@@ -1,9 +1,11 @@
 //! The project's files as layers take them: from the disk, proved to be what
 //! the scan saw.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use forebay_store::{Digesting, ObjectDigest, Tree, TreeEntryKind};
 
@@ -28,6 +30,8 @@ pub(super) struct ContextFile {
     pub(super) executable: bool,
 }
 
+/// When files are dated that are copied, since [`UNIX_EPOCH`]: 1980-01-01T00:00:01Z.
+const TIME: Duration = Duration::from_secs(315_532_801);
 /// Links that are followed, one after another, at most.
 const MAX_LINKS: usize = 16;
 
@@ -106,6 +110,45 @@ impl BuildContext<'_> {
             .read_to_end(&mut bytes)
             .map_err(ImageError::io(format!("cannot read {}", file.path)))?;
         Ok(bytes)
+    }
+
+    /// Copies files and links into `directory`, with the times and modes of layers.
+    pub(super) fn copy<'p>(
+        &self,
+        paths: impl Iterator<Item = &'p str>,
+        directory: &Path,
+    ) -> Result<(), ImageError> {
+        let cannot = || ImageError::io("cannot copy the project's files");
+        fs::create_dir_all(directory).map_err(cannot())?;
+        for path in paths {
+            let target = directory.join(path);
+            if let Some(parent) = target.parent() {
+                fs::create_dir_all(parent).map_err(cannot())?;
+            }
+            if let Some(TreeEntryKind::Symlink { target: to }) =
+                self.tree.get(path).map(|entry| &entry.kind)
+            {
+                symlink(to, &target).map_err(cannot())?;
+                continue;
+            }
+            let file = self.file(path)?;
+            let mut out = File::create(&target).map_err(cannot())?;
+            io::copy(&mut self.open(&file)?, &mut out).map_err(cannot())?;
+            let mode = if file.executable { 0o755 } else { 0o644 };
+            fs::set_permissions(&target, fs::Permissions::from_mode(mode)).map_err(cannot())?;
+            // Its time is no content.
+            out.set_modified(UNIX_EPOCH + TIME).map_err(cannot())?;
+        }
+        Ok(())
+    }
+
+    /// Copies all of the project into `directory`, which need not be there.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written, or has changed since the scan.
+    pub fn copy_all(&self, directory: &Path) -> Result<(), ImageError> {
+        let paths = self.tree.entries.iter().map(|entry| entry.path.as_str());
+        self.copy(paths, directory)
     }
 }
 

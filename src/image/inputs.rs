@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use forebay_store::ObjectDigest;
 
 use super::{ImageContents, ImageError, ImageRequest};
+use crate::project::CompressionSetting;
 
 /// Each input by a name that people understand, with what tells two values of it apart.
 /// Builds nothing.
@@ -46,12 +47,16 @@ pub fn image_inputs(request: &ImageRequest<'_>) -> Result<BTreeMap<String, Strin
         None => "none".to_owned(),
     };
     add("the compiler of .pyc files".to_owned(), bytecode);
-    let compression = if request.recompress {
-        "gzip"
-    } else {
-        "spliced"
+    let compression = match request.compression {
+        CompressionSetting::Splice => "spliced",
+        CompressionSetting::Gzip => "gzip",
+        CompressionSetting::Zstd => "zstd",
     };
     add("the layers' compression".to_owned(), compression.to_owned());
+    if let Some(wheel) = request.project_wheel {
+        let own = wheel.sha256.to_string();
+        add("the project's own wheel".to_owned(), own);
+    }
     let project = request.project;
     let specification = format!(
         "{:?}",

@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use forebay_store::StoreError;
 use serde::Serialize;
 
-mod archive;
 mod assemble;
 mod base;
 mod base_python;
@@ -24,13 +23,17 @@ mod context;
 mod copy_layer;
 mod credentials;
 mod declared;
+mod decompress;
 mod dockerfile;
 mod engine;
 mod file_layer;
 mod glob;
+mod guard;
 mod gzip;
+mod index;
 mod inputs;
 mod layer;
+mod layer_check;
 mod layers_of;
 mod metadata;
 mod packages;
@@ -63,6 +66,7 @@ pub use engine::{
     ContainerRequest, Engine, EngineProgram, engine_layers, known_layers, make_layers, step_key,
 };
 pub use glob::IgnoreFile;
+pub use index::BuiltImages;
 pub use inputs::image_inputs;
 pub use layer::{Layer, LayerSource};
 pub use layers_of::{LayerOfImage, layers_of_image};

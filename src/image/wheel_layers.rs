@@ -8,11 +8,13 @@ use serde::Serialize;
 
 use super::bytecode::Bytecode;
 use super::layer::{self, Layer, LayerSource};
+use super::recompress::recompress;
 use super::splice::{self, Piece, Spliced};
 use super::tar::{FileTree, Node};
 use super::{ImageError, MAX_WHEEL_LAYERS};
 use crate::oci::{Descriptor, MediaType};
 use crate::progress::{Event, Phase, Progress};
+use crate::project::CompressionSetting;
 use crate::wheels::{
     Archive, Content, InstallScheme, Installation, LockedWheel, WheelSet, check_conflicts,
 };
@@ -103,6 +105,34 @@ pub(super) fn build(
     batch.realise(&whole, &realisation)?;
     batch.commit()?;
     Ok(layers)
+}
+
+/// The layer of the project's own wheel. It is compressed here: the streams in a wheel that was
+/// just built are those of this machine's zlib.
+///
+/// # Errors
+/// See [`build`].
+pub(super) fn of_project(
+    wheel: &LockedWheel,
+    project: &str,
+    scheme: &InstallScheme,
+    bytecode: Option<&Bytecode<'_>>,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Layer, ImageError> {
+    let set = WheelSet::new(vec![wheel.clone()])?;
+    let layers = build(&set, scheme, bytecode, store, progress)?;
+    let Some(layer) = layers.into_iter().next() else {
+        return Err(ImageError::Splice {
+            wheels: vec![wheel.file_name.to_string()],
+            source: std::io::Error::other("a layer was not made"),
+        });
+    };
+    let layer = Layer {
+        created_by: format!("pip install {project}"),
+        ..layer
+    };
+    recompress(layer, CompressionSetting::Gzip, store)
 }
 
 fn build_groups(

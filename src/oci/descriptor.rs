@@ -22,6 +22,8 @@ impl MediaType {
     pub const OCI_CONFIG: &'static str = "application/vnd.oci.image.config.v1+json";
     /// `application/vnd.oci.image.layer.v1.tar+gzip`.
     pub const OCI_LAYER_GZIP: &'static str = "application/vnd.oci.image.layer.v1.tar+gzip";
+    /// `application/vnd.oci.image.layer.v1.tar+zstd`.
+    pub const OCI_LAYER_ZSTD: &'static str = "application/vnd.oci.image.layer.v1.tar+zstd";
     /// Docker's `application/vnd.docker.distribution.manifest.v2+json`.
     pub const DOCKER_MANIFEST: &'static str =
         "application/vnd.docker.distribution.manifest.v2+json";
@@ -100,4 +102,52 @@ pub struct ImageManifest {
     /// Notes, sorted by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Images of several platforms under one digest (OCI image specification, "Image Index").
+///
+/// Docker's manifest list has the same members and is read by the same type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageIndex {
+    /// 2; some old indexes do not say it.
+    #[serde(default)]
+    pub schema_version: u32,
+    /// The index's own media type; absent in some OCI indexes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<MediaType>,
+    /// What it names.
+    pub manifests: Vec<IndexEntry>,
+}
+
+/// What an index says of one manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexEntry {
+    /// The manifest.
+    #[serde(flatten)]
+    pub descriptor: Descriptor,
+    /// What the image runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<IndexPlatform>,
+}
+
+/// What an image runs on, in Go's words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexPlatform {
+    /// Go's `GOARCH`.
+    pub architecture: String,
+    /// Go's `GOOS`.
+    pub os: String,
+    /// A generation of the processor, for instance `v8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+impl IndexEntry {
+    /// `linux/arm64`, if it says so. What builders say about an image stands beside it for no
+    /// platform at all.
+    pub fn platform(&self) -> Option<String> {
+        let platform = self.platform.as_ref()?;
+        (platform.os != "unknown").then(|| format!("{}/{}", platform.os, platform.architecture))
+    }
 }

@@ -6,7 +6,7 @@ mod descriptor;
 mod reference;
 
 pub use blob::{BlobSource, BytesBlob};
-pub use descriptor::{Descriptor, ImageManifest, MediaType};
+pub use descriptor::{Descriptor, ImageIndex, ImageManifest, IndexEntry, IndexPlatform, MediaType};
 pub use reference::{ImageReference, ParseReferenceError, Repository, Tag};
 
 pub use forebay_store::Sha256Digest;

@@ -39,6 +39,9 @@ struct Index {
 /// hold them, compressed: every loader takes that, and the bytes need not be known
 /// before they are written. The same image and names give the same bytes.
 ///
+/// Of an index, `manifest.json` names the first image alone, because it can name no platform;
+/// readers of OCI archives find them all.
+///
 /// `names` are those that a loader gives the image, `HOST/NAME:TAG`. One buffer of
 /// a layer is in memory at a time. Reading layers may block: call this off the async threads.
 ///
@@ -50,12 +53,11 @@ pub fn write_archive(
     file: &Path,
 ) -> Result<(), RegistryError> {
     let failed = |source: io::Error| failure(file, source);
+    let loaded = image.parts.first().unwrap_or(&image.manifest);
     let manifest: ImageManifest =
-        serde_json::from_slice(&image.manifest.bytes).map_err(|error| {
-            RegistryError::Malformed {
-                what: format!("the manifest {}", image.manifest.descriptor.digest),
-                problem: error.to_string(),
-            }
+        serde_json::from_slice(&loaded.bytes).map_err(|error| RegistryError::Malformed {
+            what: format!("the manifest {}", loaded.descriptor.digest),
+            problem: error.to_string(),
         })?;
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -126,15 +128,14 @@ fn write(
     append(archive, "manifest.json", &serde_json::to_vec(&docker)?)?;
 
     // Each once, although layers may repeat, in an order of their own.
-    let own = BytesBlob::new(
-        image.manifest.descriptor.media_type.clone(),
-        image.manifest.bytes.clone(),
-    );
-    let mut blobs: BTreeMap<Sha256Digest, &dyn BlobSource> =
-        BTreeMap::from([(own.descriptor().digest, &own as &dyn BlobSource)]);
-    for blob in &image.blobs {
-        blobs.insert(blob.descriptor().digest, &**blob);
-    }
+    let manifests = image.parts.iter().chain([&image.manifest]);
+    let manifests: Vec<BytesBlob> = manifests
+        .map(|one| BytesBlob::new(one.descriptor.media_type.clone(), one.bytes.clone()))
+        .collect();
+    let manifests = manifests.iter().map(|blob| blob as &dyn BlobSource);
+    let all = manifests.chain(image.blobs.iter().map(|blob| &**blob as &dyn BlobSource));
+    let blobs: BTreeMap<Sha256Digest, &dyn BlobSource> =
+        all.map(|blob| (blob.descriptor().digest, blob)).collect();
     for (digest, blob) in blobs {
         let descriptor = blob.descriptor();
         let reader = VerifiedReader::new(blob.open()?, descriptor);

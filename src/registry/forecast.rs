@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::push::{PARALLEL_BLOBS, are_on_one_registry, layers, parse};
+use super::push::{PARALLEL_BLOBS, are_on_one_registry, layers, proven_by};
 use super::{ImageToPush, ManifestName, Registry, RegistryError};
 use crate::oci::{Descriptor, Sha256Digest};
 
@@ -51,11 +51,7 @@ pub async fn forecast_push(
     }
     let mut seen = BTreeSet::new();
     if let Some(previous) = previous.filter(|previous| **previous != digest) {
-        let name = ManifestName::Digest(*previous);
-        if let Some(manifest) = registry.manifest(&name).await?.as_ref().and_then(parse) {
-            seen.insert(manifest.config.digest);
-            seen.extend(manifest.layers.iter().map(|layer| layer.digest));
-        }
+        seen = proven_by(registry, previous).await?;
     }
     let own = registry.repository();
     let questions = image

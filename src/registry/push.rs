@@ -6,8 +6,8 @@
 //! - the blobs of a manifest that is known to be there (`previous`) are not asked for;
 //! - for every other blob, the question whether it is there and the start of
 //!   its upload are one request (see [`Registry::put_blob`]);
-//! - the manifest is written last, and if the registry then lacks a blob after
-//!   all, one full pass asks for each.
+//! - the manifest is written last, an index after those that it names, and if the
+//!   registry then lacks something after all, one full pass asks for each.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::StreamExt as _;
 
 use super::{BlobOutcome, FetchedManifest, ManifestName, Registry, RegistryError};
-use crate::oci::{BlobSource, Descriptor, ImageManifest, Repository, Sha256Digest, Tag};
+use crate::oci::{
+    BlobSource, Descriptor, ImageIndex, ImageManifest, Repository, Sha256Digest, Tag,
+};
 use crate::progress::{Event, Phase, Progress, Unit};
 
 /// How many blobs travel at the same time.
@@ -26,9 +28,11 @@ pub(super) const PARALLEL_BLOBS: usize = 4;
 /// An image, and where the bytes of its blobs come from.
 #[derive(Clone)]
 pub struct ImageToPush {
-    /// The manifest.
+    /// The manifest, or an index.
     pub manifest: FetchedManifest,
-    /// Everything that the manifest names: configuration and layers.
+    /// The manifests that an index names, one a platform; none beside a plain manifest.
+    pub parts: Vec<FetchedManifest>,
+    /// Everything that the manifests name: configurations and layers.
     pub blobs: Vec<Arc<dyn BlobSource>>,
     /// Repositories that are known to have had the whole image, the likeliest first. Those
     /// on another registry are passed over.
@@ -57,8 +61,8 @@ pub struct PushReport {
 /// that is not asked of an image that another repository of the registry had
 /// ([`ImageToPush::mount_candidates`]), because it is being promoted.
 ///
-/// Order: blobs, [`PARALLEL_BLOBS`] at a time; then the manifest under the
-/// first tag (under its digest if there is none); then the other tags.
+/// Order: blobs, [`PARALLEL_BLOBS`] at a time; then the manifests that an index names,
+/// under their digests; then the manifest under the first tag (under its digest if there is none); then the other tags.
 ///
 /// # Errors
 /// See [`RegistryError`]. Nothing is visible under a tag before everything
@@ -93,17 +97,49 @@ pub async fn push_absent(
     push.run(tags, previous).await
 }
 
-/// The distinct blobs without the configuration, which nobody calls a layer.
+/// The distinct blobs without the configurations, which nobody calls layers.
 pub(super) fn layers(image: &ImageToPush) -> BTreeSet<Sha256Digest> {
     let mut digests: BTreeSet<_> = image.blobs.iter().map(|b| b.descriptor().digest).collect();
-    if let Some(manifest) = parse(&image.manifest) {
-        digests.remove(&manifest.config.digest);
+    for manifest in image.parts.iter().chain([&image.manifest]) {
+        if let Some(manifest) = parse(manifest) {
+            digests.remove(&manifest.config.digest);
+        }
     }
     digests
 }
 
-pub(super) fn parse(manifest: &FetchedManifest) -> Option<ImageManifest> {
+fn parse(manifest: &FetchedManifest) -> Option<ImageManifest> {
     serde_json::from_slice(&manifest.bytes).ok()
+}
+
+/// What the repository must have, because it serves the manifest with this digest: blobs,
+/// and of an index the manifests that it names and theirs. One request a manifest.
+pub(super) async fn proven_by(
+    registry: &dyn Registry,
+    digest: &Sha256Digest,
+) -> Result<BTreeSet<Sha256Digest>, RegistryError> {
+    let mut proven = BTreeSet::new();
+    let Some(manifest) = registry.manifest(&ManifestName::Digest(*digest)).await? else {
+        return Ok(proven);
+    };
+    let mut manifests = Vec::new();
+    if manifest.descriptor.media_type.is_index() {
+        let index = serde_json::from_slice::<ImageIndex>(&manifest.bytes);
+        for entry in index.map(|index| index.manifests).unwrap_or_default() {
+            let digest = entry.descriptor.digest;
+            if let Some(part) = registry.manifest(&ManifestName::Digest(digest)).await? {
+                proven.insert(digest);
+                manifests.push(part);
+            }
+        }
+    } else {
+        manifests.push(manifest);
+    }
+    for manifest in manifests.iter().filter_map(parse) {
+        proven.insert(manifest.config.digest);
+        proven.extend(manifest.layers.iter().map(|layer| layer.digest));
+    }
+    Ok(proven)
 }
 
 struct Push<'a> {
@@ -137,12 +173,7 @@ impl Push<'_> {
         let mut proven = BTreeSet::new();
         match previous {
             Some(previous) if *previous != digest => {
-                let name = ManifestName::Digest(*previous);
-                let manifest = self.registry.manifest(&name).await?;
-                if let Some(manifest) = manifest.as_ref().and_then(parse) {
-                    proven.insert(manifest.config.digest);
-                    proven.extend(manifest.layers.iter().map(|layer| layer.digest));
-                }
+                proven = proven_by(self.registry, previous).await?;
             }
             _ if self.is_absent => {}
             _ => {
@@ -156,10 +187,11 @@ impl Push<'_> {
             }
         }
         self.send_blobs(&proven, &mut report).await?;
-        match self.write_manifest(tags, &mut report).await {
+        match self.write_manifests(tags, &proven, &mut report).await {
             Err(RegistryError::BlobsMissing { .. }) => {
                 self.send_missing_blobs(&mut report).await?;
-                self.write_manifest(tags, &mut report).await?;
+                let nothing = BTreeSet::new();
+                self.write_manifests(tags, &nothing, &mut report).await?;
             }
             written => written?,
         }
@@ -280,11 +312,22 @@ impl Push<'_> {
         Ok((descriptor.clone(), outcome))
     }
 
-    async fn write_manifest(
+    /// The manifests that the repository is not proven to have.
+    async fn write_manifests(
         &self,
         tags: &[Tag],
+        proven: &BTreeSet<Sha256Digest>,
         report: &mut PushReport,
     ) -> Result<(), RegistryError> {
+        for FetchedManifest { descriptor, bytes } in &self.image.parts {
+            if !proven.contains(&descriptor.digest) {
+                let name = ManifestName::Digest(descriptor.digest);
+                let media_type = &descriptor.media_type;
+                (self.registry)
+                    .put_manifest(&name, media_type, bytes.clone())
+                    .await?;
+            }
+        }
         if tags.is_empty() {
             let digest = self.image.manifest.descriptor.digest;
             self.write(&ManifestName::Digest(digest), report).await

@@ -31,6 +31,8 @@ pub(super) struct Downloads<'a> {
     pub(super) pip: Pip<'a>,
     /// Settings of pip's for uv.
     pub(super) for_uv: Vec<(String, String)>,
+    /// Whether uv resolves for this machine too, where it is there.
+    pub(super) uv_chooses: bool,
     pub(super) progress: &'a dyn Progress,
 }
 
@@ -57,12 +59,17 @@ impl Downloads<'_> {
         self.build_sources(other_target.is_some())
     }
 
+    /// For another machine uv resolves, where it is there: pip judges markers by the machine that
+    /// it runs on, and knows nothing of what requires a source distribution.
     fn resolve_anew(
         &self,
         files: &[&Path],
         pins: &Path,
         other_target: Option<&TargetPython>,
     ) -> Result<(), WheelError> {
+        if (other_target.is_some() || self.uv_chooses) && uv::is_there() {
+            return self.resolve_with_uv(files, pins, other_target);
+        }
         let wanted = Wanted {
             other_target,
             are_all: false,
@@ -76,12 +83,7 @@ impl Downloads<'_> {
         if outcome.status.success() {
             return Ok(());
         }
-        // Something has no wheel: pip resolves for another machine by wheels alone.
-        if uv::is_there() {
-            let compiled = uv::compile(files, pins, target, &self.for_uv, self.progress)?;
-            success(compiled, "uv pip compile")?;
-            return self.download(&[pins], other_target, true);
-        }
+        // pip resolves for another machine by wheels alone, and stops at the first that is missing.
         let missing = missing_wheels(
             &self.pip,
             target,
@@ -96,6 +98,31 @@ impl Downloads<'_> {
             distributions: missing,
             target: target.to_string(),
         })
+    }
+
+    /// Everything by version and hash from uv; then pip brings exactly that.
+    fn resolve_with_uv(
+        &self,
+        files: &[&Path],
+        pins: &Path,
+        other_target: Option<&TargetPython>,
+    ) -> Result<(), WheelError> {
+        let compiled = uv::compile(
+            files,
+            pins,
+            self.request.directory,
+            self.request.target,
+            &self.for_uv,
+            self.progress,
+        )?;
+        success(compiled, "uv pip compile")?;
+        let read = WheelError::io(format!("cannot read {}", pins.display()));
+        let compiled = fs::read_to_string(pins).map_err(read)?;
+        // pip needs the same places as uv.
+        let options = self.requirements.options.iter().cloned();
+        let lines: Vec<String> = options.chain([compiled]).collect();
+        write_lines(pins, &lines)?;
+        self.download(&[pins], other_target, true)
     }
 
     fn download(

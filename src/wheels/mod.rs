@@ -32,6 +32,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod uv;
+mod uv_configuration;
 
 pub use archive::{Archive, ArchiveError, Entry, Method, ReadAt};
 pub use archive_writer::ArchiveWriter;

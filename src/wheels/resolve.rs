@@ -22,6 +22,8 @@ pub struct ResolveRequest<'a> {
     pub constraints: &'a [PathBuf],
     /// Further lines of a requirements file.
     pub lines: &'a [String],
+    /// The project's folder: what uv is configured with is looked for in it and above.
+    pub directory: &'a Path,
     /// What the wheels are for.
     pub target: &'a TargetPython,
     /// The interpreter whose pip is run.
@@ -127,6 +129,7 @@ pub fn resolve(
         variables: &variables,
         executable: request.executable,
         system: Path::new("/etc"),
+        directory: request.directory,
     };
     let (major, minor, micro) = request.version;
     let interpreter = format!("{major}.{minor}.{micro}");
@@ -172,6 +175,7 @@ pub fn resolve(
         scratch: scratch.path(),
         pip: Pip::find(request.executable, variables.0)?,
         for_uv: variables.1,
+        uv_chooses: surroundings.are_uvs_alone(),
         progress,
     };
     let sources = downloads.fetch()?;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use forebay_store::ObjectDigest;
 
 use super::requirements::{Requirements, expand, strip_credentials};
+use super::uv_configuration::{Index, UvConfiguration, with_login};
 
 /// Settings that say how pip connects, speaks or caches, not what it finds. The
 /// configuration file that a variable names counts with what is in it.
@@ -65,6 +66,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) executable: &'a Path,
     /// The computer's own configuration files, `/etc` before all.
     pub(super) system: &'a Path,
+    /// The project's folder: uv's configuration is looked for in it and above.
+    pub(super) directory: &'a Path,
 }
 
 impl Surroundings<'_> {
@@ -83,7 +86,7 @@ impl Surroundings<'_> {
             if is_index && anywhere {
                 continue;
             }
-            if option == "find-links" {
+            if ["find-links", "uv-find-links"].contains(&option) {
                 for place in value.split_whitespace() {
                     found.push((name.clone(), self.place(Path::new("."), place)));
                 }
@@ -117,51 +120,84 @@ impl Surroundings<'_> {
         found
     }
 
+    /// Whether uv alone is told where packages are. It prefers one index to another, which pip
+    /// does not: then uv has to choose.
+    pub(super) fn are_uvs_alone(&self) -> bool {
+        let settings = self.settings();
+        let says =
+            |wanted: &dyn Fn(&str) -> bool| settings.iter().any(|(name, _)| wanted(name.as_str()));
+        says(&|name| name.starts_with("uv-")) && !says(&|name| INDEXES.contains(&name))
+    }
+
     /// Where packages come from, for the one of pip and uv that was not told: each reads its
-    /// own variables, and pip alone `pip.conf`. First for pip, then for uv. They may hold
+    /// own variables and configuration files. First for pip, then for uv. They may hold
     /// credentials, and are handed on as variables, which no process list shows.
     pub(super) fn for_each_other(&self) -> (Variables, Variables) {
         let settings = self.settings();
-        let find = |names: &[&str]| {
-            let found = names.iter().find_map(|name| {
-                let (_, value) = settings.iter().find(|(option, _)| option == name)?;
-                Some(value.split_whitespace().collect::<Vec<_>>().join(" "))
-            });
-            found.filter(|value| !value.is_empty())
+        let all = |names: &[&str]| -> Vec<&str> {
+            let named = settings
+                .iter()
+                .filter(|(name, _)| names.contains(&name.as_str()));
+            named
+                .flat_map(|(_, value)| value.split_whitespace())
+                .collect()
         };
-        let mut for_pip = Vec::new();
-        let mut for_uv = Vec::new();
-        let main = (
-            find(&["index-url"]),
-            find(&["uv-default-index", "uv-index-url"]),
-        );
-        let more = (
-            find(&["extra-index-url"]),
-            find(&["uv-index", "uv-extra-index-url"]),
-        );
-        match main {
-            (None, Some(url)) => for_pip.push(("PIP_INDEX_URL".to_owned(), url)),
-            (Some(url), None) => for_uv.push(("UV_DEFAULT_INDEX".to_owned(), url)),
-            _ => {}
-        }
-        match more {
-            (None, Some(urls)) => {
-                // uv may name its indexes: NAME=URL.
-                let urls = urls.split(' ').map(|url| match url.split_once('=') {
-                    Some((name, rest)) if !name.contains(':') => rest,
-                    _ => url,
-                });
-                let urls: Vec<&str> = urls.collect();
-                for_pip.push(("PIP_EXTRA_INDEX_URL".to_owned(), urls.join(" ")));
+        // Of pip's own the first counts alone.
+        let first = |name: &str| -> Vec<&str> {
+            let found = settings.iter().find(|(option, _)| option == name);
+            found.map_or(Vec::new(), |(_, value)| value.split_whitespace().collect())
+        };
+        let known_to_uv = UvConfiguration::read(self.directory, self.variables, self.system);
+        let login = |url: &str| {
+            // uv may name its indexes: NAME=URL.
+            let (name, url) = match url.split_once('=') {
+                Some((name, rest)) if !name.contains(':') => (Some(name), rest),
+                _ => (None, url),
+            };
+            let indexes = known_to_uv.indexes.iter().chain(&known_to_uv.default_index);
+            let mut same = indexes.filter(|index| index.url == url);
+            let name = name.or_else(|| same.find_map(|index| index.name.as_deref()));
+            with_login(url, name, self.variables)
+        };
+        let (mut for_pip, mut for_uv) = (Vec::new(), Vec::new());
+        let mut hand_on = |pips: Vec<&str>, uvs: Vec<&str>, names: (&str, &str), one: bool| {
+            let separator = if names.1 == "UV_FIND_LINKS" { "," } else { " " };
+            match (pips.is_empty(), uvs.is_empty()) {
+                (true, false) => {
+                    let count = if one { 1 } else { uvs.len() };
+                    let urls: Vec<String> = uvs.into_iter().take(count).map(&login).collect();
+                    for_pip.push((names.0.to_owned(), urls.join(" ")));
+                }
+                (false, true) => for_uv.push((names.1.to_owned(), pips.join(separator))),
+                _ => {}
             }
-            (Some(urls), None) => for_uv.push(("UV_INDEX".to_owned(), urls)),
-            _ => {}
-        }
-        if let Some(places) = find(&["find-links"])
-            && !self.variables.contains_key("UV_FIND_LINKS")
-        {
-            for_uv.push(("UV_FIND_LINKS".to_owned(), places.replace(' ', ",")));
-        }
+        };
+        let default = all(&["uv-default-index", "uv-index-url"]);
+        hand_on(
+            first("index-url"),
+            default,
+            ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"),
+            true,
+        );
+        let more = all(&["uv-index", "uv-extra-index-url"]);
+        hand_on(
+            first("extra-index-url"),
+            more,
+            ("PIP_EXTRA_INDEX_URL", "UV_INDEX"),
+            false,
+        );
+        hand_on(
+            first("find-links"),
+            all(&["uv-find-links"]),
+            ("PIP_FIND_LINKS", "UV_FIND_LINKS"),
+            false,
+        );
+        hand_on(
+            first("no-index"),
+            all(&["uv-no-index"]),
+            ("PIP_NO_INDEX", "UV_NO_INDEX"),
+            true,
+        );
         (for_pip, for_uv)
     }
 
@@ -175,8 +211,11 @@ impl Surroundings<'_> {
             }
             if let Some(option) = variable.strip_prefix("PIP_") {
                 settings.push((option_name(option), value.clone()));
+            } else if variable == "UV_FIND_LINKS" {
+                settings.push((option_name(variable), value.replace(',', " ")));
             } else if variable.starts_with("UV_INDEX")
-                || ["UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL"].contains(&variable.as_str())
+                || ["UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_NO_INDEX"]
+                    .contains(&variable.as_str())
             {
                 let is_login = variable.ends_with("_PASSWORD") || variable.ends_with("_USERNAME");
                 if !is_login {
@@ -188,6 +227,22 @@ impl Surroundings<'_> {
             if let Ok(text) = fs::read_to_string(file) {
                 settings.extend(parse_configuration(&text));
             }
+        }
+        let of_uv = UvConfiguration::read(self.directory, self.variables, self.system);
+        let mut add = |name: &str, values: Vec<String>| {
+            if !values.is_empty() {
+                settings.push((name.to_owned(), values.join(" ")));
+            }
+        };
+        let url = |index: Index| index.url;
+        add(
+            "uv-default-index",
+            of_uv.default_index.into_iter().map(url).collect(),
+        );
+        add("uv-index", of_uv.indexes.into_iter().map(url).collect());
+        add("uv-find-links", of_uv.find_links);
+        if of_uv.no_index {
+            add("uv-no-index", vec!["1".to_owned()]);
         }
         settings
     }
@@ -342,6 +397,7 @@ mod tests {
                 variables: &self.variables,
                 executable: &self.path("venv/bin/python"),
                 system: &self.path("etc"),
+                directory: &self.path("project"),
             }
             .observe(&requirements)
         }
@@ -428,6 +484,7 @@ mod tests {
                 variables: &bench.variables,
                 executable: &bench.path("venv/bin/python"),
                 system: &bench.path("etc"),
+                directory: &bench.path("project"),
             }
             .for_each_other()
         };

@@ -82,6 +82,7 @@ pub(crate) fn image_with(
             bytes: bytes.into(),
         },
         blobs,
+        parts: Vec::new(),
         mount_candidates: Vec::new(),
     }
 }

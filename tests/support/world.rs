@@ -180,6 +180,7 @@ pub(crate) fn image(name: &str) -> ImageToPush {
             bytes: manifest.into(),
         },
         blobs: vec![Arc::new(config), Arc::new(layer)],
+        parts: Vec::new(),
         mount_candidates: Vec::new(),
     }
 }

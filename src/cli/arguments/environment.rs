@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
 use super::authentication::AuthenticationArguments;
 use super::cache::CacheArguments;
-use crate::artifacts::TargetOptions;
+use crate::artifacts::{ImageOptions, TargetOptions};
+use crate::wheels::Platform;
 
 /// Which environment.
 #[derive(Debug, Clone, Args)]
@@ -75,6 +77,31 @@ pub(in crate::cli) struct BuildArguments {
     /// Where others have built.
     #[command(flatten)]
     pub(in crate::cli) cache: CacheArguments,
+    /// What the image is.
+    #[command(flatten)]
+    pub(in crate::cli) image: ImageArguments,
+}
+
+/// What the image is, if it is not what the settings say.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct ImageArguments {
+    /// What the image is built for, for example linux/amd64,linux/arm64: several become one image index [default: platforms of [tool.forebay.image], else linux/amd64]
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub(in crate::cli) platform: Vec<Platform>,
+
+    /// Install the wheel that the project's own build makes, as BigFlow does: for what only setuptools knows. Otherwise the project's layer is made without Python [default: wheel of [tool.forebay.image]]
+    #[arg(long)]
+    pub(in crate::cli) wheel: bool,
+}
+
+impl ImageArguments {
+    pub(in crate::cli) fn options(&self) -> ImageOptions {
+        ImageOptions {
+            platforms: self.platform.clone(),
+            own_wheel: self.wheel,
+        }
+    }
 }
 
 /// One environment, with all that is needed to reach it.
@@ -114,6 +141,10 @@ pub(in crate::cli) struct DeployArguments {
     /// Where others have built.
     #[command(flatten)]
     pub(in crate::cli) cache: CacheArguments,
+
+    /// What the image is.
+    #[command(flatten)]
+    pub(in crate::cli) image: ImageArguments,
 
     /// Write files of ours that somebody changed anew
     #[arg(long)]

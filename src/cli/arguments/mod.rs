@@ -11,7 +11,8 @@ pub(super) use authentication::{AuthMethodArgument, AuthenticationArguments};
 pub(super) use cache::CacheArguments;
 pub(super) use dags::{DagArguments, DagFormatArgument, DeployedDagArguments, ReplacingArguments};
 pub(super) use environment::{
-    BuildArguments, ConfigArguments, DeployArguments, EnvironmentArguments, RepositoryArguments,
+    BuildArguments, ConfigArguments, DeployArguments, EnvironmentArguments, ImageArguments,
+    RepositoryArguments,
 };
 pub(super) use global::GlobalArguments;
 pub(super) use spelling::spell_out;

@@ -52,9 +52,11 @@ pub(super) async fn engine(build: &Build<'_>) -> Finding {
     // Planning looks the base up and writes what it is into forebay.lock, which a doctor does not.
     let lines = match build.base_is_pinned() {
         Ok(false) => None,
-        Ok(true) => match build.image_plan().await {
-            Ok(plan) => Some(
-                plan.engine_lines()
+        Ok(true) => match build.image_plans().await {
+            Ok(plans) => Some(
+                plans
+                    .iter()
+                    .flat_map(|(plan, _)| plan.engine_lines())
                     .map(|line| line.line.to_string())
                     .collect::<Vec<_>>(),
             ),

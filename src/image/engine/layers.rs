@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use forebay_store::{Realisation, Recipe, RecipeKey, Sha256Digest, Store, TreeEntryKind};
@@ -10,9 +9,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Engine, Job};
-use crate::image::archive::{ImageArchive, check_layer};
 use crate::image::layer::{self, Layer};
+use crate::image::layer_check::check_layer;
 use crate::image::plan::EngineStep;
+use crate::image::saved::{DockerArchive, Limits, SavedImageError};
 use crate::image::{BuildContext, BuiltImage, ImageError, file_layer, json};
 use crate::progress::{Event, Phase, Progress, Unit};
 use crate::registry::{ImageToPush, write_archive};
@@ -144,7 +144,9 @@ pub fn make_layers(
         (Some(file), below_name.as_str())
     };
     let (context, dockerfile, made) = (path("context"), path("Dockerfile"), path("made.tar"));
-    write_context(request, &context)?;
+    // Nothing else can get into the image.
+    let files = request.step.files.iter().map(String::as_str);
+    request.context.copy(files, &context)?;
     fs::write(&dockerfile, request.step.dockerfile(base, EPOCH))
         .map_err(ImageError::io("cannot write a Dockerfile"))?;
     engine.build(
@@ -184,33 +186,6 @@ fn key_start(key: &RecipeKey) -> String {
         .collect()
 }
 
-/// The files that the lines copy, in a folder of their own: nothing else can get into the image.
-fn write_context(request: &ContainerRequest<'_>, directory: &Path) -> Result<(), ImageError> {
-    let cannot = || ImageError::io("cannot write the files for the engine");
-    fs::create_dir_all(directory).map_err(cannot())?;
-    for path in &request.step.files {
-        let target = directory.join(path);
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent).map_err(cannot())?;
-        }
-        if let Some(TreeEntryKind::Symlink { target: to }) =
-            request.context.tree.get(path).map(|entry| &entry.kind)
-        {
-            symlink(to, &target).map_err(cannot())?;
-            continue;
-        }
-        let file = request.context.file(path)?;
-        let mut out = fs::File::create(&target).map_err(cannot())?;
-        io::copy(&mut request.context.open(&file)?, &mut out).map_err(cannot())?;
-        let mode = if file.executable { 0o755 } else { 0o644 };
-        fs::set_permissions(&target, fs::Permissions::from_mode(mode)).map_err(cannot())?;
-        // Its time is no content.
-        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(EPOCH.unsigned_abs());
-        out.set_modified(time).map_err(cannot())?;
-    }
-    Ok(())
-}
-
 /// Checks what the engine gave and keeps the layers above the `below_count` that it got.
 fn take(
     request: &ContainerRequest<'_>,
@@ -219,8 +194,11 @@ fn take(
     key: &RecipeKey,
     store: &Store,
 ) -> Result<Vec<Layer>, ImageError> {
-    let cannot_read = || ImageError::io("cannot read the image that the engine made");
-    let archive = ImageArchive::open(made).map_err(cannot_read())?;
+    let refused = |error: SavedImageError| {
+        let action = "cannot use the image that the engine made";
+        ImageError::io(action)(io::Error::other(error))
+    };
+    let archive = DockerArchive::open(made, &Limits::default()).map_err(refused)?;
     if !archive
         .diff_ids()
         .take(below_count)
@@ -233,17 +211,14 @@ fn take(
     }
     let mut batch = store.begin()?;
     let mut kept = Vec::new();
-    for index in below_count..archive.diff_ids().count() {
+    for archive in archive.layers(below_count) {
         let entries = archive
-            .layer(index)
-            .and_then(check_layer)
-            .map_err(cannot_read())?;
+            .read(|reader| check_layer(reader))
+            .map_err(refused)?;
         // A line that changes nothing is no layer.
         if entries > 0 {
             kept.push(file_layer::compress(&mut batch, |out| {
-                let mut reader = archive.layer(index).map_err(cannot_read())?;
-                io::copy(&mut reader, out).map_err(cannot_read())?;
-                Ok(())
+                archive.copy(out).map_err(refused)
             })?);
         }
     }

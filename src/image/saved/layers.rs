@@ -6,19 +6,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use flate2::read::MultiGzDecoder;
 use flate2::{Compression, GzBuilder};
 use forebay_store::{Recipe, Store};
 use sha2::Digest as _;
 
 use super::SavedImageError;
 use super::members::Member;
+use crate::image::decompress::{Compressed, decompressed};
 use crate::image::file_layer::ENCODER;
+use crate::image::guard::MAX_LAYER;
 use crate::image::layer::{self, Layer, StoredLayer};
 use crate::oci::{BlobSource, Descriptor, Sha256Digest};
-
-const GZIP: &[u8] = &[0x1f, 0x8b];
-const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 /// What is refused however right its digests are.
 #[derive(Debug, Clone)]
@@ -29,7 +27,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { layer: 64 << 30 }
+        Self { layer: MAX_LAYER }
     }
 }
 
@@ -125,35 +123,36 @@ fn one(
         return Ok(layer);
     }
     let unreadable = |source| SavedImageError::Read { source };
-    let mut start = Vec::new();
-    (member.open())
-        .and_then(|reader| reader.take(4).read_to_end(&mut start))
-        .map_err(unreadable)?;
+    let layer = LayerArchive {
+        member,
+        diff_id,
+        limit: limits.layer,
+    };
     let mut batch = store.begin()?;
-    let info = if start.starts_with(GZIP) {
-        let archive = MultiGzDecoder::new(member.open().map_err(unreadable)?);
-        let mut archive = Measured::new(archive, limits.layer);
-        let copied = io::copy(&mut archive, &mut io::sink());
-        copied.map_err(|error| archive.explain(error))?;
-        archive.judge(diff_id)?;
-        batch.put_reader(&mut member.open().map_err(unreadable)?)?
-    } else if start.starts_with(ZSTD) {
-        return Err(SavedImageError::malformed(format!(
-            "its layer {diff_id} is compressed with zstd, which no tool that saves images does"
-        )));
-    } else {
-        let archive = Measured::new(member.open().map_err(unreadable)?, limits.layer);
-        let mut encoder = GzBuilder::new()
-            .operating_system(255)
-            .read(archive, Compression::new(6));
-        let put = batch.put_reader(&mut encoder);
-        let archive = encoder.into_inner();
-        match put {
-            Ok(info) => {
-                archive.judge(diff_id)?;
-                info
+    let info = match member.compressed()? {
+        Compressed::Gzip => {
+            layer.copy(&mut io::sink())?;
+            batch.put_reader(&mut member.open().map_err(unreadable)?)?
+        }
+        Compressed::Zstd => {
+            return Err(SavedImageError::malformed(format!(
+                "its layer {diff_id} is compressed with zstd, which no tool that saves images does"
+            )));
+        }
+        Compressed::No => {
+            let archive = layer.open()?;
+            let mut encoder = GzBuilder::new()
+                .operating_system(255)
+                .read(archive, Compression::new(6));
+            let put = batch.put_reader(&mut encoder);
+            let archive = encoder.into_inner();
+            match put {
+                Ok(info) => {
+                    archive.judge(diff_id)?;
+                    info
+                }
+                Err(error) => return Err(archive.refusal().unwrap_or_else(|| error.into())),
             }
-            Err(error) => return Err(archive.refusal().unwrap_or_else(|| error.into())),
         }
     };
     let layer = layer::object_layer(&info, *diff_id, "");
@@ -161,6 +160,56 @@ fn one(
     layer::realise(&mut batch, &key, &layer, outputs)?;
     batch.commit()?;
     Ok(layer)
+}
+
+/// The archive of one layer, uncompressed.
+pub(in crate::image) struct LayerArchive<'a> {
+    pub(super) member: &'a Member,
+    pub(super) diff_id: &'a Sha256Digest,
+    /// Bytes that it may have.
+    pub(super) limit: u64,
+}
+
+impl LayerArchive<'_> {
+    /// Copies it to `out`; then it was what the configuration says.
+    ///
+    /// # Errors
+    /// It is not, cannot be unpacked, or is too big.
+    pub(in crate::image) fn copy(&self, out: &mut dyn io::Write) -> Result<(), SavedImageError> {
+        let mut archive = self.open()?;
+        io::copy(&mut archive, out).map_err(|error| archive.explain(error))?;
+        archive.judge(self.diff_id)
+    }
+
+    /// Has it read to its end by `reader`; then it was what the configuration says.
+    ///
+    /// # Errors
+    /// It is not, or what `reader` says.
+    pub(in crate::image) fn read<T>(
+        &self,
+        reader: impl FnOnce(&mut dyn Read) -> io::Result<T>,
+    ) -> Result<T, SavedImageError> {
+        let mut archive = self.open()?;
+        let read = reader(&mut archive).map_err(|error| archive.explain(error))?;
+        archive.judge(self.diff_id)?;
+        Ok(read)
+    }
+
+    fn open(&self) -> Result<Measured<Box<dyn Read>>, SavedImageError> {
+        let opened = self.member.open().and_then(decompressed);
+        let opened = opened.map_err(|source| SavedImageError::Read { source })?;
+        Ok(Measured::new(opened, self.limit))
+    }
+}
+
+impl Member {
+    fn compressed(&self) -> Result<Compressed, SavedImageError> {
+        let mut start = Vec::new();
+        (self.open())
+            .and_then(|reader| reader.take(4).read_to_end(&mut start))
+            .map_err(|source| SavedImageError::Read { source })?;
+        Ok(Compressed::of(&start))
+    }
 }
 
 /// A layer's archive, hashed and measured as it is read.
@@ -233,7 +282,7 @@ pub(super) fn refuse_compressed(path: &Path) -> Result<(), SavedImageError> {
     File::open(path)
         .and_then(|file| file.take(4).read_to_end(&mut start))
         .map_err(|source| SavedImageError::Read { source })?;
-    match start.starts_with(GZIP) || start.starts_with(ZSTD) {
+    match Compressed::of(&start) != Compressed::No {
         true => Err(SavedImageError::malformed(
             "it is compressed as a whole; unpack it with gunzip or zstd -d first",
         )),

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use forebay_store::Store;
 use serde::Deserialize;
 
+pub(super) use docker::DockerArchive;
 pub use engine::save_from_engine;
 pub use image_info::{ImageInfo, is_image_info};
 pub use layers::Limits;
@@ -129,6 +130,8 @@ impl From<forebay_store::StoreError> for SavedImageError {
 /// An image that was saved, ready to be pushed.
 pub struct SavedImage {
     manifest: FetchedManifest,
+    /// The manifests that an index names.
+    parts: Vec<FetchedManifest>,
     blobs: Vec<Arc<dyn BlobSource>>,
     platform: String,
 }
@@ -168,9 +171,11 @@ impl SavedImage {
             unit: Unit::Items,
         });
         let image = Self::read(path, tag, store, limits).map_err(|error| error.within(path))?;
+        let configurations = image.parts.len().max(1);
+        let layers = image.blobs.len().saturating_sub(configurations);
         progress.report(Event::Finished {
             phase: Phase::Image,
-            summary: format!("{} layers of {}", image.blobs.len() - 1, path.display()),
+            summary: format!("{layers} layers of {}", path.display()),
         });
         if image.platform != "linux/amd64" {
             progress.report(Event::Warning(format!(
@@ -214,7 +219,7 @@ impl SavedImage {
         &self.manifest.descriptor.digest
     }
 
-    /// What it runs on: `linux/amd64`.
+    /// What it runs on: `linux/amd64`, or the first platform of an index that has not that.
     pub fn platform(&self) -> &str {
         &self.platform
     }
@@ -237,6 +242,7 @@ impl SavedImage {
         ImageToPush {
             manifest: self.manifest.clone(),
             blobs: self.blobs.clone(),
+            parts: self.parts.clone(),
             mount_candidates: Vec::new(),
         }
     }

@@ -6,37 +6,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay_store::Store;
-use serde::Deserialize;
 
 use super::layers::{AsItIs, Limits, compressed};
 use super::members::{Member, Members};
 use super::{MAX_DOCUMENT, MAX_LAYERS, SavedImage, SavedImageError, parse_config, parse_manifest};
-use crate::oci::{BlobSource, BytesBlob, Descriptor, ImageManifest, MediaType, Sha256Digest, Tag};
+use crate::oci::{
+    BlobSource, BytesBlob, Descriptor, ImageIndex, ImageManifest, IndexEntry, MediaType,
+    Sha256Digest, Tag,
+};
 use crate::registry::FetchedManifest;
 
 pub(super) const INDEX: &str = "index.json";
 pub(super) const MARKER: &str = "oci-layout";
 /// How deep indexes may lie in indexes.
 const MAX_DEPTH: usize = 4;
+/// What Composer's machines run.
+const USUAL_PLATFORM: &str = "linux/amd64";
 const REFERENCE_NAME: &str = "org.opencontainers.image.ref.name";
-
-#[derive(Deserialize)]
-struct Index {
-    manifests: Vec<Listed>,
-}
-
-#[derive(Deserialize, Clone)]
-struct Listed {
-    #[serde(flatten)]
-    descriptor: Descriptor,
-    platform: Option<Platform>,
-}
-
-#[derive(Deserialize, Clone)]
-struct Platform {
-    os: String,
-    architecture: String,
-}
 
 pub(super) fn read(
     members: &Members,
@@ -44,7 +30,84 @@ pub(super) fn read(
     store: &Arc<Store>,
     limits: &Limits,
 ) -> Result<SavedImage, SavedImageError> {
-    let (descriptor, bytes) = manifest(members, tag)?;
+    let mut listed = entries(members, tag)?;
+    for _ in 0..MAX_DEPTH {
+        let chosen = choose(&listed)?;
+        let bytes = document(members, &chosen)?;
+        if !chosen.media_type.is_index() {
+            return image(members, chosen, bytes, store, limits);
+        }
+        listed = parse_index(&bytes)?;
+        if are_all_here(members, &listed)?
+            && let Some(whole) = whole(members, &chosen, &bytes, &listed, store, limits)?
+        {
+            return Ok(whole);
+        }
+    }
+    Err(SavedImageError::malformed(
+        "its indexes lead to indexes without end",
+    ))
+}
+
+/// Whether an index is one of several platforms' images, all of which are in the archive.
+fn are_all_here(members: &Members, listed: &[IndexEntry]) -> Result<bool, SavedImageError> {
+    let mut platforms: Vec<String> = listed.iter().filter_map(IndexEntry::platform).collect();
+    platforms.sort();
+    platforms.dedup();
+    if platforms.len() < 2 || platforms.len() != listed.len() {
+        return Ok(false);
+    }
+    for entry in listed {
+        if members.find(&blob_name(&entry.descriptor))?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// All images of an index, which stays as it is; nothing if an image of it does not stay.
+fn whole(
+    members: &Members,
+    index: &Descriptor,
+    bytes: &[u8],
+    listed: &[IndexEntry],
+    store: &Arc<Store>,
+    limits: &Limits,
+) -> Result<Option<SavedImage>, SavedImageError> {
+    let mut images = Vec::new();
+    for entry in listed {
+        let bytes = document(members, &entry.descriptor)?;
+        let one = image(members, entry.descriptor.clone(), bytes, store, limits)?;
+        if one.manifest.descriptor.digest != entry.descriptor.digest {
+            return Ok(None);
+        }
+        images.push(one);
+    }
+    let platforms = listed.iter().filter_map(IndexEntry::platform);
+    let mut platforms: Vec<String> = platforms.collect();
+    platforms.sort_by_key(|platform| platform != USUAL_PLATFORM);
+    Ok(Some(SavedImage {
+        manifest: FetchedManifest {
+            descriptor: Descriptor {
+                annotations: BTreeMap::new(),
+                ..index.clone()
+            },
+            bytes: bytes.to_vec().into(),
+        },
+        parts: images.iter().map(|one| one.manifest.clone()).collect(),
+        blobs: images.into_iter().flat_map(|one| one.blobs).collect(),
+        platform: platforms.into_iter().next().unwrap_or_default(),
+    }))
+}
+
+/// The image of one manifest.
+fn image(
+    members: &Members,
+    descriptor: Descriptor,
+    bytes: Vec<u8>,
+    store: &Arc<Store>,
+    limits: &Limits,
+) -> Result<SavedImage, SavedImageError> {
     let manifest = parse_manifest(&bytes)?;
     if manifest.layers.len() > MAX_LAYERS {
         return Err(SavedImageError::malformed("it has layers without end"));
@@ -83,6 +146,7 @@ pub(super) fn read(
             descriptor,
             bytes: bytes.into(),
         },
+        parts: Vec::new(),
         blobs: std::iter::once(config).chain(blobs).collect(),
         platform: parsed.platform(),
     })
@@ -121,6 +185,7 @@ pub(super) fn assemble(
             descriptor: Descriptor::of(MediaType::new(MediaType::OCI_MANIFEST), &bytes),
             bytes: bytes.into(),
         },
+        parts: Vec::new(),
         blobs: std::iter::once(config).chain(layers).collect(),
         platform,
     })
@@ -133,11 +198,8 @@ fn is_plain(media_type: &MediaType) -> bool {
     )
 }
 
-/// The image's manifest: the only one, the one with that tag, or the one for our platform.
-fn manifest(
-    members: &Members,
-    tag: Option<&Tag>,
-) -> Result<(Descriptor, Vec<u8>), SavedImageError> {
+/// What the layout lists: all, or what has that tag.
+fn entries(members: &Members, tag: Option<&Tag>) -> Result<Vec<IndexEntry>, SavedImageError> {
     let bytes = members.read(INDEX, MAX_DOCUMENT)?.unwrap_or_default();
     let mut listed = parse_index(&bytes)?;
     if let Some(tag) = tag {
@@ -151,41 +213,31 @@ fn manifest(
             )));
         }
     }
-    for _ in 0..MAX_DEPTH {
-        let chosen = choose(listed)?;
-        let bytes = document(members, &chosen)?;
-        if !chosen.media_type.is_index() {
-            return Ok((chosen, bytes));
-        }
-        listed = parse_index(&bytes)?;
-    }
-    Err(SavedImageError::malformed(
-        "its indexes lead to indexes without end",
-    ))
+    Ok(listed)
 }
 
-fn parse_index(bytes: &[u8]) -> Result<Vec<Listed>, SavedImageError> {
-    serde_json::from_slice::<Index>(bytes)
+fn parse_index(bytes: &[u8]) -> Result<Vec<IndexEntry>, SavedImageError> {
+    serde_json::from_slice::<ImageIndex>(bytes)
         .map(|index| index.manifests)
         .map_err(|error| SavedImageError::malformed(format!("its index is not valid: {error}")))
 }
 
-fn choose(listed: Vec<Listed>) -> Result<Descriptor, SavedImageError> {
-    // What builders add about an image stands beside it, for no platform at all.
-    let is_image =
-        |entry: &Listed| (entry.platform.as_ref()).is_none_or(|platform| platform.os != "unknown");
-    let fits = |entry: &Listed| {
-        (entry.platform.as_ref())
-            .is_some_and(|platform| platform.os == "linux" && platform.architecture == "amd64")
-    };
-    let mut images: Vec<_> = listed.into_iter().filter(is_image).collect();
+/// The only image, or the one for our platform.
+fn choose(listed: &[IndexEntry]) -> Result<Descriptor, SavedImageError> {
+    let is_image = |entry: &IndexEntry| entry.platform.is_none() || entry.platform().is_some();
+    let fits = |entry: &IndexEntry| entry.platform().as_deref() == Some(USUAL_PLATFORM);
+    let mut images: Vec<_> = listed
+        .iter()
+        .filter(|entry| is_image(entry))
+        .cloned()
+        .collect();
     if images.iter().any(fits) {
         images.retain(fits);
     }
     // One image may have several names.
     images.sort_by_key(|entry| entry.descriptor.digest);
     images.dedup_by_key(|entry| entry.descriptor.digest);
-    match <[Listed; 1]>::try_from(images) {
+    match <[IndexEntry; 1]>::try_from(images) {
         Ok([only]) => Ok(only.descriptor),
         Err(none) if none.is_empty() => Err(SavedImageError::malformed("its index names no image")),
         Err(several) => Err(SavedImageError::Several {
@@ -194,13 +246,14 @@ fn choose(listed: Vec<Listed>) -> Result<Descriptor, SavedImageError> {
     }
 }
 
+fn blob_name(descriptor: &Descriptor) -> String {
+    let digest = descriptor.digest.to_string();
+    format!("blobs/{}", digest.replacen(':', "/", 1))
+}
+
 /// The file of a blob, which must have the promised size.
 fn member(members: &Members, descriptor: &Descriptor) -> Result<Member, SavedImageError> {
-    let name = format!(
-        "blobs/{}",
-        descriptor.digest.to_string().replacen(':', "/", 1)
-    );
-    let member = members.find(&name)?.ok_or_else(|| {
+    let member = members.find(&blob_name(descriptor))?.ok_or_else(|| {
         SavedImageError::malformed(format!("the blob {} is not there", descriptor.digest))
     })?;
     if member.size == descriptor.size {
@@ -216,11 +269,9 @@ fn member(members: &Members, descriptor: &Descriptor) -> Result<Member, SavedIma
 /// The bytes of a manifest, an index or a configuration, as their digest promises them.
 fn document(members: &Members, descriptor: &Descriptor) -> Result<Vec<u8>, SavedImageError> {
     member(members, descriptor)?;
-    let name = format!(
-        "blobs/{}",
-        descriptor.digest.to_string().replacen(':', "/", 1)
-    );
-    let bytes = members.read(&name, MAX_DOCUMENT)?.unwrap_or_default();
+    let bytes = members
+        .read(&blob_name(descriptor), MAX_DOCUMENT)?
+        .unwrap_or_default();
     let actual = Sha256Digest::of(&bytes);
     if actual == descriptor.digest {
         return Ok(bytes);

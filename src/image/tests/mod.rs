@@ -3,6 +3,7 @@
 
 mod planner;
 mod project;
+mod variants;
 mod wheels;
 mod whole;
 
@@ -207,7 +208,8 @@ fn build_on(
         wheels,
         context,
         project: &source(&parts),
-        recompress: false,
+        project_wheel: None,
+        compression: crate::project::CompressionSetting::Splice,
         bytecode: None,
         labels: &BTreeMap::new(),
         created: None,

@@ -35,7 +35,11 @@ const FILES: [&str; 7] = [
     "setup.py",
 ];
 
-fn planned(text: &str) -> ImagePlan {
+pub(super) fn planned(text: &str) -> ImagePlan {
+    planned_with(text, true)
+}
+
+fn planned_with(text: &str, hoists_packages: bool) -> ImagePlan {
     let base = BaseImage::scratch(3, 11, Platform::LinuxAmd64);
     let tree = tree_of(&FILES);
     let ignore = IgnoreFile::parse("**/*.pyc\n");
@@ -48,7 +52,7 @@ fn planned(text: &str) -> ImagePlan {
             base_directory: base.working_directory(),
             project_requirements: "resources/requirements.txt",
             platform: Platform::LinuxAmd64,
-            hoists_packages: true,
+            hoists_packages,
             replaced_base: None,
         },
     )
@@ -323,8 +327,8 @@ RUN apt-get install -y git
 
 #[test]
 fn package_lines_run_first_unless_something_before_them_could_matter() {
-    let order = |text: &str| {
-        let steps = planned(text).steps;
+    let order_of = |plan: ImagePlan| {
+        let steps = plan.steps;
         let names = steps.iter().map(|step| match step {
             Step::Directory { .. } => "directory".to_owned(),
             Step::Copy { .. } => "copy".to_owned(),
@@ -341,6 +345,11 @@ fn package_lines_run_first_unless_something_before_them_could_matter() {
         });
         names.collect::<Vec<_>>().join(", ")
     };
+    let order = |text: &str| order_of(planned(text));
+    // Unless the settings say otherwise.
+    let text = "FROM a\nCOPY conf c\nRUN apt-get install -y git";
+    assert_eq!(order(text), "engine 3, copy");
+    assert_eq!(order_of(planned_with(text, false)), "copy, engine 3");
     for (text, expected) in [
         (
             "FROM a\nWORKDIR /w\nCOPY conf c\nRUN apt-get update\nENV X=1\nRUN apt-get install -y git\nRUN make",

@@ -6,6 +6,7 @@ use std::io::Read;
 use forebay_store::ObjectDigest;
 use proptest::prelude::*;
 
+use super::super::layer::Layer;
 use super::super::*;
 use super::{bytes_of, gunzip, lock, new_store, scheme};
 use crate::oci::Sha256Digest;
@@ -172,23 +173,35 @@ fn a_recipe_is_small_beside_its_layer() {
 
 #[test]
 fn a_layer_that_is_compressed_anew_has_the_same_inside() {
+    use crate::project::CompressionSetting::{Gzip, Splice, Zstd};
     let (_directory, store) = new_store();
     let wheel = WheelBuilder::new("some").file("some/__init__.py", b"y = 2\n");
     let set = lock(&store, &[&wheel]);
     let layers = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap();
     let spliced = layers.into_iter().next().unwrap();
-    let anew = recompress::recompress(spliced.clone(), &store).unwrap();
-    assert_eq!(
-        anew,
-        recompress::recompress(spliced.clone(), &store).unwrap()
-    );
-    assert_eq!(anew, recompress::recompress(anew.clone(), &store).unwrap());
-    assert_ne!(anew.descriptor.digest, spliced.descriptor.digest);
-    assert_eq!(anew.diff_id, spliced.diff_id);
-    let bytes = bytes_of(&store, &anew);
+    let recompress = |layer: &Layer, to| recompress::recompress(layer.clone(), to, &store).unwrap();
+    assert_eq!(recompress(&spliced, Splice), spliced);
+    let gzip = recompress(&spliced, Gzip);
+    assert_eq!(recompress(&spliced, Gzip), gzip);
+    assert_eq!(recompress(&gzip, Gzip), gzip);
+    let zstd = recompress(&spliced, Zstd);
+    assert_eq!(recompress(&spliced, Zstd), zstd);
+    assert_eq!(recompress(&zstd, Zstd), zstd);
+    assert_ne!(gzip.descriptor.digest, spliced.descriptor.digest);
+    for layer in [&gzip, &zstd] {
+        assert_eq!(layer.diff_id, spliced.diff_id);
+    }
+    let ends = |layer: &Layer, end| layer.descriptor.media_type.as_str().ends_with(end);
+    assert!(ends(&gzip, "tar+gzip") && ends(&zstd, "tar+zstd"));
     // One member holds it all.
+    let bytes = bytes_of(&store, &gzip);
     let mut tar = Vec::new();
     let mut decoder = flate2::read::GzDecoder::new(bytes.as_slice());
     decoder.read_to_end(&mut tar).unwrap();
+    assert_eq!(Sha256Digest::of(&tar), spliced.diff_id);
+    let bytes = bytes_of(&store, &zstd);
+    let mut tar = Vec::new();
+    let mut reader = decompress::decompressed(bytes.as_slice()).unwrap();
+    reader.read_to_end(&mut tar).unwrap();
     assert_eq!(Sha256Digest::of(&tar), spliced.diff_id);
 }

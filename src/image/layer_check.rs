@@ -25,7 +25,7 @@ fn stays_inside(path: &[u8]) -> bool {
 /// # Errors
 /// An archive that breaks off, a path that leaves the root, a device, the same file twice,
 /// or more than a layer may be.
-pub(in crate::image) fn check_layer(reader: impl Read) -> io::Result<usize> {
+pub(super) fn check_layer(reader: impl Read) -> io::Result<usize> {
     let (guarded, allowance) = Guarded::new(reader.take(MAX_LAYER));
     let mut archive = tar::Archive::new(guarded);
     let mut seen: HashSet<[u8; 16]> = HashSet::new();

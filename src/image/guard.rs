@@ -5,22 +5,22 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::rc::Rc;
 
 /// Bytes that one layer may inflate to.
-pub(in crate::image) const MAX_LAYER: u64 = 16 << 30;
+pub(super) const MAX_LAYER: u64 = 16 << 30;
 /// Bytes that the headers of one entry may have, long names and PAX records included:
 /// the archive's reader holds those in memory.
 const MAX_HEADERS: u64 = 64 << 10;
 
 /// Fails when more is read than is allowed.
-pub(in crate::image) struct Guarded<R> {
+pub(super) struct Guarded<R> {
     inner: R,
     left: Rc<Cell<u64>>,
 }
 
 /// What may be read before the next entry begins.
-pub(in crate::image) struct Allowance(Rc<Cell<u64>>);
+pub(super) struct Allowance(Rc<Cell<u64>>);
 
 impl<R> Guarded<R> {
-    pub(in crate::image) fn new(inner: R) -> (Self, Allowance) {
+    pub(super) fn new(inner: R) -> (Self, Allowance) {
         let left = Rc::new(Cell::new(MAX_HEADERS));
         let allowance = Allowance(Rc::clone(&left));
         (Self { inner, left }, allowance)
@@ -33,7 +33,7 @@ impl Allowance {
     ///
     /// # Errors
     /// A header without a valid size.
-    pub(in crate::image) fn enter<R: Read>(&self, entry: &tar::Entry<'_, R>) -> io::Result<()> {
+    pub(super) fn enter<R: Read>(&self, entry: &tar::Entry<'_, R>) -> io::Result<()> {
         // A sparse file's own size says nothing of how much of it is in the archive.
         let header_size = entry.header().entry_size()?;
         let content = match entry.header().entry_type() {
@@ -45,7 +45,7 @@ impl Allowance {
     }
 
     /// What is read from here on is kept by nobody.
-    pub(in crate::image) fn all(&self) {
+    pub(super) fn all(&self) {
         self.0.set(u64::MAX);
     }
 }
