@@ -10,12 +10,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, mpsc};
 
-use forebay_store::{ObjectDigest, ObjectFile, Realisation, Recipe, RecipeKey, Store};
+use forebay_store::{Batch, ObjectDigest, ObjectFile, Realisation, Recipe, RecipeKey, Store};
 use serde::Serialize;
 
 use super::ImageError;
 use super::context::{BuildContext, ContextFile};
 use super::file_layer::ENCODER;
+use super::kept_modules::{CompiledModule, KeptModules, ModuleBytes};
 use crate::python::{Compiler, Fingerprint, PythonError};
 use crate::wheels::{Archive, ArchiveWriter, Content, InstallScheme, Installation, LockedWheel};
 
@@ -200,8 +201,8 @@ impl Bytecode<'_> {
         writer.finish().map_err(cannot_write())
     }
 
-    /// The compiled form of each of `modules` (image path to source), by image path. What the
-    /// last build of this project compiled is used again for sources that did not change.
+    /// The compiled form of each of `modules` (image path to source), by image path. What
+    /// earlier builds of this project compiled is used again for sources that did not change.
     ///
     /// # Errors
     /// No interpreter, a file that changed since the scan, or the store.
@@ -211,58 +212,46 @@ impl Bytecode<'_> {
         modules: &BTreeMap<String, ContextFile>,
         context: &BuildContext<'_>,
         store: &Store,
-    ) -> Result<BTreeMap<String, Vec<u8>>, ImageError> {
-        let cannot_write = || ImageError::io("cannot keep compiled modules");
+        batch: &mut Batch<'_>,
+    ) -> Result<BTreeMap<String, CompiledModule>, ImageError> {
         let inputs = (self.fingerprint.to_string(), name);
         let key = Recipe::new("project-bytecode", RECIPE_VERSION, &inputs)?.key();
-        let last = store.realisation(&key)?;
-        let last = last.as_ref().and_then(|last| last.outputs.get(ARCHIVE));
-        // Lost bytes are compiled again.
-        let last = last.and_then(|last| Archive::open(store.read(last).ok()?).ok());
+        let kept = KeptModules::find(store, &key)?;
         let mut compiler = None;
-        let mut compiled = BTreeMap::new();
-        let mut kept = BTreeMap::new();
+        let mut places = BTreeMap::new();
+        let mut all = BTreeMap::new();
         for (path, file) in modules {
             let Some(place) = self.place(path) else {
                 continue;
             };
             // The path is compiled in, so it counts with the source.
             let known_as = format!("{}/{path}", file.digest);
-            let entry = last
-                .as_ref()
-                .and_then(|last| Some((last, last.entry(&known_as)?)));
-            let bytes = match entry.map(|(last, entry)| last.read(entry, MAX_SOURCE)) {
-                Some(Ok(bytes)) => bytes,
-                _ => {
+            let bytes = match kept.module(&known_as) {
+                Some(kept) => kept,
+                None => {
                     let compiler = match &mut compiler {
                         Some(compiler) => compiler,
                         none => none.insert(self.start()?),
                     };
                     let source = context.read(file)?;
-                    compiler
-                        .compile(&format!("/{path}"), &source)?
-                        .unwrap_or_default()
+                    let bytes = compiler.compile(&format!("/{path}"), &source)?;
+                    ModuleBytes::New(bytes.unwrap_or_default().into())
                 }
             };
-            kept.insert(known_as, bytes.clone());
+            let module = CompiledModule {
+                name: ObjectDigest::of(format!("{} {known_as}", self.fingerprint).as_bytes()),
+                bytes,
+            };
             // What does not compile is remembered as nothing.
-            if !bytes.is_empty() {
-                compiled.insert(place, bytes);
+            if module.size() > 0 {
+                places.insert(place, module.clone());
             }
+            all.insert(known_as, module);
         }
         if compiler.is_some() {
-            let mut writer = ArchiveWriter::new(Vec::new(), 0);
-            for (known_as, bytes) in &kept {
-                writer.add(known_as, bytes, false).map_err(cannot_write())?;
-            }
-            let archive = writer.finish().map_err(cannot_write())?;
-            let mut batch = store.begin()?;
-            let object = batch.put(&archive)?.digest;
-            let outputs = BTreeMap::from([(ARCHIVE.to_owned(), object)]);
-            batch.realise(&key, &Realisation { outputs })?;
-            batch.commit()?;
+            kept.replace(&all, &key, batch)?;
         }
-        Ok(compiled)
+        Ok(places)
     }
 }
 

@@ -1,17 +1,20 @@
 //! The layers of COPY and WORKDIR lines.
 
-use forebay_store::{Batch, Recipe, RecipeKey, Store, TreeEntryKind};
+use std::collections::BTreeMap;
+
+use forebay_store::{Recipe, RecipeKey, Store, TreeEntryKind};
 use serde::Serialize;
 
 use super::ImageError;
 use super::context::BuildContext;
 use super::file_layer::{self, ENCODER, FileContent};
 use super::layer::{self, Layer};
+use super::members::LastLayer;
 use super::plan::CopiedFile;
 use super::tar::{FileTree, Node};
 
 /// Changes whenever the same files would give other bytes.
-const RECIPE_VERSION: u32 = 1;
+const RECIPE_VERSION: u32 = 2;
 
 #[derive(Serialize)]
 struct Inputs<'a> {
@@ -67,7 +70,8 @@ pub(super) fn build(
             ..layer
         });
     }
-    keep(&tree, created_by, context, store.begin()?, &key)
+    let last = LastLayer::find(store, &("copy-layer", created_by))?;
+    keep(&tree, created_by, context, &last, store, &key)
 }
 
 /// The layer with one directory; `None` if every base has it.
@@ -94,7 +98,7 @@ pub(super) fn directory(
             ..layer
         }));
     }
-    keep(&tree, created_by, context, store.begin()?, &key).map(Some)
+    keep(&tree, created_by, context, &LastLayer::none(), store, &key).map(Some)
 }
 
 /// Writes the layer's object, then the realisation that names it.
@@ -102,10 +106,12 @@ fn keep(
     tree: &FileTree<FileContent>,
     created_by: &str,
     context: &BuildContext<'_>,
-    mut batch: Batch<'_>,
+    last: &LastLayer,
+    store: &Store,
     key: &RecipeKey,
 ) -> Result<Layer, ImageError> {
-    let (info, diff_id) = file_layer::write(tree, context, &mut batch)?;
+    let mut batch = store.begin()?;
+    let (info, diff_id) = file_layer::write(tree, context, last, BTreeMap::new(), &mut batch)?;
     let layer = layer::object_layer(&info, diff_id, created_by);
     layer::realise(&mut batch, key, &layer, [("blob".to_owned(), info.digest)])?;
     batch.commit()?;

@@ -2,16 +2,18 @@
 //! are small; their digest is kept as the recipe's output, because another
 //! encoder, or another version of it, would give other bytes.
 
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use flate2::{Compression, GzBuilder};
-use forebay_store::{Batch, ObjectInfo};
+use forebay_store::{Batch, ObjectDigest, ObjectInfo};
 use sha2::Digest as _;
 
 use super::ImageError;
 use super::context::{BuildContext, ContextFile};
-use super::tar::{self, FileTree, Node};
+use super::kept_modules::CompiledModule;
+use super::members::{self, LastLayer, Packed};
+use super::tar::FileTree;
 use crate::oci::Sha256Digest;
 
 /// The encoder whose bytes these layers are, with its version and level; part of every recipe.
@@ -24,8 +26,10 @@ pub(super) enum FileContent {
     Context(ContextFile),
     /// Bytes that were made.
     Bytes(Vec<u8>),
-    /// A temporary file.
-    Spooled(File),
+    /// The compiled form of a source.
+    Compiled(CompiledModule),
+    /// A tar archive.
+    Archive(Packed),
 }
 
 impl FileContent {
@@ -36,18 +40,28 @@ impl FileContent {
         match self {
             Self::Context(file) => Ok(Box::new(context.open(file)?)),
             Self::Bytes(bytes) => Ok(Box::new(bytes.as_slice())),
-            Self::Spooled(file) => {
-                let mut file = file;
-                file.seek(SeekFrom::Start(0))
-                    .map_err(ImageError::io("cannot read a temporary file"))?;
-                Ok(Box::new(file))
+            Self::Compiled(module) => Ok(module.reader()),
+            Self::Archive(archive) => {
+                let reader = archive.reader();
+                let reader = reader.map_err(ImageError::io("cannot read a temporary file"))?;
+                Ok(Box::new(reader))
             }
+        }
+    }
+
+    /// Names the bytes: equal names mean equal bytes.
+    pub(super) fn digest(&self) -> ObjectDigest {
+        match self {
+            Self::Context(file) => file.digest,
+            Self::Bytes(bytes) => ObjectDigest::of(bytes),
+            Self::Compiled(module) => module.name,
+            Self::Archive(archive) => ObjectDigest::of(archive.sha256.as_bytes()),
         }
     }
 }
 
 /// Writes to two places.
-struct Tee<A, B>(A, B);
+pub(super) struct Tee<A, B>(pub(super) A, pub(super) B);
 
 impl<A: Write, B: Write> Write for Tee<A, B> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -61,11 +75,17 @@ impl<A: Write, B: Write> Write for Tee<A, B> {
     }
 }
 
-struct Hashing(sha2::Sha256);
+/// Hashes and counts what is written.
+#[derive(Default)]
+pub(super) struct Hashing {
+    pub(super) hash: sha2::Sha256,
+    pub(super) size: u64,
+}
 
 impl Write for Hashing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
+        self.hash.update(bytes);
+        self.size += bytes.len() as u64;
         Ok(bytes.len())
     }
 
@@ -74,39 +94,18 @@ impl Write for Hashing {
     }
 }
 
-/// Writes `tree` as a tar archive.
-pub(super) fn write_tar(
-    tree: &FileTree<FileContent>,
-    context: &BuildContext<'_>,
-    out: &mut dyn Write,
-) -> Result<(), ImageError> {
-    let cannot_write = || ImageError::io("cannot write a layer");
-    for (path, node) in tree.iter() {
-        let mut header = Vec::new();
-        tar::write_header(&mut header, path, node);
-        out.write_all(&header).map_err(cannot_write())?;
-        if let Node::File { content, size, .. } = node {
-            let copied = io::copy(&mut content.reader(context)?, out)
-                .map_err(ImageError::io(format!("cannot copy /{path} into a layer")))?;
-            if copied != *size {
-                return Err(ImageError::NotInContext {
-                    path: path.to_owned(),
-                });
-            }
-            let padding = tar::END.get(..tar::padding(*size)).unwrap_or_default();
-            out.write_all(padding).map_err(cannot_write())?;
-        }
-    }
-    out.write_all(&tar::END).map_err(cannot_write())
-}
-
-/// Compresses `tree` into an object of the store; gives it and its diff id.
+/// Compresses `tree` into an object of the store, but for what `last` has of it; gives the
+/// object and its diff id. `hashes` are remembered with it; see [`LastLayer::sha256`].
 pub(super) fn write(
     tree: &FileTree<FileContent>,
     context: &BuildContext<'_>,
+    last: &LastLayer,
+    hashes: BTreeMap<ObjectDigest, Sha256Digest>,
     batch: &mut Batch<'_>,
 ) -> Result<(ObjectInfo, Sha256Digest), ImageError> {
-    compress(batch, |out| write_tar(tree, context, out))
+    let packed = members::pack(tree, context, last)?;
+    let diff_id = packed.sha256;
+    Ok((last.replace(packed, hashes, batch)?, diff_id))
 }
 
 /// Compresses the archive that `write_archive` writes into an object of the store; gives it
@@ -119,9 +118,9 @@ pub(super) fn compress(
     let encoder = GzBuilder::new()
         .operating_system(255)
         .write(io::BufWriter::new(spool), Compression::new(6));
-    let mut tee = Tee(encoder, Hashing(sha2::Sha256::new()));
+    let mut tee = Tee(encoder, Hashing::default());
     write_archive(&mut tee)?;
-    let Tee(encoder, Hashing(hash)) = tee;
+    let Tee(encoder, Hashing { hash, .. }) = tee;
     let mut spool = encoder
         .finish()
         .and_then(|writer| writer.into_inner().map_err(io::IntoInnerError::into_error))

@@ -2,7 +2,7 @@
 //! left it, with nothing in it that changes without the sources.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 
 use forebay_store::{ObjectDigest, Realisation, Recipe, Sha256Digest, Store};
 use serde::Serialize;
@@ -11,8 +11,10 @@ use sha2::Digest as _;
 use super::ImageError;
 use super::bytecode::Bytecode;
 use super::context::{BuildContext, ContextFile};
-use super::file_layer::{self, ENCODER, FileContent};
+use super::file_layer::{self, ENCODER, FileContent, Hashing};
+use super::kept_modules::CompiledModule;
 use super::layer::{self, Layer};
+use super::members::{self, LastLayer, Packed};
 use super::metadata;
 use super::project::{ProjectFiles, ProjectSource};
 use super::tar::{FileTree, Node};
@@ -20,10 +22,10 @@ use crate::progress::{Event, Progress};
 use crate::wheels::{ArchiveWriter, InstallScheme, add_unhashed, script_for, write_record};
 
 /// Changes whenever the same project would give other bytes.
-const RECIPE_VERSION: u32 = 2;
+const RECIPE_VERSION: u32 = 3;
 
 /// Changes whenever the same project would give another wheel.
-const WHEEL_VERSION: u32 = 1;
+const WHEEL_VERSION: u32 = 2;
 
 /// The only output of a wheel's recipe.
 const WHEEL: &str = "wheel";
@@ -101,13 +103,14 @@ pub(super) fn build(
     for warning in &files.warnings {
         progress.report(Event::Warning(warning.clone()));
     }
+    let mut batch = store.begin()?;
     let compiled = match bytecode {
         None => BTreeMap::new(),
         Some(bytecode) => {
             let modules = files.modules.iter();
             let modules =
                 modules.map(|(path, file)| (format!("{}/{path}", scheme.purelib), file.clone()));
-            bytecode.of_project(source.name, &modules.collect(), context, store)?
+            bytecode.of_project(source.name, &modules.collect(), context, store, &mut batch)?
         }
     };
     let wheel = ProjectWheel {
@@ -122,11 +125,10 @@ pub(super) fn build(
             files.requires.as_deref(),
         )?,
         files,
-        compiled,
+        last: LastLayer::find(store, &("project-layer", source.name, scheme))?,
     };
-    let tree = wheel.install()?;
-    let mut batch = store.begin()?;
-    let (info, diff_id) = file_layer::write(&tree, context, &mut batch)?;
+    let Installed { tree, hashes } = wheel.install(compiled)?;
+    let (info, diff_id) = file_layer::write(&tree, context, &wheel.last, hashes, &mut batch)?;
     let created_by = format!("pip install {}", source.name);
     let layer = layer::object_layer(&info, diff_id, &created_by);
     layer::realise(&mut batch, &key, &layer, [("blob".to_owned(), info.digest)])?;
@@ -237,9 +239,9 @@ fn write_wheel(
         version: &version,
         pyproject,
         files,
-        compiled: BTreeMap::new(),
+        last: LastLayer::none(),
     };
-    let tree = wheel.install()?;
+    let Installed { tree, .. } = wheel.install(BTreeMap::new())?;
     let mut contents: BTreeMap<String, (Vec<u8>, bool)> = BTreeMap::new();
     for (path, node) in tree.iter() {
         let Node::File {
@@ -299,13 +301,20 @@ struct ProjectWheel<'a> {
     version: &'a str,
     pyproject: String,
     files: ProjectFiles,
-    /// `.pyc` files by their paths in the image.
-    compiled: BTreeMap<String, Vec<u8>>,
+    /// What is known of the files without reading them.
+    last: LastLayer,
+}
+
+/// All that installing leaves behind.
+struct Installed {
+    tree: FileTree<FileContent>,
+    /// The SHA-256 of files of the project by their BLAKE3.
+    hashes: BTreeMap<ObjectDigest, Sha256Digest>,
 }
 
 impl ProjectWheel<'_> {
-    /// All that installing leaves behind.
-    fn install(&self) -> Result<FileTree<FileContent>, ImageError> {
+    /// Installs the project with these `.pyc` files, by their paths in the image.
+    fn install(&self, compiled: BTreeMap<String, CompiledModule>) -> Result<Installed, ImageError> {
         let site = &self.scheme.purelib;
         let prefix = &self.scheme.data;
         let bigflow = format!("{prefix}/bigflow__project/{}", self.source.name);
@@ -354,18 +363,22 @@ impl ProjectWheel<'_> {
                 installed.insert(path, (FileContent::Bytes(script), true));
             }
         }
-        let archive = FileContent::Spooled(self.source_archive()?);
+        let archive = FileContent::Archive(self.source_archive()?);
         installed.insert(format!("{bigflow}/bf-project.tar"), (archive, false));
 
         let record_path = format!("{dist_info}/RECORD");
         let mut recorded = Vec::new();
+        let mut hashes = BTreeMap::new();
         for (path, (content, _)) in &installed {
             let (sha256, size) = self.measure(path, content)?;
             recorded.push((path.as_str(), Some(sha256), size));
+            if let FileContent::Context(file) = content {
+                hashes.insert(file.digest, sha256);
+            }
         }
         let sizes: Vec<u64> = recorded.iter().map(|(_, _, size)| *size).collect();
         let record = write_record(recorded.into_iter(), site, &record_path);
-        let record = add_unhashed(&record, self.compiled.keys().map(String::as_str), site);
+        let record = add_unhashed(&record, compiled.keys().map(String::as_str), site);
         let record_size = record.len() as u64;
 
         let mut tree = FileTree::default();
@@ -379,18 +392,18 @@ impl ProjectWheel<'_> {
             };
             tree.insert(path, node)?;
         }
-        for (path, bytes) in &self.compiled {
-            if tree.contains(path) {
+        for (path, module) in compiled {
+            if tree.contains(&path) {
                 continue;
             }
             let node = Node::File {
-                size: bytes.len() as u64,
-                content: FileContent::Bytes(bytes.clone()),
+                size: module.size(),
+                content: FileContent::Compiled(module),
                 executable: false,
             };
-            tree.insert(path.clone(), node)?;
+            tree.insert(path, node)?;
         }
-        Ok(tree)
+        Ok(Installed { tree, hashes })
     }
 
     /// A script of `setup(scripts=…)`: one for Python gets the image's interpreter.
@@ -427,9 +440,10 @@ impl ProjectWheel<'_> {
     }
 
     /// `bf-project.tar`: the sources, from which `bigflow.build.reflect` builds
-    /// the package again inside Beam and Spark jobs.
-    fn source_archive(&self) -> Result<std::fs::File, ImageError> {
-        let root = format!("{}-{}", self.source.name, self.version);
+    /// the package again inside Beam and Spark jobs. They take its one folder, whatever it
+    /// is called; a version in that name would change every header with every source.
+    fn source_archive(&self) -> Result<Packed, ImageError> {
+        let root = self.source.name;
         let mut tree = FileTree::default();
         let mut add = |path: &str, content: FileContent, size: u64, executable: bool| {
             let node = Node::File {
@@ -458,13 +472,7 @@ impl ProjectWheel<'_> {
             let size = text.len() as u64;
             add(path, FileContent::Bytes(text.into_bytes()), size, false)?;
         }
-        let cannot_make = || ImageError::io("cannot make a temporary file");
-        let spool = tempfile::tempfile().map_err(cannot_make())?;
-        let mut writer = io::BufWriter::new(spool);
-        file_layer::write_tar(&tree, self.context, &mut writer)?;
-        writer
-            .into_inner()
-            .map_err(|error| cannot_make()(error.into_error()))
+        members::pack(&tree, self.context, &self.last)
     }
 
     /// The SHA-256 and size of a file.
@@ -473,20 +481,19 @@ impl ProjectWheel<'_> {
         path: &str,
         content: &FileContent,
     ) -> Result<(Sha256Digest, u64), ImageError> {
-        let mut reader = content.reader(self.context)?;
-        let mut hash = sha2::Sha256::new();
-        let mut size = 0;
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let length = reader
-                .read(&mut buffer)
-                .map_err(ImageError::io(format!("cannot read /{path}")))?;
-            if length == 0 {
-                break;
+        match content {
+            FileContent::Archive(archive) => return Ok((archive.sha256, archive.size)),
+            FileContent::Context(file) => {
+                if let Some(sha256) = self.last.sha256(&file.digest) {
+                    return Ok((sha256, file.size));
+                }
             }
-            hash.update(buffer.get(..length).unwrap_or_default());
-            size += length as u64;
+            FileContent::Bytes(_) | FileContent::Compiled(_) => {}
         }
-        Ok((Sha256Digest::from_bytes(hash.finalize().into()), size))
+        let mut hashing = Hashing::default();
+        io::copy(&mut content.reader(self.context)?, &mut hashing)
+            .map_err(ImageError::io(format!("cannot read /{path}")))?;
+        let sha256 = Sha256Digest::from_bytes(hashing.hash.finalize().into());
+        Ok((sha256, hashing.size))
     }
 }

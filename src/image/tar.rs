@@ -157,15 +157,15 @@ pub(super) fn padding(size: u64) -> usize {
 pub(super) const END: [u8; 1024] = [0; 1024];
 
 /// Writes `value` in octal with a final NUL, right-aligned to the field; false if it has no room.
-fn put_octal(field: &mut [u8], value: u64) -> bool {
-    let text = format!("{value:0width$o}", width = field.len() - 1);
-    let fits = text.len() == field.len() - 1;
-    if fits {
-        for (to, from) in field.iter_mut().zip(text.bytes().chain([0])) {
-            *to = from;
+fn put_octal(field: &mut [u8], mut value: u64) -> bool {
+    if let Some((last, digits)) = field.split_last_mut() {
+        *last = 0;
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' + value.to_le_bytes()[0] % 8;
+            value /= 8;
         }
     }
-    fits
+    value == 0
 }
 
 fn put(header: &mut [u8; 512], at: usize, text: &[u8]) {
