@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 #[path = "support/forebay.rs"]
@@ -35,7 +35,7 @@ LABEL a=b
 CMD [\"python\"]
 ";
 
-/// Everything below `root` but for what is named here: mode, and content or target.
+/// Everything below `root` but for what is named here: owner, mode, and content or target.
 ///
 /// - bytecode, which pip dates and Forebay does not;
 /// - RECORD (which lists bytecode), INSTALLER and REQUESTED say who installed;
@@ -67,6 +67,7 @@ fn files(root: &Path) -> BTreeMap<String, String> {
         }
         let metadata = entry.metadata().unwrap();
         let mode = metadata.permissions().mode() & 0o7777;
+        let owner = format!("{}:{}", metadata.uid(), metadata.gid());
         let content = if metadata.is_symlink() {
             format!("-> {}", fs::read_link(entry.path()).unwrap().display())
         } else if metadata.is_dir() {
@@ -75,7 +76,7 @@ fn files(root: &Path) -> BTreeMap<String, String> {
             let bytes = fs::read(entry.path()).unwrap();
             format!("{mode:o} {}", Sha256Digest::of(&bytes))
         };
-        found.insert(path, content);
+        found.insert(path, format!("{owner} {content}"));
     }
     found
 }

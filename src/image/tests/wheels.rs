@@ -12,15 +12,16 @@ use super::{bytes_of, gunzip, lock, new_store, scheme};
 use crate::oci::Sha256Digest;
 use crate::progress::Silent;
 use crate::wheels::testing::WheelBuilder;
-use crate::wheels::{Archive, Content, Installation};
+use crate::wheels::{Archive, Content, Installation, LockedWheel, WheelSet};
 
-/// The tar archive that unpacking the wheels and archiving the files gives,
-/// written by other code: the `tar` crate's headers.
-fn unpack_then_tar(wheels: &[&WheelBuilder]) -> Vec<u8> {
+/// The tar archive that unpacking the wheels (file name, bytes) and archiving the files gives,
+/// written by other code: the `tar` crate's headers, except for names that can be split in
+/// more than one way.
+fn unpack_then_tar(wheels: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut files: BTreeMap<String, Option<(Vec<u8>, bool)>> = BTreeMap::new();
-    for wheel in wheels {
-        let archive = Archive::open(wheel.build()).unwrap();
-        let name = wheel.file_name().parse().unwrap();
+    for (name, wheel) in wheels {
+        let archive = Archive::open(wheel.clone()).unwrap();
+        let name = name.parse().unwrap();
         for file in Installation::plan(&archive, &name, &scheme())
             .unwrap()
             .files
@@ -51,6 +52,17 @@ fn unpack_then_tar(wheels: &[&WheelBuilder]) -> Vec<u8> {
                 header.set_path(format!("{path}/")).unwrap();
                 header.set_cksum();
                 builder.append(&header, std::io::empty()).unwrap();
+            }
+            Some((content, executable)) if path.len() > 100 => {
+                let node = super::super::tar::Node::File {
+                    content: (),
+                    size: content.len() as u64,
+                    executable,
+                };
+                let out = builder.get_mut();
+                super::super::tar::write_header(out, &path, &node);
+                out.extend_from_slice(&content);
+                out.resize(out.len().next_multiple_of(512), 0);
             }
             Some((content, executable)) => {
                 header.set_entry_type(::tar::EntryType::Regular);
@@ -90,10 +102,50 @@ proptest! {
         let layers = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap();
         prop_assert_eq!(layers.len(), 1);
         let tar = gunzip(&bytes_of(&store, &layers[0]));
-        let expected = unpack_then_tar(&[&wheel]);
+        let expected = unpack_then_tar(&[(wheel.file_name(), wheel.build())]);
         let difference = tar.iter().zip(&expected).position(|(a, b)| a != b);
         prop_assert_eq!((tar.len(), difference), (expected.len(), None));
         prop_assert_eq!(Sha256Digest::of(&tar), layers[0].diff_id);
+    }
+}
+
+/// Debian keeps pip and setuptools for its virtual environments, as their makers built them.
+#[test]
+fn a_spliced_layer_of_real_wheels_is_the_tar_of_what_they_unpack_to() {
+    let folder = std::path::Path::new("/usr/share/python-wheels");
+    let mut wheels: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, std::fs::read(&path).unwrap())
+        })
+        .collect();
+    wheels.sort();
+    if wheels.is_empty() {
+        assert!(std::env::var_os("CI").is_none(), "there are no wheels");
+        return;
+    }
+    let (_directory, store) = new_store();
+    let mut batch = store.begin().unwrap();
+    let locked = wheels.iter().map(|(name, bytes)| {
+        let info = batch.put(bytes).unwrap();
+        LockedWheel {
+            file_name: name.parse().unwrap(),
+            object: info.digest,
+            sha256: info.sha256,
+            size: info.size,
+        }
+    });
+    let locked: Vec<LockedWheel> = locked.collect();
+    batch.commit().unwrap();
+    for (wheel, locked) in wheels.into_iter().zip(locked) {
+        let set = WheelSet::new(vec![locked]).unwrap();
+        let layers = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap();
+        let tar = gunzip(&bytes_of(&store, &layers[0]));
+        assert!(tar == unpack_then_tar(&[wheel]), "{set:?}");
+        assert_eq!(Sha256Digest::of(&tar), layers[0].diff_id);
     }
 }
 
@@ -152,6 +204,57 @@ fn one_more_package_disturbs_one_layer() {
         .filter(|digest| !before.contains(digest))
         .collect();
     assert_eq!(new.len(), 1);
+}
+
+/// The sizes of BigFlow's own dependencies: eight large wheels with 102 MB of the 120, and 78
+/// from 16 KiB to 1 MiB, with a median of 128 KiB.
+#[test]
+fn one_small_dependency_changed_is_a_twentieth_of_the_dependencies() {
+    let large = [5_u64, 5, 6, 9, 13, 15, 18, 31].map(|megabytes| megabytes * 1_000_000);
+    let small = (0..78).map(|n| (f64::from(16 << 10) * 64_f64.powf(f64::from(n) / 77.0)) as u64);
+    let sizes: Vec<u64> = large.into_iter().chain(small).collect();
+    let (_directory, store) = new_store();
+    let mut batch = store.begin().unwrap();
+    let mut wheel = |number: usize, release: u8| {
+        // As good as compressed already.
+        let mut content = vec![0; usize::try_from(sizes[number]).unwrap()];
+        let mut noise = blake3::Hasher::new();
+        noise.update(&[u8::try_from(number).unwrap(), release]);
+        noise.finalize_xof().fill(&mut content);
+        let name = format!("distribution{number}");
+        let wheel = WheelBuilder::new(&name).entry(&format!("{name}.bin"), &content, 0o644, false);
+        let info = batch.put(&wheel.build()).unwrap();
+        LockedWheel {
+            file_name: wheel.file_name().parse().unwrap(),
+            object: info.digest,
+            sha256: info.sha256,
+            size: info.size,
+        }
+    };
+    let before: Vec<LockedWheel> = (0..sizes.len()).map(|number| wheel(number, 0)).collect();
+    // The smallest, the median, the largest of the small ones.
+    let changed = [8, 47, 85].map(|number| (number, wheel(number, 1)));
+    batch.commit().unwrap();
+    let layers = |wheels: &[LockedWheel]| -> BTreeMap<Sha256Digest, u64> {
+        let set = WheelSet::new(wheels.to_vec()).unwrap();
+        let layers = wheel_layers::build(&set, &scheme(), None, &store, &Silent).unwrap();
+        let layers = layers.iter().map(|layer| &layer.descriptor);
+        layers.map(|layer| (layer.digest, layer.size)).collect()
+    };
+    let known = layers(&before);
+    assert_eq!(known.len(), 8 + 8);
+    for (number, wheel) in changed {
+        let mut after = before.clone();
+        after[number] = wheel;
+        let after = layers(&after);
+        let all: u64 = after.values().sum();
+        let new = after
+            .iter()
+            .filter(|(digest, _)| !known.contains_key(*digest));
+        let new: Vec<u64> = new.map(|(_, size)| *size).collect();
+        assert_eq!(new.len(), 1, "{number}");
+        assert!(new[0] * 20 <= all, "{number}: {} of {all}", new[0]);
+    }
 }
 
 #[test]
