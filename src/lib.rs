@@ -35,4 +35,6 @@ pub mod interruption;
 pub mod oci;
 
 pub mod clock;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod progress;

@@ -8,6 +8,8 @@ mod containers;
 mod dags;
 mod declared;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod image;
 mod inputs;
 mod lock;

@@ -5,6 +5,8 @@ mod checksums;
 mod directory;
 mod entity_tag;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gcs;
 mod key;
 mod location;

@@ -41,6 +41,8 @@
 mod client;
 mod collect;
 mod entry;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod key;
 mod known;
 mod location;

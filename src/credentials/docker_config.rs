@@ -63,9 +63,13 @@ impl DockerConfig {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
         };
-        serde_json::from_slice(&bytes)
+        Self::parse(&bytes)
             .map(Some)
             .map_err(|_| format!("{} is not valid JSON", path.display()))
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(bytes)
     }
 
     /// The helper to ask for `host`: its own, else the one for all.

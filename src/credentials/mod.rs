@@ -6,6 +6,8 @@ mod application_default;
 mod cached;
 mod docker_config;
 mod docker_helper;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gcloud;
 mod library;
 mod metadata;

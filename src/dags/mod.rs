@@ -11,6 +11,8 @@ mod default_format;
 mod end;
 mod error;
 mod folder;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod graph;
 mod modules;
 mod probe;

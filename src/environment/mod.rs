@@ -19,6 +19,8 @@ mod drain;
 mod drift;
 mod error;
 mod examine;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod head;
 mod history;
 mod images;

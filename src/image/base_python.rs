@@ -206,6 +206,15 @@ pub(super) async fn find(
     Ok(python)
 }
 
+/// What one layer says of a Python.
+#[cfg(any(test, fuzzing))]
+pub(super) fn look_through(layer: impl Read) {
+    let mut seen = Seen::default();
+    if seen.layer(layer).is_ok() {
+        seen.python();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,6 +27,8 @@ mod decompress;
 mod dockerfile;
 mod engine;
 mod file_layer;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod glob;
 mod guard;
 mod gzip;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 mod config;
 mod evaluate;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod git;
 mod load;
 mod names;

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 mod compile;
 mod find;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod marshal;
 mod remember;
 mod script;

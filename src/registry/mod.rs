@@ -6,6 +6,8 @@
 mod archive;
 mod certificates;
 mod forecast;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod layout;
 mod open;
 mod push;

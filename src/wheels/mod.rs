@@ -14,6 +14,8 @@ mod archive;
 mod archive_writer;
 mod download;
 mod entry_points;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod inflate;
 mod install;
 mod keep;

@@ -159,6 +159,18 @@ impl Blob {
     }
 }
 
+pub(super) fn page(body: &[u8]) -> Option<ListedPage> {
+    let text = std::str::from_utf8(body)
+        .ok()?
+        .trim_start_matches('\u{feff}');
+    let list: EnumerationResults = quick_xml::de::from_str(text).ok()?;
+    let objects = list.blobs.blob.into_iter().map(Blob::listed);
+    Some(ListedPage {
+        objects: objects.collect::<Option<_>>()?,
+        next: list.next_marker.filter(|marker| !marker.is_empty()),
+    })
+}
+
 #[async_trait]
 impl Dialect for Azure {
     async fn authorize(&self, request: &mut HttpRequest) -> object_store::Result<()> {
@@ -208,15 +220,7 @@ impl Dialect for Azure {
     }
 
     fn parse_page(&self, body: &[u8]) -> Option<ListedPage> {
-        let text = std::str::from_utf8(body)
-            .ok()?
-            .trim_start_matches('\u{feff}');
-        let list: EnumerationResults = quick_xml::de::from_str(text).ok()?;
-        let objects = list.blobs.blob.into_iter().map(Blob::listed);
-        Some(ListedPage {
-            objects: objects.collect::<Option<_>>()?,
-            next: list.next_marker.filter(|marker| !marker.is_empty()),
-        })
+        page(body)
     }
 
     fn nonce_header(&self) -> HeaderName {

@@ -7,6 +7,8 @@
 
 mod azure;
 mod dialect;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod s3;
 
 use std::sync::Arc;

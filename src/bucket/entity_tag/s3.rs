@@ -105,6 +105,28 @@ fn unescape(text: &str) -> String {
         .unwrap_or_default()
 }
 
+pub(super) fn page(body: &[u8]) -> Option<ListedPage> {
+    let list: ListBucketResult = quick_xml::de::from_str(std::str::from_utf8(body).ok()?).ok()?;
+    let escaped = list.encoding_type.as_deref() == Some("url");
+    let objects = list.contents.into_iter().map(|object| ListedObject {
+        key: match escaped {
+            true => unescape(&object.key),
+            false => object.key,
+        },
+        size: object.size,
+        md5: md5_of_tag(&object.tag),
+        tag: object.tag,
+        updated: object.last_modified,
+    });
+    Some(ListedPage {
+        objects: objects.collect(),
+        next: match list.is_truncated {
+            true => Some(list.next_continuation_token?),
+            false => None,
+        },
+    })
+}
+
 #[async_trait]
 impl Dialect for S3 {
     async fn authorize(&self, request: &mut HttpRequest) -> object_store::Result<()> {
@@ -154,26 +176,7 @@ impl Dialect for S3 {
     }
 
     fn parse_page(&self, body: &[u8]) -> Option<ListedPage> {
-        let list: ListBucketResult =
-            quick_xml::de::from_str(std::str::from_utf8(body).ok()?).ok()?;
-        let escaped = list.encoding_type.as_deref() == Some("url");
-        let objects = list.contents.into_iter().map(|object| ListedObject {
-            key: match escaped {
-                true => unescape(&object.key),
-                false => object.key,
-            },
-            size: object.size,
-            md5: md5_of_tag(&object.tag),
-            tag: object.tag,
-            updated: object.last_modified,
-        });
-        Some(ListedPage {
-            objects: objects.collect(),
-            next: match list.is_truncated {
-                true => Some(list.next_continuation_token?),
-                false => None,
-            },
-        })
+        page(body)
     }
 
     fn nonce_header(&self) -> HeaderName {

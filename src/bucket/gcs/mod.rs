@@ -3,6 +3,8 @@
 //! listings; both are what ownership rests on.
 
 mod endpoint;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod wire;
 
 use std::fmt;

@@ -6,6 +6,8 @@
 //! visible, and `index.json` names a manifest only after its blobs are there.
 
 mod blobs;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod index;
 
 use std::io::Read;

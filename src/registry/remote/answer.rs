@@ -35,7 +35,7 @@ impl Problem {
         Self::parse(&media_type, &body)
     }
 
-    fn parse(media_type: &str, body: &[u8]) -> Self {
+    pub(super) fn parse(media_type: &str, body: &[u8]) -> Self {
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
             let text = String::from_utf8_lossy(body);
             let shown = media_type.starts_with("text/plain") && !text.contains('<');

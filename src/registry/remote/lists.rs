@@ -18,13 +18,13 @@ const TAGS_A_PAGE: &str = "1000";
 const MAX_PAGES: usize = 10_000;
 
 #[derive(Deserialize)]
-struct TagPage {
+pub(super) struct TagPage {
     /// Some registries send null for none.
     tags: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
-struct ReferrerPage {
+pub(super) struct ReferrerPage {
     #[serde(default)]
     manifests: Vec<Referrer>,
 }

@@ -6,6 +6,8 @@ mod blobs;
 mod body;
 mod brought;
 mod challenge;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod lists;
 mod manifests;
 mod transport;

@@ -1,0 +1,4 @@
+//! `pyproject.toml`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| forebay::fuzzing::pyproject(bytes));
