@@ -129,12 +129,13 @@ pub trait Bucket: Send + Sync {
         generation: StorageGeneration,
     ) -> Result<(), BucketError>;
 
-    /// Whether the conditions of writes and deletes are held to. Only a service of which that
-    /// is not known is asked, with an object of that key, which is gone afterwards.
+    /// Whether a delete spares an object that was written again, even with the same bytes, after
+    /// it was seen. Only a service of which that is not known is asked, with an object of that
+    /// key, which is gone afterwards.
     ///
     /// # Errors
     /// See [`BucketError`].
-    async fn holds_to_conditions(&self, _: &ObjectKey) -> Result<bool, BucketError> {
+    async fn deletes_only_what_was_seen(&self, _: &ObjectKey) -> Result<bool, BucketError> {
         Ok(true)
     }
 }

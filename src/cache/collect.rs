@@ -86,7 +86,7 @@ impl Cache {
 
 async fn collect(remote: &Remote, options: &CollectOptions) -> Result<CollectReport, CacheError> {
     if !options.dry_run {
-        require_conditions(remote).await?;
+        require_safe_deletes(remote).await?;
     }
     let mut report = CollectReport::default();
     // The mark before the listing: a writer that has not seen it is in the listing.
@@ -133,17 +133,19 @@ async fn collect(remote: &Remote, options: &CollectOptions) -> Result<CollectRep
     Ok(report)
 }
 
-/// A server that deletes whatever condition it was given would delete what a writer has just
+/// Where a delete does not spare what was written again, it would take what a writer has just
 /// come to rely on.
-async fn require_conditions(remote: &Remote) -> Result<(), CacheError> {
+async fn require_safe_deletes(remote: &Remote) -> Result<(), CacheError> {
     let key = remote.location.probe()?;
     let limit = remote.patience.part;
     let holds = remote
-        .ask(limit, async |bucket| bucket.holds_to_conditions(&key).await)
+        .ask(limit, async |bucket| {
+            bucket.deletes_only_what_was_seen(&key).await
+        })
         .await?;
     match holds {
         true => Ok(()),
-        false => Err(CacheError::Unconditional(remote.location.to_string())),
+        false => Err(CacheError::Unconditional(Box::new(remote.location.clone()))),
     }
 }
 

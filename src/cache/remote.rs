@@ -42,9 +42,9 @@ pub enum CacheError {
     Key(#[from] crate::bucket::InvalidKey),
     /// It cannot be collected while others write.
     #[error(
-        "{0} does not hold to the conditions of writes and deletes (If-Match), so that nothing can be deleted there while others write"
+        "{0} cannot be told to spare what somebody has just written again, so that nothing can be deleted there while others write"
     )]
-    Unconditional(String),
+    Unconditional(Box<CacheLocation>),
     /// The store.
     #[error(transparent)]
     Store(#[from] forebay_store::StoreError),

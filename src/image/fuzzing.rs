@@ -8,10 +8,10 @@ use std::sync::{Arc, OnceLock};
 use flate2::read::MultiGzDecoder;
 use forebay_store::{ObjectDigest, Sha256Digest, Store, Tree};
 
-use super::archive::{ImageArchive, check_layer};
+use super::layer_check::check_layer;
 use super::plan::{ImagePlan, PlanContext, plan};
 use super::run::{Surroundings, exec_effects, shell_effects, split_commands};
-use super::saved::{Limits, SavedImage};
+use super::saved::{DockerArchive, Limits, SavedImage};
 use super::splice::{self, Piece};
 use super::tar::{self, FileTree, Node};
 use super::{Dockerfile, IgnoreFile, base_python};
@@ -105,15 +105,13 @@ pub fn saved_image(bytes: &[u8]) {
 /// The archive that a container engine gives back is refused, or its layers are what it says.
 pub fn container_archive(bytes: &[u8]) {
     let file = file(bytes);
-    let Ok(archive) = ImageArchive::open(file.path()) else {
+    let limits = Limits { layer: MOST };
+    let Ok(archive) = DockerArchive::open(file.path(), &limits) else {
         return;
     };
-    for (index, diff_id) in archive.diff_ids().enumerate() {
-        let Ok(layer) = archive.layer(index) else {
-            continue;
-        };
+    for (layer, diff_id) in archive.layers(0).zip(archive.diff_ids()) {
         let mut read = Vec::new();
-        if layer.take(MOST).read_to_end(&mut read).is_ok() && (read.len() as u64) < MOST {
+        if layer.copy(&mut read).is_ok() {
             assert_eq!(Sha256Digest::of(&read), *diff_id);
         }
     }

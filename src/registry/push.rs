@@ -108,7 +108,7 @@ pub(super) fn layers(image: &ImageToPush) -> BTreeSet<Sha256Digest> {
     digests
 }
 
-fn parse(manifest: &FetchedManifest) -> Option<ImageManifest> {
+pub(super) fn parse(manifest: &FetchedManifest) -> Option<ImageManifest> {
     serde_json::from_slice(&manifest.bytes).ok()
 }
 

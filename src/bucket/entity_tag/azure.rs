@@ -235,6 +235,10 @@ impl Dialect for Azure {
         )]
     }
 
+    fn tags_writes(&self) -> bool {
+        true
+    }
+
     fn md5(&self, headers: &HeaderMap) -> Option<[u8; 16]> {
         decode_md5(headers.get("content-md5")?.to_str().ok()?).ok()
     }

@@ -404,6 +404,10 @@ impl Bucket for EntityTagBucket {
             _ => Err(self.refuse(&call, &answer)),
         }
     }
+
+    async fn deletes_only_what_was_seen(&self, _: &ObjectKey) -> Result<bool, BucketError> {
+        Ok(self.dialect.tags_writes())
+    }
 }
 
 /// Shared by both dialects: the `PREFIX_*` of the process for a builder of the library.

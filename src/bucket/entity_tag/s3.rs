@@ -183,6 +183,11 @@ impl Dialect for S3 {
         HeaderName::from_static("x-amz-meta-forebay-nonce")
     }
 
+    /// The tag is the MD5 of the bytes.
+    fn tags_writes(&self) -> bool {
+        false
+    }
+
     fn md5(&self, headers: &HeaderMap) -> Option<[u8; 16]> {
         let encryption = headers.get("x-amz-server-side-encryption");
         match encryption {

@@ -2,7 +2,7 @@
 //!
 //! Such servers differ in what they hold to. Conditions (`If-Match`, `If-None-Match`, RFC
 //! 9110) are sent with every write and delete, and many servers ignore them; whoever depends on
-//! them asks [`Bucket::holds_to_conditions`] first. No checksum is kept, so that readers must
+//! them asks [`Bucket::deletes_only_what_was_seen`] first. No checksum is kept, so that readers must
 //! know what they want. A tag may be made of a time in whole seconds: of two writes within one
 //! second the second may not show.
 
@@ -409,7 +409,7 @@ impl Bucket for WebDavBucket {
     /// Tries each condition that is relied on with an object of its own: one that must fail,
     /// for a write of what is there, for a write and for a delete of what has another tag; and
     /// that listings show the tag.
-    async fn holds_to_conditions(&self, key: &ObjectKey) -> Result<bool, BucketError> {
+    async fn deletes_only_what_was_seen(&self, key: &ObjectKey) -> Result<bool, BucketError> {
         let other = || HeaderValue::try_from(format!("\"{}\"", nonce()));
         let Ok((one, two)) = other().and_then(|one| Ok((one, other()?))) else {
             return Ok(false);

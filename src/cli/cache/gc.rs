@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cache::{CacheError, CollectOptions};
+use crate::bucket::BucketLocation;
+use crate::cache::{CacheError, CacheLocation, CollectOptions};
 use crate::cli::arguments::BuildArguments;
 use crate::cli::caching::entries;
 use crate::cli::context::Context;
@@ -57,8 +58,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
         dry_run: arguments.dry_run,
     };
     let report = cache.collect(&options).map_err(|error| match &error {
-        CacheError::Unconditional(_) => CommandError::from_error(Exit::Refused, &error)
-            .next("use a server that does, such as Nextcloud or wsgidav; or delete the folder forebay-cache with the server's own means while nothing runs: what is missing is built again"),
+        CacheError::Unconditional(location) => {
+            CommandError::from_error(Exit::Refused, &error).next(instead(location))
+        }
         _ => CommandError::from_error(Exit::Failed, &error)
             .next("run the command again; it goes on where it stopped"),
     })?;
@@ -74,6 +76,18 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
     };
     context.printer.result(&document, || text(&document))?;
     Ok(Exit::Done)
+}
+
+/// How a cache that cannot be collected is kept small.
+fn instead(location: &CacheLocation) -> &'static str {
+    match location.bucket {
+        BucketLocation::S3 { .. } => {
+            "give the bucket a lifecycle rule that expires what is below forebay-cache/ after some weeks: what is missing is built and brought again"
+        }
+        _ => {
+            "use a server that can (Nextcloud, wsgidav), or delete the folder forebay-cache with the server's own means while nothing runs: what is missing is built and brought again"
+        }
+    }
 }
 
 fn text(document: &Document) -> String {
