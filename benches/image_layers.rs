@@ -284,6 +284,14 @@ fn compare() {
             format!("tar -C {root} -c . | gzip -6 | wc -c"),
         ),
         (
+            "tar and pigz -6",
+            format!("tar -C {root} -c . | pigz -6 | wc -c"),
+        ),
+        (
+            "tar and zstd -3",
+            format!("tar -C {root} -c . | zstd -q -3 -T2 | wc -c"),
+        ),
+        (
             "umoci insert",
             format!(
                 "umoci init --layout {layout} && umoci new --image {layout}:x && umoci insert --image {layout}:x {root} / && du -sb {layout} | cut -f1"

@@ -15,7 +15,7 @@ use crate::ui::{CommandError, Exit, bytes, count};
 /// Draw an environment as one HTML page: its generations, images, workflows, and what changed.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  forebay report -c prod -o report.html   one file, which needs nothing else; open it in a browser\n  forebay report -c prod --json           the same as data\nIt reads the environment's records and asks the registry for each image's list of layers. It changes nothing."
+    after_help = "Writes one file, the page, which needs nothing else: open it in a browser. Reads the environment's records, and asks the registry for each image's list of layers.\n\nExamples:\n  forebay report -c prod -o report.html\n  forebay report -c prod --json           the same as data"
 )]
 pub(super) struct Arguments {
     #[command(flatten)]

@@ -297,7 +297,13 @@ pub fn strip_credentials(text: &str) -> String {
         let end = after
             .find(|c: char| c == '/' || c.is_whitespace() || "\"'<>".contains(c))
             .unwrap_or(after.len());
-        let (authority, tail) = after.split_at(end);
+        let (mut authority, mut tail) = after.split_at(end);
+        // The colon of a `://` that follows at once is no part of this authority.
+        if tail.starts_with("//")
+            && let Some(shorter) = authority.strip_suffix(':')
+        {
+            (authority, tail) = after.split_at(shorter.len());
+        }
         out.push_str(
             authority
                 .rsplit_once('@')
@@ -421,6 +427,11 @@ mod tests {
                 "at https://user:p%40ss@host.test/x and http://t@h, plain http://h/a@b"
             ),
             "at https://host.test/x and http://h, plain http://h/a@b"
+        );
+        let inside = "-f https://--extra-index-url=http://a:b@c";
+        assert_eq!(
+            strip_credentials(inside),
+            "-f https://--extra-index-url=http://c"
         );
     }
 }
