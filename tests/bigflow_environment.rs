@@ -544,12 +544,17 @@ fn the_doctor_finds_what_is_wrong(scene: &Scene) {
     assert_eq!(examined.status, 0, "{}", examined.stderr);
     let python = scene.python.canonicalize().unwrap();
     let text = examined.stdout.replace(python.to_str().unwrap(), "PYTHON");
+    let text = text.replace(scene.registry.address(), "REGISTRY");
     let (_, text) = text.split_once('\n').unwrap();
     insta::assert_snapshot!(text, @r#"
     ok       airflow   the DAG files are written for Airflow 1.10, 2 and 3
+    ok       engine    no line of the Dockerfile needs a container
+    ok       login     STORAGE_EMULATOR_HOST is set: the bucket is an emulator's, which needs no login
+    ok       login     to REGISTRY: nobody (no login was found; run `docker login REGISTRY`)
     ok       bucket    objects can be listed, written, read and deleted
     ok       clock     this machine's clock agrees with the bucket's server
     ok       deploys   generation 5 is live as it was recorded
+    ok       others    3 files in dags/ belong to others, and no deploy touches them
     warning  names     dags//odd.py: it has two slashes in a row
                        delete or rename it: Composer's synchronisation of all of dags/ stops at it
     warning  names     dags/late.py/late.py: it is in a folder that is called like a Python file

@@ -369,7 +369,7 @@ fn web_dav(address: &str, folder: &str) -> OpenBucket {
 }
 
 #[test]
-fn web_dav_that_deletes_only_what_was_seen() {
+fn web_dav_that_holds_to_conditions() {
     let Some(server) = block_on(Emulator::start_web_dav(USER, PASSWORD)) else {
         return;
     };

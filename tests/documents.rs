@@ -184,7 +184,7 @@ fn no_command_of_a_document_escapes() {
         }
         // The tests that a page names, and the pages that it links to, are there.
         for name in text.split('`').filter(|name| name.starts_with("tests/")) {
-            let file = name.split("::").next().unwrap();
+            let file = name.split([':', ' ']).next().unwrap();
             assert!(root.join(file).exists(), "{page} names {file}");
         }
         let folder = root.join(&page).parent().unwrap().to_owned();

@@ -166,7 +166,12 @@ impl Site {
         let fixed = ["build", "-c", "local", "-t", "2026-01-01", "--json"];
         let finished = self.run(&[&fixed, arguments].concat());
         assert_eq!(finished.status, 0, "{}", finished.stderr);
-        let document = serde_json::from_str(&finished.stdout).unwrap();
+        let mut document: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
+        // Its folder is the checkout's.
+        if let Some(wheel) = document["wheel"].as_str() {
+            let name = wheel.rsplit('/').next().unwrap_or(wheel);
+            document["wheel"] = name.into();
+        }
         (document, finished.stderr)
     }
 

@@ -9,7 +9,6 @@
 mod listing;
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use http::header::{
 };
 use http::{Method, StatusCode};
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 use url::Url;
 
 use self::listing::{Resource, parse_listing};
@@ -175,19 +175,21 @@ impl WebDavBucket {
         if matches!(
             answer.status,
             StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::FORBIDDEN
-        ) && self.make_folders(key).await?
-        {
+        ) {
+            self.make_folders(key).await?;
             answer = self.send(&call).await?;
         }
         Ok((call, answer))
     }
 
-    /// Makes the folders of a key, from the top. False if all were known to be there.
-    async fn make_folders(&self, key: &ObjectKey) -> Result<bool, BucketError> {
+    /// Makes the folders of a key that are not known to be there, from the top. One write does so
+    /// at a time: servers trip over a folder whose parent is being made.
+    async fn make_folders(&self, key: &ObjectKey) -> Result<(), BucketError> {
+        let mut known = self.folders.lock().await;
         let mut made = false;
         for (end, _) in key.as_str().match_indices('/') {
             let folder = key.as_str().get(..=end).unwrap_or_default();
-            if self.folders().contains(folder) {
+            if known.contains(folder) {
                 continue;
             }
             let (call, mut answer) = self.make_folder(self.url(folder)).await?;
@@ -202,14 +204,10 @@ impl WebDavBucket {
                 status if status.is_success() || status.is_redirection() => {}
                 _ => return Err(self.refuse(&call, &answer)),
             }
-            self.folders().insert(folder.to_owned());
+            known.insert(folder.to_owned());
             made = true;
         }
-        Ok(made)
-    }
-
-    fn folders(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(())
     }
 
     async fn make_folder(&self, url: Url) -> Result<(Call, Answer), BucketError> {
