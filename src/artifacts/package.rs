@@ -24,9 +24,6 @@ impl Build<'_> {
         let (name, bytes) = project_wheel(&source, &context, self.workspace.store())?;
         let directory = project.directory.join("dist");
         let path = directory.join(&name);
-        if std::fs::read(&path).is_ok_and(|there| there == bytes) {
-            return Ok(path);
-        }
         let stem = format!("{}-", name.split('-').next().unwrap_or_default());
         write_package(&directory, &stem, &name, &bytes).map_err(|source| ImageError::Io {
             action: format!("cannot write {}", path.display()),
@@ -36,14 +33,18 @@ impl Build<'_> {
     }
 }
 
-/// The new wheel first, then earlier ones go: BigFlow's Dockerfiles install `dist/*.whl`.
+/// The new wheel first, if it is not there; then earlier ones go: BigFlow's Dockerfiles install
+/// `dist/*.whl`.
 fn write_package(directory: &Path, stem: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-    std::fs::create_dir_all(directory)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    std::io::Write::write_all(&mut file, bytes)?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.as_file().set_permissions(mode)?;
-    file.persist(directory.join(name))?;
+    let path = directory.join(name);
+    if !std::fs::read(&path).is_ok_and(|there| there == bytes) {
+        std::fs::create_dir_all(directory)?;
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        file.as_file().set_permissions(mode)?;
+        file.persist(&path)?;
+    }
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         let other = entry.file_name();
