@@ -174,6 +174,9 @@ impl Scene {
         let mut tar = fs::read_dir(self.directory().join(".image")).unwrap();
         let tar = tar.next().unwrap().unwrap().path();
         let directory = self.work.path();
+        // What an earlier look has left.
+        let _ = fs::remove_dir_all(directory.join("bundle"));
+        let _ = fs::remove_dir_all(directory.join("exported"));
         let source = format!("oci-archive:{}", tar.display());
         self.machine.run(
             directory,
