@@ -1,6 +1,10 @@
 //! Requirements become wheels through the real pip, once.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+#[path = "support/forebay.rs"]
+#[allow(dead_code)]
+mod forebay_support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,6 +14,7 @@ use forebay::wheels::{
     Platform, ResolveRequest, TargetPython, WheelError, WheelSet, lay_out, resolve,
 };
 use forebay_store::Store;
+use forebay_support::installed;
 
 /// A Python on this machine, as `src/python` would describe it.
 struct Host {
@@ -148,6 +153,26 @@ fn requirements_are_resolved_once_and_can_be_imported() {
 
 #[test]
 fn what_has_no_wheel_for_another_machine_is_built_if_it_fits_everywhere() {
+    let Some(uv) = installed("FOREBAY_TEST_UV") else {
+        return;
+    };
+    // uv alone, without the Python that it is installed beside.
+    let programs = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(uv, programs.path().join("uv")).unwrap();
+    let folders = std::env::var_os("PATH").unwrap();
+    let folders = std::env::split_paths(&folders);
+    let path = std::iter::once(programs.path().to_owned()).chain(folders);
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "with_uv", "--ignored", "--nocapture"])
+        .env("PATH", std::env::join_paths(path).unwrap())
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+#[ignore = "run by the test above, with uv among its programs"]
+fn with_uv() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("store")).unwrap();
     let requirements = directory.path().join("requirements.txt");

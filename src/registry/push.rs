@@ -374,9 +374,10 @@ impl Push<'_> {
     }
 
     fn finish(&self, report: &PushReport) {
-        let sent = (report.uploaded.iter())
-            .filter(|blob| self.layers.contains(&blob.digest))
-            .count();
+        // A full pass may send a blob that was sent already.
+        let uploaded = report.uploaded.iter().map(|blob| blob.digest);
+        let uploaded: BTreeSet<Sha256Digest> = uploaded.collect();
+        let sent = self.layers.intersection(&uploaded).count();
         let bytes = report.uploaded.iter().map(|blob| blob.size).sum();
         let summary = if report.uploaded.is_empty() {
             format!(
