@@ -5,8 +5,13 @@
 #[path = "support/fakes.rs"]
 mod fakes;
 
+use std::sync::{Arc, Mutex};
+
+use fakes::faults::{Fault, Moment};
 use fakes::world::{Machine, Scope, World, deploy, file_name, image_digest, key, wish};
+use forebay::clock::SystemClock;
 use forebay::environment::{DriftKind, Environment, EnvironmentError, Options};
+use forebay::progress::{Event, Progress};
 
 const TWO: &[(&str, &str)] = &[("daily", "a"), ("hourly", "b")];
 
@@ -79,6 +84,74 @@ async fn who_owns_a_key_is_said_and_looked_up_only_then() {
         .unwrap();
     let other = world.environment_with(key("other", "dev"), &machine, machine.options());
     deploy(&other, &hourly).await.unwrap();
+}
+
+/// Where the owner cannot be looked up, what is in the way is said all the same.
+#[tokio::test]
+async fn a_look_up_of_owners_that_fails_hides_nothing() {
+    let world = World::new();
+    let machine = Machine::new("anna");
+    world
+        .deploy(&machine, &wish("1.0", "one", TWO))
+        .await
+        .unwrap();
+    let wanted = wish("1.0", "two", &[("hourly", "b")]);
+    let said = Arc::new(Heard::default());
+    let other = Environment::new(
+        key("other", "dev"),
+        Arc::clone(&world.bucket) as _,
+        Arc::clone(&world.registry) as _,
+        machine.store(),
+        Arc::new(SystemClock),
+        Arc::clone(&said) as _,
+        machine.options(),
+    );
+    // The listing of all states, the HEAD of the one that there is, its record.
+    world.calls.reset();
+    deploy(&other, &wanted).await.unwrap_err();
+    assert_eq!(said.take(), [""; 0]);
+    let calls: Vec<_> = world
+        .calls
+        .log()
+        .into_iter()
+        .map(|call| call.what)
+        .collect();
+    let begin = calls.iter().position(|what| what == "list forebay/v1/");
+    let begin = begin.unwrap();
+    assert_eq!(calls.len(), begin + 3, "{calls:?}");
+
+    for (at, call) in calls.iter().enumerate().skip(begin) {
+        world.calls.strike(at, Moment::Before, Fault::Fail);
+        let error = deploy(&other, &wanted).await.unwrap_err();
+        let EnvironmentError::ForeignKeys { keys, owners } = &error else {
+            panic!("{}: {error}", call)
+        };
+        assert_eq!(keys, &[of("hourly", "1.0")], "{}", call);
+        assert!(owners.is_empty(), "{}", call);
+        let warnings = said.take();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let expected = "whose the keys are could not be looked up: ";
+        assert!(warnings[0].starts_with(expected), "{warnings:?}");
+        assert!(world.calls.writes().is_empty());
+    }
+}
+
+/// Keeps the warnings.
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl Heard {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Progress for Heard {
+    fn report(&self, event: Event) {
+        if let Event::Warning(text) = event {
+            self.0.lock().unwrap().push(text);
+        }
+    }
 }
 
 #[tokio::test]
