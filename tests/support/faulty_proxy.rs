@@ -134,6 +134,7 @@ pub(crate) struct Numbered {
 struct Traffic {
     requests: Vec<String>,
     strike: Option<(Struck, Fault)>,
+    struck: Option<String>,
 }
 
 /// Which request it is.
@@ -151,6 +152,7 @@ impl Numbered {
         *self.state.lock().unwrap() = Traffic {
             requests: Vec::new(),
             strike: Some((struck, fault)),
+            struck: None,
         };
     }
 
@@ -162,6 +164,11 @@ impl Numbered {
     /// The requests so far.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.state.lock().unwrap().requests.clone()
+    }
+
+    /// The request that was hurt.
+    pub(crate) fn struck(&self) -> String {
+        self.state.lock().unwrap().struck.clone().unwrap()
     }
 
     /// Waits until the request stands still.
@@ -179,7 +186,9 @@ impl Schedule for Numbered {
             Struck::Number(at) => *at == number,
             Struck::First(start) => what.starts_with(*start),
         });
-        struck.map(|(_, fault)| fault)
+        let (_, fault) = struck?;
+        state.struck = Some(what.to_owned());
+        Some(fault)
     }
 
     fn stands_still(&self) {
