@@ -27,12 +27,15 @@ mod emulator;
 mod forebay_support;
 #[path = "support/meter.rs"]
 mod meter;
+#[path = "support/valgrind.rs"]
+mod valgrind;
 
 use caches::{Site, Surroundings};
 use docker_registry::DockerRegistry;
 use emulator::Emulator;
 use forebay_support::copy_folder;
 use meter::{Meter, Passed};
+use valgrind::Counted;
 
 /// An unchanged deploy: the manifest; HEAD and the listing.
 const NOTHING: Budget = Budget {
@@ -398,22 +401,12 @@ fn an_unchanged_deploy_grows_with_the_project_and_no_faster() {
             let finished = site.run(&["deploy", "-c", "local"]);
             assert_eq!(finished.status, 0, "{}", finished.stderr);
         }
-        [
-            valgrind(
-                &site,
-                &[
-                    "--tool=cachegrind",
-                    "--cache-sim=no",
-                    "--cachegrind-out-file=/dev/null",
-                ],
-                "I   refs:",
-            ),
-            valgrind(
-                &site,
-                &["--tool=dhat", "--dhat-out-file=/dev/null"],
-                "bytes in ",
-            ),
-        ]
+        let python = site.python().to_str().unwrap();
+        let deploy = ["--python", python, "deploy", "-c", "local"];
+        [Counted::Instructions, Counted::Allocations].map(|counted| {
+            let program = Path::new(env!("CARGO_BIN_EXE_forebay"));
+            counted.of(site.command("valgrind"), program, &deploy)
+        })
     });
     let [few, many] = counted;
     for (position, what) in ["instructions", "allocations"].into_iter().enumerate() {
@@ -431,16 +424,4 @@ fn an_unchanged_deploy_grows_with_the_project_and_no_faster() {
         many[1].saturating_sub(few[1]) / (9 * WORKFLOWS),
     );
     ledger.settle();
-}
-
-/// The number that stands after `label` in the tool's summary.
-fn valgrind(site: &Site, tool: &[&str], label: &str) -> usize {
-    let mut command = site.command("valgrind");
-    command.args(tool).arg(env!("CARGO_BIN_EXE_forebay"));
-    command.arg("--python").arg(site.python());
-    command.args(["deploy", "-c", "local"]);
-    let said = String::from_utf8(succeed(command)).unwrap();
-    let number = said.split(label).nth(1).unwrap_or_else(|| panic!("{said}"));
-    let number = number.trim_start().split(' ').next().unwrap();
-    number.replace(',', "").trim().parse().unwrap()
 }

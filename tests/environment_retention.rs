@@ -6,11 +6,12 @@
 #[path = "support/fakes.rs"]
 mod fakes;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fakes::faults::{Fault, Moment};
 use fakes::world::{Machine, World, deploy, image_digest, key, wish};
-use forebay::environment::{EnvironmentError, Retention};
+use forebay::environment::{EnvironmentError, Retention, State};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const OBJECTS: &str = "forebay/v1/hello/objects/";
@@ -181,6 +182,47 @@ async fn killed_anywhere_it_is_found_again() {
         assert!(world.registry.tagged("forebay-hello_dev-1").is_none());
         assert!(world.registry.tagged("forebay-hello_dev-3").is_none());
     }
+}
+
+#[tokio::test]
+async fn told_to_stop_it_gives_the_environment_free_and_the_next_run_goes_on() {
+    let (world, machine) = (World::new(), Machine::new("anna"));
+    four_generations(&world, &machine).await;
+    let live = world.dags();
+    let options = machine.options();
+    let interruption = Arc::clone(&options.interruption);
+    let environment = world.environment_with(key("hello", "dev"), &machine, options);
+    let prunable = environment.prunable(&keep(1)).await.unwrap();
+    assert_eq!(prunable.records, [1, 2, 3]);
+    let deletes = |what: &str| {
+        let log = world.calls.log();
+        log.iter().filter(|call| call.what.contains(what)).count()
+    };
+    let first_record = format!("delete {RECORDS}");
+    let wish = async {
+        while deletes(&first_record) == 0 {
+            tokio::task::yield_now().await;
+        }
+        interruption.raise();
+    };
+    let (stopped, ()) = tokio::join!(biased; environment.prune(prunable.clone()), wish);
+    match stopped.unwrap_err() {
+        EnvironmentError::PruningStopped { done, total } => {
+            assert_eq!((done, total), (total - 2, prunable.tags.len() + 2 + 3));
+        }
+        other => panic!("{other}"),
+    }
+    // Only what was on its way.
+    assert_eq!(deletes(&first_record), 1);
+    assert_eq!(world.dags(), live);
+    // Nobody has to wait, and nothing was left unfinished.
+    let environment = world.environment(&machine);
+    assert_eq!(environment.status().await.unwrap().state, State::Committed);
+    let rest = environment.prunable(&keep(1)).await.unwrap();
+    assert_eq!(rest.records, [2, 3]);
+    environment.prune(rest).await.unwrap();
+    let left: Vec<_> = world.bucket.contents(RECORDS).into_keys().collect();
+    assert_eq!(left, [format!("{RECORDS}00000004.json")]);
 }
 
 #[tokio::test]

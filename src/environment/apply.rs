@@ -271,7 +271,7 @@ impl Environment {
 
     /// Some at a time. Once somebody wishes to stop, none is begun any more; those that are on
     /// their way come to their end.
-    fn at_once<'s, W: Future + 's>(
+    pub(super) fn at_once<'s, W: Future + 's>(
         &'s self,
         work: impl Iterator<Item = W> + 's,
     ) -> impl Stream<Item = W::Output> + 's {

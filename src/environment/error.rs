@@ -140,6 +140,16 @@ pub enum EnvironmentError {
         /// What is recorded as live all the same.
         live: Option<u64>,
     },
+    /// Somebody wished that pruning stops.
+    #[error(
+        "it was told to stop after {done} of {total} deletions; nothing that is needed is among them"
+    )]
+    PruningStopped {
+        /// How many were made.
+        done: usize,
+        /// How many were to be made.
+        total: usize,
+    },
     /// The deploy stopped after it had begun to change the bucket.
     #[error("interrupted while applying generation {generation}")]
     Interrupted {

@@ -17,19 +17,29 @@ impl Environment {
         limit: Option<usize>,
     ) -> Result<Vec<Arc<GenerationRecord>>, EnvironmentError> {
         let mut history = Vec::new();
+        self.walk_history(limit, |record| history.push(record))
+            .await?;
+        Ok(history)
+    }
+
+    /// The same, one after the other: a record has a line for every DAG file, so that whoever
+    /// needs only a little of each should not hold all of them.
+    pub(super) async fn walk_history(
+        &self,
+        limit: Option<usize>,
+        mut visit: impl FnMut(Arc<GenerationRecord>),
+    ) -> Result<(), EnvironmentError> {
         let live = self.read_head().await?.and_then(|seen| seen.head.live);
         let mut next = live.map(|live| live.reference);
-        while let Some(reference) = next {
-            if limit.is_some_and(|limit| history.len() >= limit) {
-                break;
-            }
+        for _ in 0..limit.unwrap_or(usize::MAX) {
+            let Some(reference) = next else { break };
             let Some(record) = self.load_unless_pruned(&reference).await? else {
                 break;
             };
             next = record.parent;
-            history.push(record);
+            visit(record);
         }
-        Ok(history)
+        Ok(())
     }
 
     /// The numbers of all records that the bucket has.

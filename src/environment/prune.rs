@@ -7,19 +7,22 @@
 //! that they are no longer what was listed. Everything is deleted under the environment's
 //! lease, tags before objects before records, the oldest record first: whatever is
 //! interrupted is found again by the next run.
+//!
+//! Records are looked at and let go, so that the memory that is needed grows with the objects
+//! that the bucket lists, and not with generations times DAG files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::stream;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::SignedDuration;
 
 use super::head::Direction;
 use super::lease::Lease;
-use super::record::{GenerationRecord, RecordedImage};
-use super::{Environment, EnvironmentError, EnvironmentKey, Live};
-use crate::bucket::{Listing, ObjectKey, StorageGeneration};
+use super::record::GenerationRecord;
+use super::{Environment, EnvironmentError, EnvironmentKey, Live, PARALLEL};
+use crate::bucket::{BucketError, Listing, ObjectKey, StorageGeneration};
 use crate::oci::Tag;
 use crate::registry::{ManifestName, RegistryError};
 use forebay_store::ObjectDigest;
@@ -59,6 +62,13 @@ struct Deletes {
     records: Vec<(ObjectKey, StorageGeneration)>,
 }
 
+/// What was done of it.
+struct Deleted {
+    tags_left: Vec<String>,
+    done: usize,
+    total: usize,
+}
+
 impl Prunable {
     /// Whether everything is needed.
     pub fn is_empty(&self) -> bool {
@@ -66,8 +76,14 @@ impl Prunable {
     }
 }
 
-/// Records by number.
-type Records = BTreeMap<u64, Arc<GenerationRecord>>;
+/// How many records are on their way at once. Each may be megabytes.
+const RECORDS_AT_ONCE: usize = 8;
+
+/// A generation that was live.
+struct Deployed {
+    generation: u64,
+    rollback_of: Option<u64>,
+}
 
 impl Environment {
     /// Finds out what nobody needs. Writes nothing.
@@ -82,37 +98,47 @@ impl Environment {
         if live.generation().is_none() {
             return Ok(Prunable::default());
         }
-        let history = self.history(None).await?;
-        let kept = last_deployed(&history, retention.keep);
+        let mut history = Vec::new();
+        let note = |record: &GenerationRecord| Deployed {
+            generation: record.generation,
+            rollback_of: record.rollback_of,
+        };
+        self.walk_history(None, |record| history.push(note(&record)))
+            .await?;
+        let was_live: BTreeSet<_> = history.iter().map(|record| record.generation).collect();
+        let kept = last_deployed(&history, &was_live, retention.keep);
         let oldest = kept.iter().min().copied().unwrap_or_default();
+        let goes = |number: u64| {
+            number < oldest || (was_live.contains(&number) && !kept.contains(&number))
+        };
 
         let project = self.bucket.list(&self.key.project_prefix()).await?;
-        let own = self.records_in(&project, &self.key).await?;
-        let mut old_records = Vec::new();
-        for (number, (key, generation)) in self.record_keys(&project, &self.key) {
-            if number < oldest {
-                old_records.push((number, key, generation));
+        let mut needed_objects = BTreeSet::new();
+        let (mut needed_tags, mut old_tags) = (BTreeSet::new(), BTreeSet::new());
+        self.visit_records(&project, &self.key, |number, record| {
+            let tags = self.retention_tags(&record);
+            if goes(number) {
+                old_tags.extend(tags);
+            } else {
+                needed_tags.extend(tags);
+                needed_objects.extend(record.objects());
             }
-        }
-        let is_live_long_ago = |number: &u64| {
-            let was_live = history.iter().any(|record| record.generation == *number);
-            *number < oldest || (was_live && !kept.contains(number))
-        };
-        let (gone, needed): (Records, Records) = own
-            .into_iter()
-            .partition(|(number, _)| is_live_long_ago(number));
-
-        let mut needed_objects: BTreeSet<ObjectDigest> = objects_of(&needed);
+        })
+        .await?;
         for other in self.other_environments(&project) {
-            let records = self.records_in(&project, &other).await?;
-            needed_objects.extend(objects_of(&records));
+            self.visit_records(&project, &other, |_, record| {
+                needed_objects.extend(record.objects());
+            })
+            .await?;
         }
-        let tags = self.unneeded_tags(&gone, &needed).await?;
+        let mut old_records = record_keys(&project, &self.key);
+        old_records.retain(|number, _| *number < oldest);
+        let tags = self.tagged(old_tags.difference(&needed_tags)).await?;
         let unneeded = unneeded_objects(self, &objects, &needed_objects, retention.grace);
 
         Ok(Prunable {
             kept,
-            records: old_records.iter().map(|(number, ..)| *number).collect(),
+            records: old_records.keys().copied().collect(),
             tags: tags.iter().map(Tag::to_string).collect(),
             objects: unneeded.len(),
             object_bytes: unneeded.iter().map(|(_, _, size)| size).sum(),
@@ -121,9 +147,7 @@ impl Environment {
                 objects: (unneeded.into_iter())
                     .map(|(key, generation, _)| (key, generation))
                     .collect(),
-                records: (old_records.into_iter())
-                    .map(|(_, key, generation)| (key, generation))
-                    .collect(),
+                records: old_records.into_values().collect(),
             },
             live: Some(live),
         })
@@ -133,7 +157,8 @@ impl Environment {
     /// registry does not let go.
     ///
     /// # Errors
-    /// [`EnvironmentError::Lost`] if a deploy was faster.
+    /// [`EnvironmentError::Lost`] if a deploy was faster; [`EnvironmentError::PruningStopped`]
+    /// if somebody wished so, after which the environment is free.
     pub async fn prune(&self, prunable: Prunable) -> Result<Vec<String>, EnvironmentError> {
         let live = prunable.live.as_ref();
         let generation = live.and_then(|live| live.generation());
@@ -146,9 +171,15 @@ impl Environment {
         let mut lease = Lease::take(self, seen, Some(generation.clone()), intent).await?;
         let deleted = self.delete_all(&mut lease, &prunable.deletes).await;
         match deleted {
-            Ok(left) => {
+            Ok(deleted) => {
                 lease.commit(Some(generation.clone())).await?;
-                Ok(left)
+                match deleted.done < deleted.total {
+                    true => Err(EnvironmentError::PruningStopped {
+                        done: deleted.done,
+                        total: deleted.total,
+                    }),
+                    false => Ok(deleted.tags_left),
+                }
             }
             Err(error @ EnvironmentError::Lost { .. }) => Err(error),
             Err(error) => {
@@ -158,71 +189,81 @@ impl Environment {
         }
     }
 
+    /// Once somebody wishes to stop, nothing more is deleted.
     async fn delete_all(
         &self,
         lease: &mut Lease<'_>,
         deletes: &Deletes,
-    ) -> Result<Vec<String>, EnvironmentError> {
+    ) -> Result<Deleted, EnvironmentError> {
         let left = std::sync::Mutex::new(Vec::new());
-        let untag = async |tag: &Tag| match self.registry.delete_tag(tag).await {
-            Ok(true) => Ok(()),
-            // What may not be deleted only takes room.
-            Ok(false) | Err(RegistryError::Denied { .. }) => {
+        let done = AtomicUsize::new(0);
+        let untag = async |tag: &Tag| {
+            let deleted = match self.registry.delete_tag(tag).await {
+                Ok(deleted) => deleted,
+                // What may not be deleted only takes room.
+                Err(RegistryError::Denied { .. }) => false,
+                Err(error) => return Err(error.into()),
+            };
+            if !deleted {
                 let mut left = left
                     .lock()
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
                 left.push(tag.to_string());
-                Ok(())
             }
-            Err(error) => Err(error.into()),
+            done.fetch_add(1, Ordering::Relaxed);
+            Ok(())
         };
-        for tag in &deletes.tags {
-            lease.drive(stream::once(untag(tag))).await?;
-        }
-        for (key, generation) in deletes.objects.iter().chain(&deletes.records) {
-            let delete = async {
-                match self.bucket.delete(key, *generation).await {
-                    // Somebody needs it again.
-                    Ok(()) | Err(crate::bucket::BucketError::ConditionFailed { .. }) => Ok(()),
-                    Err(error) => Err(error.into()),
-                }
-            };
-            lease.drive(stream::once(delete)).await?;
-        }
-        Ok(left.into_inner().unwrap_or_default())
+        let delete = async |(key, generation): &(ObjectKey, StorageGeneration)| {
+            match self.bucket.delete(key, *generation).await {
+                // Somebody needs it again.
+                Ok(()) | Err(BucketError::ConditionFailed { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            done.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        let Deletes {
+            tags,
+            objects,
+            records,
+        } = deletes;
+        lease.drive(self.at_once(tags.iter().map(untag))).await?;
+        lease
+            .drive(self.at_once(objects.iter().map(delete)))
+            .await?;
+        // The chain of parents must not get holes.
+        let one_by_one = records
+            .iter()
+            .take_while(|_| !self.options.interruption.is_raised());
+        lease.drive(stream::iter(one_by_one).then(delete)).await?;
+        Ok(Deleted {
+            tags_left: left.into_inner().unwrap_or_default(),
+            done: done.into_inner(),
+            total: tags.len() + objects.len() + records.len(),
+        })
     }
 
-    /// The keys of an environment's records, by number.
-    fn record_keys(
+    /// Looks at all records of an environment that the bucket has, also those of deploys that
+    /// died, in any order.
+    async fn visit_records(
         &self,
         project: &Listing,
         environment: &EnvironmentKey,
-    ) -> BTreeMap<u64, (ObjectKey, StorageGeneration)> {
-        let prefix = environment.generations_prefix();
-        let objects = project.objects.iter().filter_map(|object| {
-            let name = object.key.strip_prefix(&prefix)?.strip_suffix(".json")?;
-            let key = object.key.parse().ok()?;
-            Some((name.parse().ok()?, (key, object.generation)))
+        mut visit: impl FnMut(u64, GenerationRecord),
+    ) -> Result<(), EnvironmentError> {
+        let keys = record_keys(project, environment);
+        let reads = keys.into_iter().map(|(number, (key, _))| async move {
+            let read = self.bucket.read(&key).await?;
+            Ok::<_, EnvironmentError>((number, key, read))
         });
-        objects.collect()
-    }
-
-    /// All records of an environment that the bucket has, also those of deploys that died.
-    async fn records_in(
-        &self,
-        project: &Listing,
-        environment: &EnvironmentKey,
-    ) -> Result<Records, EnvironmentError> {
-        let mut records = Records::new();
-        for (number, (key, _)) in self.record_keys(project, environment) {
-            let Some(read) = self.bucket.read(&key).await? else {
-                continue;
-            };
+        let mut reads = stream::iter(reads).buffer_unordered(RECORDS_AT_ONCE);
+        while let Some((number, key, read)) = reads.try_next().await? {
+            let Some(read) = read else { continue };
             let record = GenerationRecord::parse(&read.bytes, environment, key.as_str())?;
             record.refuse_newer()?;
-            records.insert(number, Arc::new(record));
+            visit(number, record);
         }
-        Ok(records)
+        Ok(())
     }
 
     /// The project's other environments in this bucket.
@@ -242,52 +283,54 @@ impl Environment {
         keys.filter(|key| *key != self.key).collect()
     }
 
-    async fn unneeded_tags(
+    /// The tags that keep a generation's images, as far as they are in this repository.
+    fn retention_tags(&self, record: &GenerationRecord) -> Vec<String> {
+        let images = record.images.iter();
+        let here = images.filter(|image| self.elsewhere(image).is_none());
+        here.map(|image| image.retention_tag.clone()).collect()
+    }
+
+    /// Those that the registry has: an earlier run may have taken some away.
+    async fn tagged(
         &self,
-        gone: &Records,
-        needed: &Records,
+        tags: impl Iterator<Item = &String>,
     ) -> Result<Vec<Tag>, EnvironmentError> {
-        let of = |records: &Records| -> BTreeSet<String> {
-            let images = records.values().flat_map(|record| record.images.iter());
-            let here = images.filter(|image| self.elsewhere(image).is_none());
-            here.map(|image: &RecordedImage| image.retention_tag.clone())
-                .collect()
-        };
-        let needed = of(needed);
-        let mut tags = Vec::new();
-        for tag in of(gone).difference(&needed) {
+        let asked = tags.map(async |tag| {
             let tag: Tag = tag.parse()?;
-            // An earlier run may have taken it away.
             let name = ManifestName::Tag(tag.clone());
-            if self.registry.manifest_descriptor(&name).await?.is_some() {
-                tags.push(tag);
-            }
-        }
-        Ok(tags)
+            let found = self.registry.manifest_descriptor(&name).await?;
+            Ok::<_, EnvironmentError>(found.map(|_| tag))
+        });
+        let found: Vec<_> = stream::iter(asked).buffered(PARALLEL).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 }
 
-fn objects_of(records: &Records) -> BTreeSet<ObjectDigest> {
-    let records = records.values();
-    records.flat_map(|record| record.objects()).collect()
+/// The keys of an environment's records, by number.
+fn record_keys(
+    project: &Listing,
+    environment: &EnvironmentKey,
+) -> BTreeMap<u64, (ObjectKey, StorageGeneration)> {
+    let prefix = environment.generations_prefix();
+    let objects = project.objects.iter().filter_map(|object| {
+        let name = object.key.strip_prefix(&prefix)?.strip_suffix(".json")?;
+        let key = object.key.parse().ok()?;
+        Some((name.parse().ok()?, (key, object.generation)))
+    });
+    objects.collect()
 }
 
 /// Numbers of generations, those first that were deployed last.
-fn last_deployed(history: &[Arc<GenerationRecord>], keep: usize) -> Vec<u64> {
-    let mut kept = Vec::new();
-    for record in history {
-        for number in [Some(record.generation), record.rollback_of] {
-            if let Some(number) = number
-                && !kept.contains(&number)
-                && history.iter().any(|record| record.generation == number)
-            {
-                kept.push(number);
-            }
-        }
-    }
+fn last_deployed(history: &[Deployed], was_live: &BTreeSet<u64>, keep: usize) -> Vec<u64> {
+    let mut seen = BTreeSet::new();
+    let deployed = history.iter();
+    let numbers = deployed.flat_map(|record| [Some(record.generation), record.rollback_of]);
+    let there = numbers.flatten().filter(|number| was_live.contains(number));
     // The live one is the first.
-    kept.truncate(keep.max(1));
-    kept
+    there
+        .filter(|number| seen.insert(*number))
+        .take(keep.max(1))
+        .collect()
 }
 
 /// Objects without a need that are older than the grace period, with their sizes.

@@ -16,10 +16,10 @@ use forebay::bucket::{
     StorageGeneration, StoredObject, WriteCondition,
 };
 use forebay::clock::SystemClock;
-use forebay::environment::{Environment, Options};
+use forebay::environment::{Environment, Options, Retention};
 use forebay::progress::Silent;
 use forebay::registry::push;
-use forebay_store::Store;
+use forebay_store::{ObjectDigest, Store};
 
 /// As long as a file of a workflow with five jobs.
 const CONTENT: usize = 2_000;
@@ -113,33 +113,27 @@ pub(crate) fn folder() -> tempfile::TempDir {
     }
 }
 
-/// Deploys, in a folder where a deploy of `all` comes first.
-pub(crate) fn measure(files: usize, name: &str, folder: &Path) -> Cost {
-    let (_, changed) = DEPLOYS
-        .into_iter()
-        .find(|(deploy, _)| *deploy == name)
-        .unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Each call to the directory is a thread's, with a stack of its own; requests have none.
+        .max_blocking_threads(4)
         .build()
-        .unwrap();
-    let calls = Arc::new(Calls::default());
-    let registry = Arc::new(FakeRegistry::new(Arc::clone(&calls)));
-    if name != "all" {
-        // As the deploy of all has left it.
-        let image = image("one");
-        let pushed = push(&*registry, &image, &[], None, &Silent);
-        runtime.block_on(pushed).unwrap();
-        calls.reset();
-    }
-    let bucket = Arc::new(Counted {
+        .unwrap()
+}
+
+fn counted(folder: &Path) -> Counted {
+    Counted {
         bucket: DirectoryBucket::new(&folder.join("bucket")),
         reads: AtomicUsize::new(0),
         writes: AtomicUsize::new(0),
-    });
-    let environment = Environment::new(
+    }
+}
+
+fn environment(folder: &Path, bucket: Arc<Counted>, registry: Arc<FakeRegistry>) -> Environment {
+    Environment::new(
         key("hello", "dev"),
-        Arc::clone(&bucket) as _,
+        bucket,
         registry,
         Arc::new(Store::open(&folder.join("store")).unwrap()),
         Arc::new(SystemClock),
@@ -149,7 +143,27 @@ pub(crate) fn measure(files: usize, name: &str, folder: &Path) -> Cost {
             lease: Duration::from_secs(86_400),
             ..Options::new("somebody")
         },
-    );
+    )
+}
+
+/// Deploys, in a folder where a deploy of `all` comes first.
+pub(crate) fn measure(files: usize, name: &str, folder: &Path) -> Cost {
+    let (_, changed) = DEPLOYS
+        .into_iter()
+        .find(|(deploy, _)| *deploy == name)
+        .unwrap();
+    let runtime = runtime();
+    let calls = Arc::new(Calls::default());
+    let registry = Arc::new(FakeRegistry::new(Arc::clone(&calls)));
+    if name != "all" {
+        // As the deploy of all has left it.
+        let image = image("one");
+        let pushed = push(&*registry, &image, &[], None, &Silent);
+        runtime.block_on(pushed).unwrap();
+        calls.reset();
+    }
+    let bucket = Arc::new(counted(folder));
+    let environment = environment(folder, Arc::clone(&bucket), registry);
     let wish = set(files, changed.min(files));
     let before = cpu();
     let applied = runtime.block_on(deploy(&environment, &wish)).unwrap();
@@ -161,6 +175,47 @@ pub(crate) fn measure(files: usize, name: &str, folder: &Path) -> Cost {
         cpu: cpu() - before,
         peak: peak(),
     }
+}
+
+/// Lets an environment have more generations, of the same files each, up to this number.
+pub(crate) fn lengthen_history(folder: &Path, to: u64) {
+    let state = folder.join("bucket/forebay/v1/hello/dev");
+    let read = |path: &Path| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+    let record_path = |number: u64| state.join(format!("generations/{number:08}.json"));
+    let head_path = state.join("HEAD.json");
+    let mut head = read(&head_path);
+    let last = head["live"]["generation"].as_u64().unwrap();
+    let mut record = read(&record_path(last));
+    for number in last + 1..=to {
+        let live = &mut head["live"];
+        record["generation"] = number.into();
+        record["parent"] = serde_json::json!({
+            "generation": live["generation"], "record": live["record"],
+        });
+        let bytes = serde_json::to_vec(&record).unwrap();
+        live["generation"] = number.into();
+        live["record"] = ObjectDigest::of(&bytes).to_string().into();
+        std::fs::write(record_path(number), bytes).unwrap();
+    }
+    std::fs::write(head_path, head.to_string()).unwrap();
+}
+
+/// How many generations are kept.
+pub(crate) const KEPT: u32 = 10;
+
+/// Finds out what could be pruned where many generations were live. Gives how many records that
+/// are, and the most memory that was ever resident, in MiB.
+pub(crate) fn measure_pruning(folder: &Path) -> (usize, f64) {
+    let registry = Arc::new(FakeRegistry::new(Arc::default()));
+    let environment = environment(folder, Arc::new(counted(folder)), registry);
+    let retention = Retention {
+        keep: KEPT as usize,
+        grace: Duration::from_secs(0),
+    };
+    let prunable = runtime().block_on(environment.prunable(&retention));
+    (prunable.unwrap().records.len(), peak())
 }
 
 /// User and system time of this process, in seconds.

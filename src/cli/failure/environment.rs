@@ -77,6 +77,9 @@ impl From<EnvironmentError> for CommandError {
                 _ => failure.next(
                 "run `forebay deploy` again: it finishes what was begun, once the lease has run out, and goes on",
             )},
+            EnvironmentError::PruningStopped { .. } => {
+                failure.next("run the command again: it deletes what is left")
+            }
             EnvironmentError::NoRollbackTarget { usable, .. }
             | EnvironmentError::RollbackUnavailable { usable, .. } => {
                 failure.next(usable_generations(usable))
