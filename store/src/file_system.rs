@@ -3,8 +3,8 @@
 //!
 //! Reading is not among them: whatever is read is verified. Neither is what SQLite
 //! does: it syncs its log before it writes that into its file, and its file before
-//! it forgets the log (`synchronous=NORMAL`). The sync that makes a transaction
-//! durable is ours.
+//! it forgets the log (`synchronous=NORMAL`). The syncs that make a transaction
+//! durable are ours.
 
 use std::fmt::Debug;
 use std::fs::{self, File, Permissions};

@@ -69,6 +69,11 @@ impl Layout {
         self.root.join("index.lock")
     }
 
+    /// What SQLite has not yet written into the index.
+    pub(crate) fn index_log(&self) -> PathBuf {
+        self.root.join("index.sqlite-wal")
+    }
+
     /// The index, what SQLite keeps beside it, and the mark that it is damaged.
     pub(crate) fn index_files(&self) -> [PathBuf; 4] {
         ["", "-wal", "-shm", "-damaged"]

@@ -1,6 +1,8 @@
 //! What is reachable, computed in memory over small integers.
 
 use std::collections::HashSet;
+use std::panic::resume_unwind;
+use std::thread;
 
 use rusqlite::{Connection, Transaction, params};
 
@@ -49,12 +51,16 @@ pub(crate) struct Changes {
 
 impl Marked {
     /// Marks what roots and `leased` reach, then unneeded realisations within `budget` bytes.
+    ///
+    /// Of the objects, which are most of it, each of the two connections reads a half: they
+    /// see the same moment.
     pub(crate) fn new(
         connection: &Connection,
+        other: Connection,
         leased: &HashSet<ObjectDigest>,
         budget: Option<u64>,
     ) -> rusqlite::Result<Self> {
-        let objects = load_objects(connection)?;
+        let objects = load_objects(connection, other)?;
         let mut marked = Self {
             realisations: load_realisations(connection, &objects)?,
             objects,
@@ -169,16 +175,40 @@ impl Changes {
     }
 }
 
-fn load_objects(connection: &Connection) -> rusqlite::Result<Vec<ObjectRow>> {
+/// The first id of the upper half: ids are the first 62 bits of digests.
+const MIDDLE: i64 = 1 << 61;
+
+fn load_objects(connection: &Connection, other: Connection) -> rusqlite::Result<Vec<ObjectRow>> {
+    let (lower, upper) = thread::scope(|scope| {
+        let upper = scope.spawn(move || load_between(&other, MIDDLE, i64::MAX));
+        let lower = load_between(connection, i64::MIN, MIDDLE - 1);
+        let upper = upper.join();
+        (lower, upper.unwrap_or_else(|panic| resume_unwind(panic)))
+    });
+    let mut objects = lower?;
+    objects.append(&mut upper?);
+    // Ids follow the digests, but for the few whose place was taken.
+    if !objects.is_sorted_by_key(|row| row.digest) {
+        objects.sort_unstable_by_key(|row| row.digest);
+    }
+    Ok(objects)
+}
+
+/// The objects whose ids are in that range, sorted by id.
+fn load_between(connection: &Connection, from: i64, to: i64) -> rusqlite::Result<Vec<ObjectRow>> {
     let mut condemned: Vec<(i64, i64)> = connection
-        .prepare("SELECT object, since FROM condemned ORDER BY object DESC")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .prepare(
+            "SELECT object, since FROM condemned
+             WHERE object BETWEEN ?1 AND ?2 ORDER BY object DESC",
+        )?
+        .query_map([from, to], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     let mut statement = connection.prepare(
-        "SELECT digest, sha256, size, pack, offset, checksum, id FROM objects ORDER BY id",
+        "SELECT digest, sha256, size, pack, offset, checksum, id FROM objects
+         WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
     )?;
     let mut objects: Vec<ObjectRow> = Vec::new();
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query([from, to])?;
     while let Some(row) = rows.next()? {
         let (info, pack) = index::object(row, 0)?;
         let id = row.get(6)?;
@@ -195,10 +225,6 @@ fn load_objects(connection: &Connection) -> rusqlite::Result<Vec<ObjectRow>> {
             kept: false,
             condemned: since.map(|(_, since)| since),
         });
-    }
-    // Ids follow the digests, but for the few whose place was taken.
-    if !objects.is_sorted_by_key(|row| row.digest) {
-        objects.sort_unstable_by_key(|row| row.digest);
     }
     Ok(objects)
 }

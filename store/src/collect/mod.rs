@@ -36,11 +36,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::index::WriteError;
 use crate::inner::Inner;
 use crate::{ObjectDigest, RecipeKey, StoreError, staging};
 use delete::Outcome;
-use mark::Marked;
+pub(crate) use mark::Marked;
 use plan::Plan;
 
 pub(crate) use orphans::list_files;
@@ -119,15 +118,18 @@ pub(crate) fn collect(
     for _ in 0..ATTEMPTS {
         let files = orphans::list_files(store)?;
         let now = seconds_since_1970();
-        let (mut marked, changes) = store.index.read(|connection| {
-            let mut marked = mark(store, connection, options)?;
+        let leased = staging::live_leases(&store.layout.staging())?;
+        let (mut marked, changes) = store.index.read_by_two(|connection, other| {
+            let mut marked = Marked::new(connection, other, &leased, options.max_size)?;
             let changes = marked.condemn(now);
             Ok((marked, changes))
         })?;
         if !options.dry_run && !changes.is_empty() {
             // What is condemned must be out of reach while it is: nobody writes meanwhile.
             marked = store.index.write(|transaction| {
-                let mut marked = mark(store, transaction, options)?;
+                let leased = staging::live_leases(&store.layout.staging())?;
+                let other = store.index.beside()?;
+                let mut marked = Marked::new(transaction, other, &leased, options.max_size)?;
                 marked.condemn(now).write(transaction, now)?;
                 Ok(marked)
             })?;
@@ -150,15 +152,6 @@ pub(crate) fn collect(
         kept_bytes: report.kept_bytes,
         ..CollectReport::default()
     })
-}
-
-fn mark(
-    store: &Inner,
-    connection: &rusqlite::Connection,
-    options: &CollectOptions,
-) -> Result<Marked, WriteError> {
-    let leased = staging::live_leases(&store.layout.staging())?;
-    Ok(Marked::new(connection, &leased, options.max_size)?)
 }
 
 fn seconds_since_1970() -> i64 {

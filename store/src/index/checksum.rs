@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::rows::{from_integer, to_integer};
+use super::columns::{from_integer, to_integer};
 use crate::object::ObjectInfo;
 use crate::{ObjectDigest, RecipeKey, Sha256Digest};
 
@@ -35,13 +35,13 @@ pub(crate) fn of_object(info: &ObjectInfo, pack: Option<(i64, u64)>) -> rusqlite
         Some((id, offset)) => (id, to_integer(offset)?),
         None => (-1, -1),
     };
+    // Together, because a collection does this for every object.
+    let numbers = [to_integer(info.size)?, id, offset].map(i64::to_le_bytes);
     let mut checksum = Checksum::new();
     checksum
         .bytes(info.digest.as_bytes())
         .bytes(info.sha256.as_bytes())
-        .number(to_integer(info.size)?)
-        .number(id)
-        .number(offset);
+        .bytes(numbers.as_flattened());
     Ok(checksum.finish())
 }
 
@@ -105,7 +105,7 @@ pub(super) fn fill_in(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let keys: Vec<[u8; 32]> = first_column(transaction, "SELECT key FROM realisations")?;
     for key in keys {
         let key = RecipeKey::from_bytes(key);
-        if let Some((sequence, _, value)) = super::rows::realisation_row(transaction, &key)? {
+        if let Some((sequence, _, value)) = super::records::realisation_row(transaction, &key)? {
             let outputs = value.outputs.iter().map(|(name, digest)| (&**name, digest));
             let checksum = of_realisation(&key, sequence, outputs)?;
             update.execute(params![key.as_bytes(), checksum])?;
@@ -114,7 +114,7 @@ pub(super) fn fill_in(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let mut update = transaction.prepare("UPDATE roots SET checksum = ?2 WHERE name = ?1")?;
     let names: Vec<String> = first_column(transaction, "SELECT name FROM roots")?;
     for name in names {
-        if let Some((sequence, _, value)) = super::rows::root_row(transaction, &name)? {
+        if let Some((sequence, _, value)) = super::records::root_row(transaction, &name)? {
             let objects = value.iter().flatten();
             let checksum = of_root(&name, sequence, value.is_none(), objects);
             update.execute(params![name, checksum])?;

@@ -9,43 +9,51 @@
 //! A transaction is durable when its write returns, but the log is synced after the
 //! next one may begin: several that end at about the same time share one sync. Whoever
 //! relies on what somebody else has just written calls [`Index::sync`] before saying so.
+//!
+//! The last one to close the index has SQLite write the log into the file and remove it. A
+//! log that stayed would save that sync, but no checksum tells a log whose end a disk has
+//! changed from one whose end was never written: what was acknowledged would be forgotten.
 
 pub(crate) mod checksum;
+mod columns;
+mod objects;
+mod queries;
+mod records;
 mod rows;
 mod schema;
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior,
-    params,
-};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
-pub(crate) use rows::{
-    AT_DIGEST, Additions, at_digest, can_have_id, from_integer, object, roots, to_integer,
-};
-
-use rows::LOCATED;
+pub(crate) use columns::{from_integer, to_integer};
+pub(crate) use objects::{AT_DIGEST, at_digest, can_have_id, object};
+pub(crate) use records::roots;
+pub(crate) use rows::Additions;
 
 use crate::file_system::{FileSystem, RealFileSystem};
 use crate::layout::Layout;
-use crate::object::{Located, Place};
-use crate::{
-    ObjectDigest, Realisation, RecipeKey, Root, RootName, Sha256Digest, StoreError, durable,
-};
+use crate::{StoreError, durable};
 
 /// How long SQLite waits for others. Writers wait in [`Index::write`]; what remains is
 /// programs that know nothing of it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// From this many pages on SQLite writes its log into its file after a transaction.
+const LOG_PAGES: u32 = 1_000;
+
 /// An open index.
 #[derive(Debug)]
 pub(crate) struct Index {
     path: PathBuf,
+    /// What is written, and not in the file yet.
+    log: PathBuf,
+    /// Whether the log's name is durable. It stays while anybody has the index open.
+    is_log_named: AtomicBool,
     /// Held by the one process that writes.
     queue: PathBuf,
     file_system: Arc<dyn FileSystem>,
@@ -74,6 +82,8 @@ impl Index {
         match opened {
             Ok((connection, Some(schema::VERSION))) => Ok(Some(Self {
                 path: path.to_owned(),
+                log: layout.index_log(),
+                is_log_named: AtomicBool::new(false),
                 queue: layout.index_lock(),
                 file_system: Arc::clone(file_system),
                 connection: Mutex::new(connection),
@@ -143,33 +153,6 @@ impl Index {
         StoreError::Index { path, source }
     }
 
-    /// Where the object is, and whether it is condemned.
-    pub(crate) fn locate(
-        &self,
-        digest: &ObjectDigest,
-    ) -> Result<Option<(Located, bool)>, StoreError> {
-        self.query(|connection| {
-            connection
-                .prepare_cached(&format!(
-                    "SELECT {LOCATED}, EXISTS (SELECT 1 FROM condemned WHERE object = objects.id)
-                     FROM objects WHERE {AT_DIGEST}",
-                ))?
-                .query_row(at_digest(digest), |row| {
-                    Ok((rows::located(row)?, row.get(7)?))
-                })
-                .optional()
-        })
-    }
-
-    /// Takes back that the object is condemned; where it is, if it is not deleted yet.
-    pub(crate) fn revive(&self, digest: &ObjectDigest) -> Result<Option<Located>, StoreError> {
-        self.write(|transaction| {
-            rows::revive(transaction, digest)?;
-            Ok(())
-        })?;
-        Ok(self.locate(digest)?.map(|(located, _)| located))
-    }
-
     /// Does `work` in one transaction while nobody else writes; an error undoes it. It is
     /// visible to everybody, but not durable: see [`Index::sync`].
     pub(crate) fn write_unsynced<T>(
@@ -178,14 +161,24 @@ impl Index {
     ) -> Result<T, StoreError> {
         let mut connection = self.connection();
         let _turn = durable::lock_file(&self.queue, File::lock)?;
-        let run = || {
+        // SQLite syncs a log's first page, so that pages of an earlier log are not taken for
+        // its own. A new log has none; and it is synced before anybody relies on it.
+        let is_new = fs::metadata(&self.log).is_ok_and(|log| log.len() == 0);
+        let run = |connection: &mut Connection| {
+            if is_new {
+                leave_syncs(connection)?;
+            }
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let result = work(&transaction)?;
             transaction.commit()?;
             Ok(result)
         };
-        run().map_err(|error| self.write_error(error))
+        let result = run(&mut connection);
+        if is_new {
+            have_syncs(&connection).map_err(|source| self.error(source))?;
+        }
+        result.map_err(|error| self.write_error(error))
     }
 
     /// Does `work` in one transaction while nobody else writes; an error undoes it. It is
@@ -204,10 +197,17 @@ impl Index {
     /// If that fails, nobody knows what of the log is on the disk: the next open makes the
     /// index anew from the files, which are.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        let mut log = self.path.clone().into_os_string();
-        log.push("-wal");
-        let log = PathBuf::from(log);
-        durable::sync_file(self.file_system.as_ref(), &log).inspect_err(|_| {
+        let file_system = self.file_system.as_ref();
+        let sync = || {
+            durable::sync_file(file_system, &self.log)?;
+            if !self.is_log_named.load(Ordering::Acquire) {
+                let root = self.path.parent().unwrap_or(&self.path);
+                durable::sync_directory(file_system, root)?;
+                self.is_log_named.store(true, Ordering::Release);
+            }
+            Ok(())
+        };
+        sync().inspect_err(|_| {
             let _ = File::create(damage_mark(&self.path));
         })
     }
@@ -233,116 +233,33 @@ impl Index {
         run().map_err(|error| self.write_error(error))
     }
 
-    /// Where the object with that SHA-256 is.
-    pub(crate) fn locate_by_sha256(
+    /// [`Index::read`] by two threads: with another connection, which sees the same moment.
+    pub(crate) fn read_by_two<T>(
         &self,
-        digest: &Sha256Digest,
-    ) -> Result<Option<Located>, StoreError> {
-        self.query(|connection| {
-            connection
-                .prepare_cached(&format!(
-                    "SELECT {LOCATED} FROM objects WHERE sha256 = ?1 ORDER BY id LIMIT 1",
-                ))?
-                .query_row([digest.as_bytes()], rows::located)
-                .optional()
-        })
-    }
-
-    /// Where every object is.
-    pub(crate) fn all_objects(&self) -> Result<Vec<Located>, StoreError> {
-        self.query(|connection| {
-            connection
-                .prepare(&format!(
-                    "SELECT {LOCATED} FROM objects ORDER BY pack, offset, digest",
-                ))?
-                .query_map([], rows::located)?
-                .collect()
-        })
-    }
-
-    /// Drops the row of an object if it still says that place, and `is_bad` finds, while
-    /// nobody else can write to the index, that the bytes there are still not the object's.
-    pub(crate) fn forget_if(
-        &self,
-        object: &Located,
-        is_bad: impl FnOnce() -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError> {
-        let (pack, offset) = match object.place {
-            Place::File => (None, None),
-            Place::Pack { name, offset } => (Some(name), Some(offset)),
+        work: impl FnOnce(&Connection, Connection) -> Result<T, WriteError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.connection();
+        let turn = durable::lock_file(&self.queue, File::lock)?;
+        let run = || {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+            see_this_moment(&transaction)?;
+            let other = self.beside()?;
+            drop(turn);
+            work(&transaction, other)
         };
-        self.write(|transaction| {
-            if is_bad()? {
-                let (first, digest) = at_digest(&object.info.digest);
-                transaction.execute(
-                    &format!(
-                        "DELETE FROM objects WHERE {AT_DIGEST} AND offset IS ?4
-                         AND pack IS (SELECT id FROM packs WHERE name = ?3)"
-                    ),
-                    params![
-                        first,
-                        digest,
-                        pack.as_ref().map(ObjectDigest::as_bytes),
-                        offset.map(rows::to_integer).transpose()?,
-                    ],
-                )?;
-            }
-            Ok(())
-        })
+        run().map_err(|error| self.write_error(error))
     }
 
-    /// The recorded outputs of a recipe, whether or not they are in the store.
-    pub(crate) fn realisation(&self, key: &RecipeKey) -> Result<Option<Realisation>, StoreError> {
-        self.query(|connection| Ok(rows::realisation(connection, key)?.map(|(_, value)| value)))
-    }
-
-    /// The objects of one root; none if there is no such root.
-    pub(crate) fn root(
-        &self,
-        name: &RootName,
-    ) -> Result<Option<BTreeSet<ObjectDigest>>, StoreError> {
-        self.query(|connection| Ok(rows::root(connection, name)?.and_then(|(_, objects)| objects)))
-    }
-
-    /// Every root, sorted by name.
-    pub(crate) fn roots(&self) -> Result<Vec<Root>, StoreError> {
-        self.read(|connection| Ok(rows::roots(connection)?))
-    }
-
-    /// The names of all packs.
-    pub(crate) fn packs(&self) -> Result<Vec<ObjectDigest>, StoreError> {
-        self.query(|connection| {
-            connection
-                .prepare("SELECT name FROM packs")?
-                .query_map([], |row| Ok(ObjectDigest::from_bytes(row.get(0)?)))?
-                .collect()
-        })
-    }
-
-    /// Every realisation with its sequence, sorted by key.
-    pub(crate) fn realisations(&self) -> Result<Vec<(RecipeKey, i64, Realisation)>, StoreError> {
-        self.query(|connection| {
-            let keys: Vec<[u8; 32]> = connection
-                .prepare("SELECT key FROM realisations ORDER BY key")?
-                .query_map([], |row| row.get(0))?
-                .collect::<Result<_, _>>()?;
-            let mut found = Vec::with_capacity(keys.len());
-            for key in keys.into_iter().map(RecipeKey::from_bytes) {
-                if let Some((sequence, value)) = rows::realisation(connection, &key)? {
-                    found.push((key, sequence, value));
-                }
-            }
-            Ok(found)
-        })
-    }
-
-    /// The highest sequence of any record.
-    pub(crate) fn last_sequence(&self) -> Result<i64, StoreError> {
-        self.query(|connection| {
-            connection
-                .prepare_cached("SELECT last_sequence FROM clock")?
-                .query_row([], |row| row.get(0))
-        })
+    /// Another connection, which as long as it lives sees what everybody sees now: not what
+    /// a transaction has changed that is not committed.
+    pub(crate) fn beside(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        configure(&connection)?;
+        connection.execute_batch("BEGIN")?;
+        see_this_moment(&connection)?;
+        Ok(connection)
     }
 
     /// Adds all of it, or nothing. Not durable yet: see [`Index::sync`].
@@ -398,15 +315,31 @@ fn migrate(mut connection: Connection, old: i64) -> rusqlite::Result<(Connection
     Ok((connection, version))
 }
 
+/// A transaction that only reads sees the moment of its first statement.
+fn see_this_moment(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("SELECT last_sequence FROM clock", [], |_| Ok(()))
+}
+
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // The index cannot be torn by a power cut; `Index::sync` sees to it that nothing is lost.
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    have_syncs(connection)?;
     // In KiB, if negative. Digests are spread over the whole of their index: a batch of
     // 100,000 objects would write the same pages again and again from a smaller cache.
     connection.pragma_update(None, "cache_size", -32 * 1024)?;
     connection.set_prepared_statement_cache_capacity(32);
     connection.pragma_update(None, "foreign_keys", true)
+}
+
+/// The index cannot be torn by a power cut; [`Index::sync`] sees to it that nothing is lost.
+fn have_syncs(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)
+}
+
+/// Until [`have_syncs`], SQLite syncs nothing, and writes nothing but its log.
+fn leave_syncs(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "synchronous", "OFF")
 }
 
 /// Whether the file is no SQLite database, or not a whole one, rather than unreadable for now.

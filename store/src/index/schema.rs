@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Transaction};
 
-use super::{checksum, rows};
+use super::{checksum, objects};
 
 /// What makes the first version, or leads from one to the next: SQL, and what that cannot say.
 type Step = (&'static str, fn(&Transaction<'_>) -> rusqlite::Result<()>);
@@ -77,8 +77,8 @@ fn place_by_digest(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let mut insert = transaction.prepare("INSERT INTO condemned VALUES (?1, ?2)")?;
         let mut found = select.query([])?;
         while let Some(row) = found.next()? {
-            let (info, pack) = rows::object(row, 0)?;
-            let id = rows::add_object(transaction, &info, pack)?;
+            let (info, pack) = objects::object(row, 0)?;
+            let id = objects::add_object(transaction, &info, pack)?;
             if let Some(since) = row.get::<_, Option<i64>>(6)? {
                 insert.execute([id, since])?;
             }
