@@ -16,6 +16,8 @@
 
 pub(crate) mod checksum;
 mod columns;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod objects;
 mod queries;
 mod records;

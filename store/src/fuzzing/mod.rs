@@ -4,6 +4,12 @@
 //! The seeds of the fuzzer, and the inputs that it has found, are read by the test below too.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod archive;
+mod index_rows;
+
+pub use archive::archive;
+pub use index_rows::index_rows;
+
 use std::io::Cursor;
 use std::path::Path;
 
@@ -95,6 +101,8 @@ mod tests {
 
     #[test]
     fn what_the_fuzzer_has_found_does_no_harm() {
+        replay("store_archive", archive);
+        replay("store_index_rows", index_rows);
         replay("store_pack", pack);
         replay("store_record", record);
         replay("store_scan_record", scan_record);
