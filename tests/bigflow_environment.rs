@@ -406,6 +406,9 @@ fn a_retired_workflow_comes_to_its_end(scene: &Scene) {
         String::from_utf8_lossy(bytes).contains("\n    end_date=datetime.datetime(")
     });
     assert_eq!(ends.count(), 3);
+    let status = scene.run(&["status"]).stdout;
+    let draining = status.lines().filter(|line| line.starts_with("draining: "));
+    assert_eq!(draining.count(), 3, "{status}");
     let planned = scene.json(&["plan"]);
     assert_eq!(
         (&planned["deletes"], &planned["uploads"]),

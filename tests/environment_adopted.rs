@@ -420,6 +420,7 @@ async fn a_draining_file_gets_an_end_and_goes_with_the_next_deploy() {
     assert_eq!((plan.summary.uploads, plan.summary.deletes), (3, 0));
     let applied = environment.apply(plan).await.unwrap();
     assert_eq!((applied.uploaded, applied.deleted), (3, 0));
+    assert_eq!(applied.undo, Some(1));
     let dags = world.dags();
     let text = |key: &str| String::from_utf8(dags[key].to_vec()).unwrap();
     for workflow in ["daily", "hourly"] {
@@ -434,6 +435,8 @@ async fn a_draining_file_gets_an_end_and_goes_with_the_next_deploy() {
     let record = environment.status().await.unwrap().live.unwrap();
     assert_eq!(record.images.len(), 2);
     assert!(environment.status().await.unwrap().drift.is_empty());
+    let draining: Vec<_> = record.draining().map(ToString::to_string).collect();
+    assert_eq!(draining, [of("daily", "1.0"), of("hourly", "1.0")]);
 
     // A deploy of nothing new deletes them; a deploy of one workflow those of that one alone.
     let one = Desired {
@@ -451,6 +454,8 @@ async fn a_draining_file_gets_an_end_and_goes_with_the_next_deploy() {
     assert_eq!(workflows(&plan.summary.retired), ["hourly"]);
     let applied = plain.apply(plan).await.unwrap();
     assert_eq!((applied.uploaded, applied.deleted), (0, 1));
+    // Nothing that is gone now would come back.
+    assert_eq!((applied.previous, applied.undo), (Some(3), None));
     assert_eq!(
         world.dags().into_keys().collect::<Vec<_>>(),
         [of("daily", "1.1")]

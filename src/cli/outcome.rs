@@ -18,6 +18,9 @@ pub(super) struct Outcome {
     generation: u64,
     /// What was live before.
     previous: Option<u64>,
+    /// The generation that `rollback` can name to undo this.
+    #[serde(skip)]
+    undo: Option<u64>,
     /// Whether anything was written.
     changed: bool,
     image: Option<Sha256Digest>,
@@ -49,6 +52,7 @@ impl Outcome {
             environment: target.environment.to_string(),
             generation: applied.generation,
             previous: applied.previous,
+            undo: applied.undo,
             changed: applied.changed,
             image: applied.image,
             added: names(&summary.added),
@@ -120,13 +124,10 @@ impl Outcome {
         if !self.cleared.is_empty() {
             let _ = writeln!(text, "cleared: {}", count(self.cleared.len(), "file"));
         }
-        if let Some(previous) = self
-            .previous
-            .filter(|previous| *previous != self.generation)
-        {
+        if let Some(before) = self.undo {
             let _ = writeln!(
                 text,
-                "to undo: forebay rollback {previous} -c {}",
+                "to undo: forebay rollback {before} -c {}",
                 self.environment
             );
         }

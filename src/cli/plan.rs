@@ -223,12 +223,11 @@ fn text(document: &Document, width: Option<usize>) -> String {
     if document.foreign > 0 {
         let _ = writeln!(
             text,
-            "{} in dags/ {} to others and stay",
+            "{} in dags/ {}",
             count(document.foreign, "file"),
-            if document.foreign == 1 {
-                "belongs"
-            } else {
-                "belong"
+            match document.foreign {
+                1 => "belongs to others and stays",
+                _ => "belong to others and stay",
             }
         );
     }

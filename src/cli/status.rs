@@ -46,6 +46,8 @@ struct Document {
     image: Option<Sha256Digest>,
     /// Keys in the bucket to the BLAKE3 of their bytes.
     dags: BTreeMap<String, ObjectDigest>,
+    /// Keys of files that were given an end, and that the next deploy deletes.
+    draining: Vec<String>,
     drift: Vec<DriftDocument>,
     applying: Option<ApplyingDocument>,
     foreign: usize,
@@ -141,6 +143,9 @@ fn document(
             .flat_map(|record| &record.dags)
             .map(|(key, dag)| (key.to_string(), dag.object))
             .collect(),
+        draining: live
+            .map(|record| record.draining().map(ToString::to_string).collect())
+            .unwrap_or_default(),
         drift: status.drift.iter().map(DriftDocument::from).collect(),
         applying: status.applying.as_ref().map(|intent| ApplyingDocument {
             generation: intent.reference.generation,
@@ -187,6 +192,9 @@ fn text(document: &Document, status: &Status, width: Option<usize>) -> String {
             "generation {} by {} {state}",
             applying.generation, applying.holder
         );
+    }
+    for key in &document.draining {
+        let _ = writeln!(text, "draining: {key} goes with the next deploy");
     }
     for drift in &document.drift {
         let _ = writeln!(text, "{}: {drift}", Colour::Warning.paint("drift"));

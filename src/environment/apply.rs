@@ -41,6 +41,8 @@ pub struct Applied {
     pub generation: u64,
     /// The generation that was live before.
     pub previous: Option<u64>,
+    /// The same, if a rollback to it would change what is live now.
+    pub undo: Option<u64>,
     /// Whether anything was written at all.
     pub changed: bool,
     /// The live image; absent in an environment where nothing ever was.
@@ -132,9 +134,12 @@ impl Environment {
                 reference.generation
             )));
         }
+        let undo = base
+            .filter(|base| base.image != record.image || !base.lasting().eq(record.dags.iter()));
         Ok(Applied {
             generation: reference.generation,
             previous,
+            undo: undo.and(previous),
             changed: true,
             image: Some(record.image),
             rollback_of: record.rollback_of,

@@ -236,8 +236,10 @@ impl Environment {
             .iter()
             .take_while(|_| !self.options.interruption.is_raised());
         lease.drive(stream::iter(one_by_one).then(delete)).await?;
+        let mut tags_left = left.into_inner().unwrap_or_default();
+        tags_left.sort();
         Ok(Deleted {
-            tags_left: left.into_inner().unwrap_or_default(),
+            tags_left,
             done: done.into_inner(),
             total: tags.len() + objects.len() + records.len(),
         })

@@ -191,9 +191,10 @@ impl GenerationRecord {
         files
     }
 
-    /// Whether a later deploy has something to delete.
-    pub(super) fn is_draining(&self) -> bool {
-        self.dags.values().any(|dag| dag.ends.is_some())
+    /// The files that only come to their end, and that a later deploy deletes.
+    pub fn draining(&self) -> impl Iterator<Item = &ObjectKey> {
+        let ending = self.dags.iter().filter(|(_, dag)| dag.ends.is_some());
+        ending.map(|(key, _)| key)
     }
 
     /// All objects of `objects/` that it needs: DAG files, contents of images.

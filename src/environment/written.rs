@@ -61,7 +61,7 @@ pub(super) fn live_generation(
         state: target.state(),
         dirty: target.is_dirty(),
         listing: listing_digest(listing),
-        draining: target.is_draining(),
+        draining: target.draining().next().is_some(),
         written: storage_generations(target, listing),
     }
 }
