@@ -146,6 +146,9 @@ fn verify_tells_in_its_exit_status_what_it_found() {
 fn errors_say_what_why_and_what_next() {
     let (_directory, machine, project) = scene();
     let unknown = "0".repeat(64);
+    fs::write(project.join("small"), "small").unwrap();
+    let known = machine.forebay_json(&project, ["store", "put", "small"]);
+    let known = text(&known["digest"]).to_owned();
     for (arguments, status, says) in [
         (vec!["store", "cat", "xyz"], 2, "not a BLAKE3 digest"),
         (vec!["store", "cat", &unknown], 2, "is not in the store"),
@@ -155,6 +158,13 @@ fn errors_say_what_why_and_what_next() {
             vec!["store", "export", "no/such", "-o", "x"],
             2,
             "there is no root no/such",
+        ),
+        (vec!["store", "scan", "absent"], 2, "name a folder"),
+        (vec!["store", "import", "absent"], 2, "name a file"),
+        (
+            vec!["store", "export", &known, "-o", "no/such/file"],
+            2,
+            "can be written",
         ),
         (vec!["gc", "--max-size", "many"], 2, "500MB"),
         (vec!["gc", "--grace", "soon"], 2, "24h"),

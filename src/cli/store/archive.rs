@@ -5,8 +5,8 @@ use std::path::Path;
 use forebay_store::{ArchiveReport, Artifact, ObjectDigest, RecipeKey, RootName, Store};
 use serde::Serialize;
 
-use super::at;
 use super::object::{ObjectArgument, digest_of};
+use super::{about_named, at};
 use crate::cli::context::Context;
 use crate::ui::{CommandError, Exit, bytes, count};
 
@@ -26,7 +26,12 @@ pub(super) fn export(
     artifact: &str,
     output: &Path,
 ) -> Result<(), CommandError> {
-    let report = store.export(&parse_artifact(store, artifact)?, &at(context, output))?;
+    let report = store
+        .export(&parse_artifact(store, artifact)?, &at(context, output))
+        .map_err(about_named(
+            store,
+            "name a file in a folder that can be written",
+        ))?;
     print(context, output, report, "wrote")
 }
 
@@ -37,7 +42,9 @@ pub(super) fn import(
     file: &Path,
     root: Option<&RootName>,
 ) -> Result<(), CommandError> {
-    let report = store.import(&at(context, file), root)?;
+    let report = store
+        .import(&at(context, file), root)
+        .map_err(about_named(store, "name a file that can be read"))?;
     print(context, file, report, "took in")
 }
 

@@ -14,7 +14,7 @@ mod why;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use forebay_store::RootName;
+use forebay_store::{RootName, Store, StoreError};
 
 use super::context::Context;
 use crate::ui::{CommandError, Exit};
@@ -124,4 +124,14 @@ pub(in crate::cli) fn run(context: &Context, command: &Command) -> Result<Exit, 
 /// A path as the user means it: from the folder that the command works in.
 fn at(context: &Context, path: &Path) -> PathBuf {
     context.directory().join(path)
+}
+
+/// The error of a file that the user named, with what to do about that; another as it is.
+fn about_named(store: &Store, next: &'static str) -> impl Fn(StoreError) -> CommandError {
+    move |error| match &error {
+        StoreError::Io { path, .. } if !path.starts_with(store.root()) => {
+            CommandError::from_error(Exit::Usage, &error).next(next)
+        }
+        _ => error.into(),
+    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use forebay_store::{ObjectDigest, Store, TreeEntryKind};
 use serde::Serialize;
 
-use super::at;
+use super::{about_named, at};
 use crate::cli::context::Context;
 use crate::ui::{CommandError, bytes, count};
 
@@ -19,7 +19,9 @@ struct ScanDocument {
 }
 
 pub(super) fn scan(context: &Context, store: &Store, folder: &Path) -> Result<(), CommandError> {
-    let tree = store.scan(&at(context, folder), &|_, _| false)?;
+    let tree = store
+        .scan(&at(context, folder), &|_, _| false)
+        .map_err(about_named(store, "name a folder that can be read"))?;
     let size = |kind: &TreeEntryKind| match kind {
         TreeEntryKind::File { size, .. } => *size,
         _ => 0,
