@@ -24,6 +24,8 @@ pub enum Phase {
     Cache,
     /// Listing the bucket again to prove what is live.
     Verify,
+    /// Reading what is recorded of an environment.
+    Survey,
 }
 
 /// How a phase's amount is counted.

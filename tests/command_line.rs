@@ -13,50 +13,19 @@ use std::path::{Path, PathBuf};
 #[path = "support/forebay.rs"]
 #[allow(dead_code)]
 mod forebay_support;
+#[path = "support/terminal.rs"]
+#[allow(dead_code)]
+mod terminal;
 
 use forebay_support::{Finished, Machine, copy_folder};
+use terminal::{Seen, run};
 
 const FOREBAY: &str = env!("CARGO_BIN_EXE_forebay");
-
-/// Where output goes.
-#[derive(Clone, Copy, PartialEq)]
-enum Seen {
-    /// Into a pipe.
-    Pipe,
-    /// On a terminal with so many columns.
-    Terminal(u16),
-}
-
-impl Seen {
-    fn name(self) -> String {
-        match self {
-            Self::Pipe => "pipe".to_owned(),
-            Self::Terminal(columns) => columns.to_string(),
-        }
-    }
-}
 
 fn machine() -> Machine {
     Machine::new()
         .with_python("/usr/bin/python3")
         .with_variable("FOREBAY_ENGINE", "none")
-}
-
-/// Runs `forebay` and gives its exit status and, in a terminal, what would stand there.
-fn run(machine: &Machine, directory: &Path, seen: Seen, arguments: &[&str]) -> Finished {
-    let Seen::Terminal(columns) = seen else {
-        return machine.forebay(directory, arguments);
-    };
-    let helper = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/terminal.py");
-    let mut command = machine.command("/usr/bin/python3", directory);
-    command.env("TERM", "xterm-256color").arg(helper);
-    command.args([
-        &columns.to_string(),
-        FOREBAY,
-        "--python",
-        "/usr/bin/python3",
-    ]);
-    Finished::from(command.args(arguments).output().unwrap())
 }
 
 /// All that was written, with colours as `{name}`.
@@ -219,7 +188,7 @@ fn no_color_and_a_pipe_have_no_colours_and_a_narrow_terminal_wraps() {
     assert_eq!(all, plain(&all));
     assert!(all.starts_with("error: no BigFlow project"), "{all}");
     // Nor has a pipe, which wraps nothing.
-    let coloured = forebay_support::Machine::new();
+    let coloured = Machine::new();
     let piped = text(&run(&coloured, elsewhere.path(), Seen::Pipe, &["status"]));
     assert_eq!(piped, plain(&piped));
     assert_eq!(piped.lines().count(), 2, "{piped}");

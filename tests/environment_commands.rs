@@ -235,7 +235,7 @@ fn an_image_that_the_registry_lost_is_pushed_again(scene: &Scene<'_>) {
             None => format!("{line}\n"),
         });
     insta::assert_snapshot!(text.collect::<String>(), @r"
-    local: it would restore generation 1: 0 added, 2 replaced, 0 deleted, 0 unchanged
+    local: it would restore generation 1; DAG files: 2 replaced
     cleanup (cleanup__v0_BROKEN__2026_01_31_00_00_00, '@hourly') was away; it left TIME: RUNS
     greeting (greeting__v0_BROKEN__2026_01_31_00_00_00, '@daily') was away; it left TIME: RUNS
     --from-now gives them a new start instead
@@ -327,10 +327,10 @@ fn generations_are_compared_told_and_pruned(scene: &Scene<'_>) {
     ];
     let would = scene.run(&[&gc[..], &["--dry-run"]].concat());
     insta::assert_snapshot!(without_numbers(&would.stdout), @r"
-    local: would delete 1 record, 1 retention tag and 3 objects (BYTES)
+    local: would delete 1 record, 1 retention tag, 3 objects (BYTES)
     generation 1
     tag forebay-hello_local-1
-    kept generations 2, those first that were deployed last
+    kept generation 2
     ");
     let done = scene.json(&gc);
     assert_eq!(done["kept"], serde_json::json!([2]));

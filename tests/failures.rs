@@ -192,7 +192,7 @@ fn failures_say_what_why_and_what_to_do() {
     );
     insta::assert_snapshot!(text, @r"
     error: no BigFlow project at ELSEWHERE or above: there is no setup.py, pyproject.toml or project_setup.py
-      next: go to the project's folder, or name it with --directory
+      next: go to the project's folder, or name it with --directory; `forebay start-project` begins a new one
     ");
 }
 

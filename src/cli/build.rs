@@ -263,7 +263,13 @@ fn run(
         tests,
         dags: files.iter().map(named_digest).collect(),
     };
-    context.printer.result(&document, || text(&document))?;
+    let checked = match wanted.checks() {
+        true => "built a second time from nothing: the same bytes\n",
+        false => "",
+    };
+    context
+        .printer
+        .result(&document, || text(&document) + checked)?;
     Ok(Exit::Done)
 }
 

@@ -17,7 +17,7 @@ use crate::cache::{
 use crate::credentials::{Login, LoginKind, token_source};
 use crate::http::{HttpClient, HttpOptions, RetryPolicy};
 use crate::progress::{Event, Phase, Progress};
-use crate::ui::{CommandError, Exit, count};
+use crate::ui::{CommandError, Exit, bytes, count};
 
 /// The variables that say what the flags do not.
 const LOCATIONS: &str = "FOREBAY_CACHE";
@@ -363,10 +363,10 @@ pub(super) fn entries(number: usize) -> String {
 /// What a push did, in words.
 pub(super) fn describe(report: &PushReport) -> String {
     format!(
-        "{} and {} brought ({:.1} MB)",
+        "{} and {} brought ({})",
         entries(report.entries),
         count(report.objects, "object"),
-        report.bytes as f64 / 1e6
+        bytes(report.bytes)
     )
 }
 

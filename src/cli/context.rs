@@ -102,6 +102,13 @@ impl Context {
     }
 }
 
+impl Drop for Context {
+    /// What a failed command was about is no line above its error.
+    fn drop(&mut self) {
+        self.progress.clear();
+    }
+}
+
 /// `$FOREBAY_STORE`, else the platform's data folder.
 fn store_directory() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());

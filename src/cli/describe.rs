@@ -47,7 +47,17 @@ pub(super) fn describe_keys(keys: &[String], owners: &Owners) -> Vec<String> {
 
 /// A moment in the user's time zone, to the minute.
 pub(super) fn when(moment: Timestamp) -> String {
+    minute_of(moment)
+        .strftime("on %Y-%m-%d at %H:%M")
+        .to_string()
+}
+
+/// The same, for a column.
+pub(super) fn when_in_table(moment: Timestamp) -> String {
+    minute_of(moment).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+fn minute_of(moment: Timestamp) -> jiff::Zoned {
     let local = moment.to_zoned(TimeZone::system());
-    let minute = local.round(Unit::Minute).unwrap_or(local);
-    minute.strftime("on %Y-%m-%d at %H:%M").to_string()
+    local.round(Unit::Minute).unwrap_or(local)
 }

@@ -91,7 +91,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
     let difference = context.block_on(async { Ok(environment.difference(*from, *to).await?) })?;
     let is_different = !difference.is_empty();
     let document = document(target.environment.as_str(), difference);
-    context.printer.result(&document, || text(&document))?;
+    context.printer.verbatim(&document, || text(&document))?;
     Ok(match arguments.exit_code && is_different {
         true => Exit::Changes,
         false => Exit::Done,

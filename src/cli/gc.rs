@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::arguments::EnvironmentArguments;
 use super::context::Context;
 use super::gc_environment;
-use crate::ui::{CommandError, Exit, bytes, count};
+use crate::ui::{CommandError, Exit, bytes, count, counts};
 
 /// Delete from this machine's store what nobody needs.
 ///
@@ -140,13 +140,17 @@ fn text(document: &Document) -> String {
             text.push_str(&format!("orphan {path}\n"));
         }
     }
-    text.push_str(&format!(
-        "{verb} {}, {} and {}: {}\n",
-        count(document.deleted.len(), "object"),
-        count(document.realisations.len(), "realisation"),
-        count(document.orphans.len(), "orphaned file"),
-        bytes(document.freed),
-    ));
+    let parts = [
+        (document.deleted.len(), "object"),
+        (document.realisations.len(), "remembered result"),
+        (document.orphans.len(), "orphaned file"),
+    ];
+    match counts(&parts) {
+        None => text.push_str("there is nothing to delete\n"),
+        Some(parts) => {
+            text.push_str(&format!("{verb} {parts} ({})\n", bytes(document.freed)));
+        }
+    }
     if document.waiting > 0 {
         text.push_str(&format!(
             "{} that nobody needs ({}) stay until their grace period is over, or a fifth of their pack is dead\n",

@@ -8,7 +8,7 @@ use super::arguments::EnvironmentArguments;
 use super::context::Context;
 use super::opened::{Opened, Permissions};
 use crate::environment::{Prunable, Retention};
-use crate::ui::{CommandError, Exit, bytes, count};
+use crate::ui::{CommandError, Exit, bytes, counts};
 
 /// What `--json` prints (`schema/gc-environment.schema.json`).
 #[derive(Debug, Serialize)]
@@ -93,13 +93,18 @@ fn text(document: &Document) -> String {
         true => "would delete",
         false => "deleted",
     };
-    text.push_str(&format!(
-        "{environment}: {verb} {}, {} and {} ({})\n",
-        count(document.generations.len(), "record"),
-        count(document.tags.len(), "retention tag"),
-        count(document.objects, "object"),
-        bytes(document.object_bytes)
-    ));
+    let parts = [
+        (document.generations.len(), "record"),
+        (document.tags.len(), "retention tag"),
+        (document.objects, "object"),
+    ];
+    match counts(&parts) {
+        None => text.push_str(&format!("{environment}: there is nothing to delete\n")),
+        Some(parts) => text.push_str(&format!(
+            "{environment}: {verb} {parts} ({})\n",
+            bytes(document.object_bytes)
+        )),
+    }
     if document.dry_run {
         for generation in &document.generations {
             text.push_str(&format!("generation {generation}\n"));
@@ -108,10 +113,13 @@ fn text(document: &Document) -> String {
             text.push_str(&format!("tag {tag}\n"));
         }
     }
-    text.push_str(&format!(
-        "kept generations {}, those first that were deployed last\n",
-        numbers(&document.kept)
-    ));
+    text.push_str(&match document.kept.as_slice() {
+        [one] => format!("kept generation {one}\n"),
+        several => format!(
+            "kept generations {}, in the order in which they were last deployed\n",
+            numbers(several)
+        ),
+    });
     if !document.tags_left.is_empty() {
         text.push_str(&format!(
             "the registry does not let these tags go: {}\n",

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::arguments::EnvironmentArguments;
 use super::context::Context;
-use super::describe::when;
+use super::describe::when_in_table;
 use super::opened::{Opened, Permissions};
 use crate::environment::{Action, GenerationRecord};
 use crate::oci::Sha256Digest;
@@ -84,7 +84,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
                 short(&record.image),
                 record.dags.len().to_string(),
                 record.created_by.clone(),
-                when(record.created_at),
+                when_in_table(record.created_at),
             ]);
         }
         table.render(context.printer.width())

@@ -318,7 +318,10 @@ fn lock(context: &Context, build: &Build<'_>) -> Result<Exit, CommandError> {
         platforms: digests.collect(),
         wheels,
     };
-    let wheels = crate::ui::count(wheels, "wheel");
+    let wheels = match wheels {
+        0 => "there are no requirements".to_owned(),
+        wheels => format!("the requirements are {}", crate::ui::count(wheels, "wheel")),
+    };
     context.printer.result(&document, || {
         let image = document.image.as_deref().unwrap_or_default();
         let several = document.platforms.len() > 1;
@@ -331,7 +334,7 @@ fn lock(context: &Context, build: &Build<'_>) -> Result<Exit, CommandError> {
             };
             text.push_str(&format!("{image}{on} is {digest}\n"));
         }
-        format!("{text}the requirements are {wheels}\n")
+        format!("{text}{wheels}\n")
     })?;
     Ok(Exit::Done)
 }

@@ -67,7 +67,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
             .collect(),
         gcp_project_id,
     };
-    context.printer.result(&document, || {
+    context.printer.verbatim(&document, || {
         document
             .workflows
             .iter()

@@ -54,7 +54,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
     };
     context
         .printer
-        .result(&document, || match document.written {
+        .verbatim(&document, || match document.written {
             true => "pyproject.toml now describes the image; the Dockerfile is no longer read\n"
                 .to_owned(),
             false => document.section.clone(),

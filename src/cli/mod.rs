@@ -59,7 +59,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::environment::Direction;
-use crate::ui::{CommandError, Exit, LogFormat, Printer, Verbosity};
+use crate::ui::{CommandError, Exit, LogFormat, Printer, Verbosity, fit_to_errors};
 use arguments::GlobalArguments;
 use context::Context;
 use unknown::Parsed;
@@ -165,7 +165,7 @@ pub fn main() -> ExitCode {
             return Exit::Done.into();
         }
         Err(error) => {
-            let _ = error.print();
+            show_usage(&error);
             // A program that asked for JSON gets it, whatever else is wrong with its call.
             if std::env::args_os().any(|argument| argument == "--json") {
                 let what = error.kind().to_string();
@@ -197,6 +197,13 @@ pub fn main() -> ExitCode {
             error.exit().into()
         }
     }
+}
+
+/// What is wrong with the command line, as clap says it.
+fn show_usage(error: &clap::Error) {
+    use std::io::Write as _;
+    let text = error.render().ansi().to_string();
+    let _ = write!(anstream::stderr(), "{}", fit_to_errors(&text));
 }
 
 fn run(arguments: Arguments, printer: Printer) -> Result<Exit, CommandError> {

@@ -65,6 +65,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
     };
     context.printer.result(&report, || {
         let file = file.as_deref().unwrap_or(Path::new(""));
+        if report.generations.is_empty() {
+            return format!(
+                "{}: nothing was deployed yet, and {} says no more\n",
+                report.environment,
+                file.display()
+            );
+        }
         format!(
             "{}: {} in {} ({}); open it in a browser\n",
             report.environment,

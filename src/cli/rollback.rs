@@ -150,11 +150,8 @@ fn text(
     let restored = applied.rollback_of;
     let mut text = match (document.dry_run, restored) {
         (true, Some(of)) => format!(
-            "{environment}: it would restore generation {of}: {} added, {} replaced, {} deleted, {} unchanged\n",
-            summary.added.len(),
-            summary.changed.len(),
-            summary.retired.len(),
-            summary.reused.len()
+            "{environment}: it would restore generation {of}; {}\n",
+            changes(summary)
         ),
         _ => {
             let restores = restored.map(|of| format!(", which restores generation {of}"));
@@ -168,6 +165,24 @@ fn text(
         text.push_str("--from-now gives them a new start instead\n");
     }
     text
+}
+
+/// `2 replaced, 1 deleted`.
+fn changes(summary: &PlanSummary) -> String {
+    let parts = [
+        (&summary.added, "added"),
+        (&summary.changed, "replaced"),
+        (&summary.retired, "deleted"),
+        (&summary.reused, "unchanged"),
+    ];
+    let parts = parts.iter().filter(|(workflows, _)| !workflows.is_empty());
+    let parts: Vec<_> = parts
+        .map(|(workflows, what)| format!("{} {what}", workflows.len()))
+        .collect();
+    match parts.is_empty() {
+        true => "there are no DAG files".to_owned(),
+        false => format!("DAG files: {}", parts.join(", ")),
+    }
 }
 
 /// `daily (daily__v1_0__…, '@daily') comes back after it was away since …: Airflow …`

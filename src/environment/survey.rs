@@ -12,7 +12,7 @@ use super::record::GenerationRecord;
 use super::{Environment, EnvironmentError};
 use crate::image::{ImageContents, LayerOfImage, layers_of_image};
 use crate::oci::Sha256Digest;
-use crate::progress::Event;
+use crate::progress::{Event, Phase, Unit};
 use crate::registry::RegistryError;
 use forebay_store::ObjectDigest;
 
@@ -60,14 +60,28 @@ impl Environment {
         generations.truncate(limit);
         let images = generations.iter().flat_map(|record| &record.images);
         let contents: BTreeSet<_> = images.filter_map(|image| image.contents).collect();
+        let asked = self.images_here(&generations);
         let dags = generations.iter().flat_map(|record| record.dags.values());
         let files: BTreeSet<_> = dags.map(|dag| dag.object).collect();
+        self.progress.report(Event::Started {
+            phase: Phase::Survey,
+            total: u64::try_from(contents.len() + files.len() + asked.len()).ok(),
+            unit: Unit::Items,
+        });
         let (contents, files) = (self.objects(contents).await?, self.objects(files).await?);
+        let images = self.survey_images(&generations, asked).await;
+        self.progress.report(Event::Finished {
+            phase: Phase::Survey,
+            summary: match generations.len() {
+                1 => "1 generation".to_owned(),
+                number => format!("{number} generations"),
+            },
+        });
         let contents = contents
             .into_iter()
             .filter_map(|(digest, bytes)| Some((digest, serde_json::from_slice(&bytes).ok()?)));
         Ok(Survey {
-            images: self.survey_images(&generations).await,
+            images,
             has_older,
             applying,
             contents: contents.collect(),
@@ -89,29 +103,42 @@ impl Environment {
             }
         };
         let found = stream::iter(digests).map(read).buffer_unordered(PARALLEL);
+        let found = found.inspect(|_| self.one_more());
         found
             .try_filter_map(|found| async { Ok(found) })
             .try_collect()
             .await
     }
 
+    fn one_more(&self) {
+        self.progress.report(Event::Advanced {
+            phase: Phase::Survey,
+            amount: 1,
+        });
+    }
+
+    /// The images that are in the registry's repository.
+    fn images_here(&self, generations: &[Arc<GenerationRecord>]) -> BTreeSet<Sha256Digest> {
+        let here = self.registry.repository().to_string();
+        let images = generations.iter().flat_map(|record| &record.images);
+        let images = images.filter(|image| image.repository == here);
+        images.map(|image| image.digest).collect()
+    }
+
     async fn survey_images(
         &self,
         generations: &[Arc<GenerationRecord>],
+        asked: BTreeSet<Sha256Digest>,
     ) -> BTreeMap<Sha256Digest, SurveyedImage> {
-        let here = self.registry.repository().to_string();
-        let mut known = BTreeMap::new();
-        let mut asked = BTreeSet::new();
-        for image in generations.iter().flat_map(|record| &record.images) {
-            known.insert(image.digest, SurveyedImage::Unknown);
-            if image.repository == here {
-                asked.insert(image.digest);
-            }
-        }
+        let images = generations.iter().flat_map(|record| &record.images);
+        let mut known: BTreeMap<_, _> = images
+            .map(|image| (image.digest, SurveyedImage::Unknown))
+            .collect();
         let ask =
             |digest| async move { Ok::<_, RegistryError>((digest, self.image(digest).await?)) };
         let mut answers = stream::iter(asked).map(ask).buffer_unordered(PARALLEL);
         while let Some(answer) = answers.next().await {
+            self.one_more();
             match answer {
                 Ok((digest, image)) => {
                     known.insert(digest, image);

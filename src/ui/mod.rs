@@ -12,7 +12,7 @@ mod wrap;
 pub use colour::Colour;
 pub use error::{CommandError, Exit, in_environment};
 pub use log::{LogFormat, show_details};
-pub use printer::{Printer, Verbosity};
+pub use printer::{Printer, Verbosity, error_width, fit_to_errors};
 pub use progress::TerminalProgress;
 pub use table::Table;
 pub use wrap::wrap_after;
@@ -39,6 +39,13 @@ pub fn count(number: usize, thing: &str) -> String {
     } else {
         format!("{number} {thing}s")
     }
+}
+
+/// `1 file, 2 tags`, without what there is none of; `None` if there is nothing at all.
+pub fn counts(parts: &[(usize, &str)]) -> Option<String> {
+    let some = parts.iter().filter(|(number, _)| *number > 0);
+    let some: Vec<_> = some.map(|(number, thing)| count(*number, thing)).collect();
+    (!some.is_empty()).then(|| some.join(", "))
 }
 
 /// The known name that somebody most likely meant.

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use serde::Serialize;
 
 use super::log::write_event;
+use super::wrap::fit;
 use super::{Colour, CommandError, Exit, LogFormat, wrap_after};
 
 /// How much is said beside the result.
@@ -71,11 +72,28 @@ impl Printer {
         self.json
     }
 
-    /// Prints a command's result: `document` if JSON was asked for, otherwise the text.
+    /// Prints a command's result: `document` if JSON was asked for, otherwise the text, whose lines
+    /// are broken between words where a terminal is too narrow for them.
     ///
     /// # Errors
     /// A full disk behind a redirection. A reader that has gone away is no error.
     pub fn result<D: Serialize>(
+        &self,
+        document: &D,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), CommandError> {
+        self.verbatim(document, || match self.width() {
+            Some(width) => fit(&text(), width),
+            None => text(),
+        })
+    }
+
+    /// The same for text that is to be copied as it is, whatever the terminal's width: lines of
+    /// files, links.
+    ///
+    /// # Errors
+    /// As [`Printer::result`].
+    pub fn verbatim<D: Serialize>(
         &self,
         document: &D,
         text: impl FnOnce() -> String,
@@ -109,7 +127,7 @@ impl Printer {
         }
         match self.log_format {
             LogFormat::Text => {
-                let text = error.render(columns(&std::io::stderr()));
+                let text = error.render(error_width());
                 let _ = anstream::stderr().write_all(text.as_bytes());
             }
             LogFormat::Json => write_event("error", error.to_json()),
@@ -126,9 +144,23 @@ impl Printer {
         if self.log_format == LogFormat::Json {
             return write_event("warning", serde_json::json!({ "message": text }));
         }
-        let text = wrap_after(text, columns(&std::io::stderr()), "warning: ".len());
+        let text = wrap_after(text, error_width(), "warning: ".len());
         let warning = Colour::Warning.paint("warning");
         let _ = writeln!(anstream::stderr(), "{warning}: {text}");
+    }
+}
+
+/// The columns of the terminal that progress, warnings, errors and questions go to; none if they
+/// go elsewhere.
+pub fn error_width() -> Option<usize> {
+    columns(&std::io::stderr())
+}
+
+/// The text, with lines broken between words where the terminal that errors go to is too narrow.
+pub fn fit_to_errors(text: &str) -> String {
+    match error_width() {
+        Some(width) => fit(text, width),
+        None => text.to_owned(),
     }
 }
 

@@ -8,8 +8,11 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::log::write_event;
-use super::{Colour, LogFormat, Printer};
+use super::{Colour, LogFormat, Printer, error_width, wrap_after};
 use crate::progress::{Event, Phase, Progress, Unit};
+
+/// From this many columns on there is room for a longer bar beside bytes, rate and time.
+const ROOMY: usize = 80;
 
 /// Shows events on standard error.
 pub struct TerminalProgress {
@@ -36,15 +39,19 @@ impl TerminalProgress {
     }
 
     fn start(&self, phase: Phase, total: Option<u64>, unit: Unit) {
-        let template = match (total, unit) {
-            (Some(_), Unit::Bytes) => {
-                "{prefix:>10} {bar:12} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}"
-            }
-            (Some(_), Unit::Items) => "{prefix:>10} {bar:12} {pos}/{len}",
-            (None, _) => "{prefix:>10} {spinner} {elapsed}",
+        let bar = match error_width() {
+            Some(width) if width < ROOMY => 6,
+            _ => 20,
         };
-        let style =
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let template = match (total, unit) {
+            (Some(_), Unit::Bytes) => format!(
+                "{{prefix:>10}} {{bar:{bar}}} {{decimal_bytes}}/{{decimal_total_bytes}} {{decimal_bytes_per_sec}} {{eta}} left"
+            ),
+            (Some(_), Unit::Items) => format!("{{prefix:>10}} {{bar:{bar}}} {{pos}}/{{len}}"),
+            (None, _) => "{prefix:>10} {spinner} {elapsed}".to_owned(),
+        };
+        let style = ProgressStyle::with_template(&template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = self.bars.add(ProgressBar::new(total.unwrap_or(0)));
         bar.set_style(style);
         bar.set_prefix(name(phase));
@@ -62,6 +69,7 @@ impl TerminalProgress {
         }
         if self.printer.shows_progress() {
             let name = Colour::Good.paint(&format!("{:>10}", name(phase)));
+            let summary = wrap_after(summary, error_width(), 11);
             self.line(&format!("{name} {summary}"));
         }
     }
@@ -71,8 +79,12 @@ impl TerminalProgress {
         self.applying.load(Ordering::SeqCst)
     }
 
-    /// Takes the bars away.
+    /// Takes the bars away, also of phases that have not come to their end.
     pub fn clear(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, bar) in running.drain() {
+            bar.finish_and_clear();
+        }
         let _ = self.bars.clear();
     }
 
@@ -170,6 +182,7 @@ fn key(phase: Phase) -> &'static str {
         Phase::Upload => "upload",
         Phase::Cache => "cache",
         Phase::Verify => "verify",
+        Phase::Survey => "survey",
     }
 }
 
@@ -185,5 +198,6 @@ fn name(phase: Phase) -> &'static str {
         Phase::Upload => "DAGs",
         Phase::Cache => "Cache",
         Phase::Verify => "Verify",
+        Phase::Survey => "Records",
     }
 }

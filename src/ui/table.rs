@@ -1,10 +1,13 @@
 //! Tables that stay aligned with wide characters, and readable in narrow terminals.
 
 use super::Colour;
-use super::wrap::{width_of, wrap};
+use super::wrap::{width_of, wrap, wrap_after};
 
 /// Between two columns.
 const GAP: usize = 2;
+
+/// A column is made no narrower, or there would be a word a line.
+const LEAST: usize = 16;
 
 /// Rows of text in columns as wide as their widest cell.
 #[derive(Debug, Default)]
@@ -36,7 +39,11 @@ impl Table {
             return self.columns(&natural);
         };
         let longest_word = |cell: &str| cell.split(' ').map(width_of).max().unwrap_or(0);
-        match narrowed(natural, &self.widths(longest_word), width) {
+        let least = self.widths(longest_word).into_iter().zip(&natural);
+        let least: Vec<usize> = least
+            .map(|(word, natural)| word.max(LEAST.min(*natural)))
+            .collect();
+        match narrowed(natural, &least, width) {
             Some(widths) => self.columns(&widths),
             None => self.lists(width),
         }
@@ -75,8 +82,7 @@ impl Table {
             }
             for (heading, cell) in self.headings.iter().zip(row) {
                 let blanks = " ".repeat(indent - width_of(heading));
-                let lines = wrap(cell, width.saturating_sub(indent));
-                let cell = lines.join(&format!("\n{:indent$}", ""));
+                let cell = wrap_after(cell, Some(width), indent);
                 let line = format!("{}{blanks}{cell}", Colour::Heading.paint(heading));
                 text.push_str(line.trim_end());
                 text.push('\n');
@@ -90,7 +96,7 @@ fn total(widths: &[usize]) -> usize {
     widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)
 }
 
-/// Takes from the widest column, again and again, but from none more than its longest word bears.
+/// Takes from the widest column, again and again, but from none more than it bears.
 fn narrowed(mut widths: Vec<usize>, least: &[usize], width: usize) -> Option<Vec<usize>> {
     while total(&widths) > width {
         let widest = (0..widths.len())

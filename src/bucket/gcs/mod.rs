@@ -208,7 +208,7 @@ impl Service for GcsBucket {
 
     fn identity(&self) -> String {
         let identity = self.tokens.as_ref().map(|tokens| tokens.describe());
-        identity.unwrap_or_else(|| "nobody (no credentials)".to_owned())
+        identity.unwrap_or_else(|| "an anonymous caller (no credentials)".to_owned())
     }
 
     fn words(&self, body: &[u8]) -> Option<String> {

@@ -10,7 +10,7 @@ use crate::cache::{CacheError, CacheLocation, CollectOptions};
 use crate::cli::arguments::BuildArguments;
 use crate::cli::caching::entries;
 use crate::cli::context::Context;
-use crate::ui::{CommandError, Exit, count};
+use crate::ui::{CommandError, Exit, bytes, count};
 
 use super::opening::Opening;
 
@@ -91,18 +91,26 @@ fn instead(location: &CacheLocation) -> &'static str {
 }
 
 fn text(document: &Document) -> String {
-    let verb = match document.dry_run {
-        true => "would be deleted",
-        false => "deleted",
+    let (deleted, condemned) = match document.dry_run {
+        true => ("would be deleted", "would be noted for a later collection"),
+        false => ("deleted", "noted for a later collection"),
     };
-    let mut text = format!(
-        "{} stay, {} {verb} ({:.1} MB), {} condemned ({:.1} MB)\n",
-        entries(document.entries),
-        count(document.deleted.len(), "key"),
-        document.deleted_bytes as f64 / 1e6,
-        count(document.condemned.len(), "key"),
-        document.condemned_bytes as f64 / 1e6,
-    );
+    let mut text = match document.entries {
+        1 => "1 entry stays\n".to_owned(),
+        number => format!("{} stay\n", entries(number)),
+    };
+    for (keys, size, what) in [
+        (&document.deleted, document.deleted_bytes, deleted),
+        (&document.condemned, document.condemned_bytes, condemned),
+    ] {
+        if !keys.is_empty() {
+            let keys = count(keys.len(), "object");
+            text.push_str(&format!("{keys} {what} ({})\n", bytes(size)));
+        }
+    }
+    if document.deleted.is_empty() && document.condemned.is_empty() {
+        text.push_str("there is nothing to delete\n");
+    }
     if document.busy {
         text.push_str("another collection works on this cache\n");
     }

@@ -45,6 +45,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
         requests: cache.requests(),
     };
     context.printer.result(&document, || match found {
+        true if document.objects == 0 => {
+            "this machine has everything of this build already\n".to_owned()
+        }
         true => format!(
             "{} taken\n",
             count(

@@ -54,12 +54,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
     });
     let caches: Vec<_> = caches.collect();
     let own = options.signing_key.iter().map(|key| key.public());
-    let trusted_keys = options
-        .trusted
-        .iter()
-        .chain(own)
-        .map(ToString::to_string)
-        .collect();
+    let trusted = options.trusted.iter().chain(own);
+    let mut trusted_keys: Vec<_> = trusted.map(ToString::to_string).collect();
+    trusted_keys.dedup();
 
     let open = opening.services.opener();
     let _build = opening.build(&open)?;
@@ -79,22 +76,22 @@ fn text(document: &Document) -> String {
     let mut text = String::new();
     for cache in &document.caches {
         let believed = match cache.trust {
-            "signed" => "entries with a trusted signature count",
-            "unsigned" => "entries count without a signature",
-            _ => "not used: no key is trusted",
+            "signed" => "what trusted keys have signed is taken from it",
+            "unsigned" => "everything is taken from it, signed or not",
+            _ => "nothing is taken from it, because no key is trusted",
         };
         let written = match cache.written {
-            true => ", written",
+            true => "; what is built here is brought to it",
             false => "",
         };
-        text.push_str(&format!("{}: {believed}{written}\n", cache.url));
+        text.push_str(&format!("{}\n  {believed}{written}\n", cache.url));
     }
     for key in &document.trusted_keys {
-        text.push_str(&format!("trusted: {key}\n"));
+        text.push_str(&format!("trusted key {key}\n"));
     }
     text.push_str(match document.found {
-        true => "these sources have been built\n",
-        false => "these sources have not been built yet\n",
+        true => "a build of these sources is there\n",
+        false => "no build of these sources is there\n",
     });
     if let Some(warning) = &document.warning {
         text.push_str(&format!("warning: {warning}\n"));

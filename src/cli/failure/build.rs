@@ -51,7 +51,7 @@ impl From<BuildError> for CommandError {
                 failure.next(placeholder_next(placeholder))
             }
             BuildError::Project(ProjectError::NotFound { .. }) => {
-                failure.next("go to the project's folder, or name it with --directory")
+                failure.next("go to the project's folder, or name it with --directory; `forebay start-project` begins a new one")
             }
             BuildError::NoSuchWorkflow { id, known } => match closest(id, known) {
                 Some(known) => failure.next(format!("did you mean --workflow {known}?")),

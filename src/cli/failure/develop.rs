@@ -46,6 +46,9 @@ impl From<DevelopError> for CommandError {
             DevelopError::Start { .. } | DevelopError::Python(_) => {
                 failure.next("name the project's Python with --python")
             }
+            DevelopError::File { source, path, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                failure.next(format!("write {}, or name another file", path.display()))
+            }
             DevelopError::File { .. } => failure.next("mend what stands in the way, and run the command again"),
             DevelopError::Scaffold { .. } => failure.next(
                 "use a Python that BigFlow 1.11 runs on, 3.8 to 3.12, with setuptools below 82",

@@ -31,6 +31,9 @@ pub(super) fn list(context: &Context, store: &Store) -> Result<(), CommandError>
     })?;
     let document = ListDocument { objects };
     context.printer.result(&document, || {
+        if document.objects.is_empty() {
+            return "the store is empty\n".to_owned();
+        }
         document
             .objects
             .iter()
