@@ -46,11 +46,13 @@ pub(crate) mod fuzzing;
 mod key;
 mod known;
 mod location;
+mod lookup;
 mod mark;
 mod patience;
 mod push;
 mod remote;
 mod settings;
+mod source;
 #[cfg(test)]
 mod tests;
 

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{BuildArguments, DagArguments};
-use super::caching::Caching;
+use super::caching::{Caching, Usage};
 use super::check::{First, check};
 use super::context::Context;
 use super::project_tests::{TestArguments, TestsDocument, test};
@@ -252,7 +252,7 @@ fn run(
         let folder = workspace.project().directory.join(".dags");
         write_folder(&folder, &files, &build.image_by_tag()?).map_err(BuildError::from)?;
     }
-    caching.finish();
+    caching.finish(Usage::Builds);
     let document = Document {
         environment: target.environment.to_string(),
         version: build.version().to_string(),

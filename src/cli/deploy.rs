@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::arguments::{DeployArguments, DeployedDagArguments, ReplacingArguments};
 use super::ask::{self, can_ask};
-use super::caching::Caching;
+use super::caching::{Caching, Usage};
 use super::context::Context;
 use super::deployment::{Prepared, prepare};
 use super::describe::describe_keys;
@@ -162,7 +162,7 @@ fn run(
         Ok(Outcome::new(&target, &applied, &summary).adopted(adoption.as_ref()))
     }))?;
     // What is live is not kept waiting for the cache.
-    caching.finish();
+    caching.finish(Usage::Builds);
     context.printer.result(&outcome, || outcome.text(""))?;
     Ok(Exit::Done)
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::adoption::adopted_keys;
 use super::arguments::{DeployArguments, DeployedDagArguments};
-use super::caching::Caching;
+use super::caching::{Caching, Usage};
 use super::context::Context;
 use super::deployment::{Prepared, prepare};
 use super::describe::DriftDocument;
@@ -114,7 +114,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
         let forecast = prepared.environment.forecast(&prepared.plan).await?;
         Ok((prepared, forecast))
     }))?;
-    caching.finish();
+    caching.finish(Usage::Builds);
     let saved = prepared.environment.saved(&prepared.plan);
     let document = document(prepared, forecast);
     let refused = !document.obstacles.is_empty();

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{CacheArguments, EnvironmentArguments};
-use super::caching::Caching;
+use super::caching::{Caching, Usage};
 use super::context::Context;
 use super::opened::{Opened, Permissions};
 use crate::environment::Direction;
@@ -64,7 +64,7 @@ pub(super) fn run(
             Direction::Back => environment.abort().await?,
         })
     }))?;
-    caching.finish_reading();
+    caching.finish(Usage::Reads);
     let document = Document {
         environment: target.environment.to_string(),
         generation: settled.map(|settled| settled.generation),

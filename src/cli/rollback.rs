@@ -7,7 +7,7 @@ use jiff::{Timestamp, Zoned};
 use serde::Serialize;
 
 use super::arguments::{CacheArguments, EnvironmentArguments};
-use super::caching::Caching;
+use super::caching::{Caching, Usage};
 use super::context::Context;
 use super::describe::when;
 use super::opened::{Opened, Permissions};
@@ -127,7 +127,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
         };
         Ok((applied, summary))
     }))?;
-    caching.finish_reading();
+    caching.finish(Usage::Reads);
     let document = Document {
         outcome: Outcome::new(&target, &applied, &summary),
         rollback_of: applied.rollback_of,

@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::arguments::BuildArguments;
+use crate::cli::caching::Usage;
 use crate::cli::context::Context;
 use crate::ui::{CommandError, Exit, count};
 
@@ -38,7 +39,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
     let build = opening.build(&open)?;
     let found = cache.pull(workspace.store())?;
     build.keep("everything")?;
-    opening.caching.finish();
+    opening.caching.finish(Usage::Builds);
     let document = Document {
         found,
         objects: cache.brought(),

@@ -1,5 +1,6 @@
-//! The caches that a command reads and writes: where they are, who is believed, and what is
-//! said of them at the end.
+//! The caches that a command reads and writes, and what is said of them at the end.
+
+mod settings;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -11,141 +12,14 @@ use super::arguments::{AuthenticationArguments, CacheArguments};
 use super::login::{auth_method, holder, http_options};
 use crate::artifacts::{Build, Target, Workspace};
 use crate::bucket::{self, BucketLocation, WebDavBucket};
-use crate::cache::{
-    Cache, CacheLocation, CacheOptions, OpenBucket, Patience, PushReport, SigningKey, TrustedKey,
-};
+use crate::cache::{Cache, CacheLocation, OpenBucket, Patience, PushReport};
 use crate::credentials::{Login, LoginKind, token_source};
 use crate::http::{HttpClient, HttpOptions, RetryPolicy};
 use crate::progress::{Event, Phase, Progress};
-use crate::ui::{CommandError, Exit, bytes, count};
+use crate::ui::{CommandError, bytes, count};
 
-/// The variables that say what the flags do not.
-const LOCATIONS: &str = "FOREBAY_CACHE";
-const TRUSTED: &str = "FOREBAY_CACHE_TRUSTED_KEYS";
-const SIGNING_KEY: &str = "FOREBAY_CACHE_SIGNING_KEY";
-const SIGNING_KEY_FILE: &str = "FOREBAY_CACHE_SIGNING_KEY_FILE";
-const UNSIGNED: &str = "FOREBAY_CACHE_UNSIGNED";
-const TIMEOUT: &str = "FOREBAY_CACHE_TIMEOUT";
-
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| c == ',' || c.is_whitespace())
-        .filter(|word| !word.is_empty())
-}
-
-/// What flags, variables and the project's settings say together.
-pub(super) fn cache_options(
-    workspace: &Workspace,
-    arguments: &CacheArguments,
-) -> Result<CacheOptions, CommandError> {
-    let settings = workspace.project().settings.cache.clone();
-    let given = variable(LOCATIONS);
-    let (texts, source): (Vec<&str>, _) = match (&given, arguments.cache.is_empty()) {
-        (_, false) => (
-            arguments.cache.iter().map(String::as_str).collect(),
-            "--cache",
-        ),
-        (Some(given), true) => (words(given).collect(), LOCATIONS),
-        (None, true) => (
-            settings.urls.iter().map(String::as_str).collect(),
-            "pyproject.toml",
-        ),
-    };
-    let locations = texts
-        .into_iter()
-        .map(|text| location(workspace, text, source))
-        .collect::<Result<Vec<_>, _>>()?;
-    // The variable replaces the file: a release job names its own keys, whatever a commit says.
-    let keys = variable(TRUSTED);
-    let keys: Vec<&str> = match &keys {
-        Some(keys) => words(keys).collect(),
-        None => settings.trusted_keys.iter().map(String::as_str).collect(),
-    };
-    let trusted = keys
-        .into_iter()
-        .map(str::parse::<TrustedKey>)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| {
-            CommandError::from_error(Exit::Usage, &error).next(format!(
-                "mend ${TRUSTED} or [tool.forebay.cache] trusted_keys"
-            ))
-        })?;
-    Ok(CacheOptions {
-        locations,
-        trusted,
-        signing_key: signing_key()?,
-        unsigned: arguments.cache_unsigned
-            || variable(UNSIGNED).is_some_and(|value| value == "1" || value == "true"),
-        write: arguments.cache_write,
-        is_ci: variable("CI").is_some_and(|value| !value.is_empty() && value != "false"),
-    })
-}
-
-/// A cache's place. A password is taken from the variable alone: what is written in the project
-/// is there for all to read, and so is a command line.
-fn location(
-    workspace: &Workspace,
-    text: &str,
-    source: &str,
-) -> Result<CacheLocation, CommandError> {
-    let location: CacheLocation = text.parse().map_err(|error| {
-        CommandError::from_error(Exit::Usage, &error)
-            .next("mend --cache, $FOREBAY_CACHE or [tool.forebay] cache")
-    })?;
-    if location.login().is_some() && source != LOCATIONS {
-        return Err(CommandError::new(
-            Exit::Usage,
-            format!("the cache {location} stands in {source} with a user and a password"),
-        )
-        .why("others can read them there")
-        .next(format!(
-            "write them into ~/.netrc (machine HOST login USER password PASSWORD), or name the cache in ${LOCATIONS}"
-        )));
-    }
-    Ok(location.relative_to(&workspace.project().directory))
-}
-
-/// How long an answer is waited for.
-fn patience() -> Result<Patience, CommandError> {
-    match variable(TIMEOUT) {
-        None => Ok(Patience::default()),
-        Some(text) => match text.parse() {
-            Ok(seconds @ 1..=600) => Ok(Patience::of_build(Duration::from_secs(seconds))),
-            _ => Err(
-                CommandError::new(Exit::Usage, format!("{TIMEOUT} is {text:?}"))
-                    .next("give a number of seconds from 1 to 600, or unset it"),
-            ),
-        },
-    }
-}
-
-/// The private key, from a variable or from the file that a variable names.
-fn signing_key() -> Result<Option<SigningKey>, CommandError> {
-    let is_set = |text: &String| !text.trim().is_empty();
-    let text = match variable(SIGNING_KEY).filter(is_set) {
-        Some(text) => Some(text),
-        None => match variable(SIGNING_KEY_FILE).filter(is_set) {
-            Some(path) => Some(std::fs::read_to_string(&path).map_err(|error| {
-                CommandError::new(
-                    Exit::Usage,
-                    format!("the signing key {path} cannot be read"),
-                )
-                .why(error.to_string())
-                .next(format!("mend or unset ${SIGNING_KEY_FILE}"))
-            })?),
-            None => None,
-        },
-    };
-    text.map(|text| SigningKey::parse(&text))
-        .transpose()
-        .map_err(|error| {
-            CommandError::from_error(Exit::Usage, &error)
-                .next("make one with `forebay cache keygen FILE`")
-        })
-}
+pub(super) use settings::cache_options;
+use settings::{LOCATIONS, SIGNING_KEY, SIGNING_KEY_FILE, TRUSTED, patience};
 
 /// The caches of one command, once it knows its environment; none if it names none.
 #[derive(Default)]
@@ -275,9 +149,9 @@ impl Caching {
         }
     }
 
-    /// Brings what was built to the cache that is written, and says how it went. None of it
-    /// can make the command fail.
-    pub(super) fn finish(&self) {
+    /// Says how it went. What a command has built is first brought to the cache that is
+    /// written. None of it can make the command fail.
+    pub(super) fn finish(&self, usage: Usage) {
         let Some(OpenedCache {
             cache,
             store,
@@ -287,53 +161,51 @@ impl Caching {
             return;
         };
         let (found, missed) = cache.answers(store);
-        let pushed = match cache.writes() {
-            true => Some(cache.push(store, &producer())),
-            false => None,
-        };
         let mut parts = Vec::new();
-        match (found, missed) {
-            (0, 0) => {}
-            (found, 0) => parts.push(format!(
-                "nothing was built: {} taken",
-                count(found, "result")
-            )),
-            (found, missed) => parts.push(format!(
-                "{found} of {} taken",
-                count(found + missed, "result")
-            )),
-        }
-        let failure = match pushed {
-            Some(Ok(report)) => {
-                if !report.is_unchanged() {
-                    parts.push(describe(&report));
-                }
-                None
+        let mut failure = None;
+        match usage {
+            Usage::Reads if found == 0 => {}
+            Usage::Reads => {
+                let brought = usize::try_from(cache.brought()).unwrap_or(usize::MAX);
+                parts.push(format!("{} taken", count(found, "result")));
+                parts.push(format!("{} brought", count(brought, "object")));
             }
-            Some(Err(error)) => Some(format!("the cache was not written: {error}")),
-            None => None,
-        };
+            Usage::Builds => {
+                parts.extend(taken(found, missed));
+                match cache.writes().then(|| cache.push(store, &producer())) {
+                    Some(Ok(report)) if !report.is_unchanged() => parts.push(describe(&report)),
+                    Some(Err(error)) => {
+                        failure = Some(format!("the cache was not written: {error}"));
+                    }
+                    Some(Ok(_)) | None => {}
+                }
+            }
+        }
         say(cache, progress.as_ref(), parts, failure);
     }
+}
 
-    /// The same of a command that builds nothing.
-    pub(super) fn finish_reading(&self) {
-        let Some(OpenedCache {
-            cache,
-            store,
-            progress,
-        }) = self.opened.get()
-        else {
-            return;
-        };
-        let (found, _) = cache.answers(store);
-        let brought = usize::try_from(cache.brought()).unwrap_or(usize::MAX);
-        let mut parts = Vec::new();
-        if found > 0 {
-            parts.push(format!("{} taken", count(found, "result")));
-            parts.push(format!("{} brought", count(brought, "object")));
-        }
-        say(cache, progress.as_ref(), parts, None);
+/// What a command does with caches.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Usage {
+    /// It looks up what it would else build, and brings what it builds.
+    Builds,
+    /// It only takes.
+    Reads,
+}
+
+/// How many of the results that a build looked up came from a cache.
+fn taken(found: usize, missed: usize) -> Option<String> {
+    match (found, missed) {
+        (0, 0) => None,
+        (found, 0) => Some(format!(
+            "nothing was built: {} taken",
+            count(found, "result")
+        )),
+        (found, missed) => Some(format!(
+            "{found} of {} taken",
+            count(found + missed, "result")
+        )),
     }
 }
 
@@ -391,7 +263,7 @@ fn opener(
         ..http_options(authentication)
     };
     Ok(Arc::new(move |location: &CacheLocation| {
-        let words = |error: &dyn std::error::Error| crate::cache::describe(error);
+        let words = |error: &(dyn std::error::Error + 'static)| crate::cache::describe(error);
         let http = HttpClient::new(&options).map_err(|error| words(&error))?;
         let bucket = match (&location.bucket, location.login()) {
             (BucketLocation::WebDav { url }, Some((user, password))) => {
