@@ -14,6 +14,9 @@ use std::time::Duration;
 #[path = "support/caches.rs"]
 #[allow(dead_code)]
 mod caches;
+#[path = "support/certificates.rs"]
+#[allow(dead_code)]
+mod certificates;
 #[path = "support/docker_registry.rs"]
 mod docker_registry;
 #[path = "support/emulator.rs"]
@@ -27,6 +30,7 @@ mod forebay_support;
 mod meter;
 
 use caches::{Site, Surroundings, requests};
+use certificates::Authority;
 use docker_registry::DockerRegistry;
 use emulator::Emulator;
 use meter::{Gate, Meter};
@@ -335,6 +339,40 @@ fn what_is_built_is_brought_to_a_cache_only_where_that_is_wanted() {
         site.build(&[&["--cache", &url], flags].concat());
         assert!(!is_empty(), "{name}");
     }
+}
+
+#[test]
+fn a_server_is_believed_whose_authority_is_named() {
+    let authority = Authority::new();
+    let certificate = authority.sign("server", "IP:127.0.0.1", "2");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let start = Emulator::start_web_dav_over_tls("anna", "hunter2", &certificate);
+    let (Some(server), Some(surroundings)) = (runtime.block_on(start), Surroundings::new()) else {
+        return;
+    };
+    let url = format!("https://anna:hunter2@{}/team", server.emulator.address);
+    let certificate = authority.certificate().display().to_string();
+    let machine = |name| {
+        surroundings
+            .site(name, "UTC", "022")
+            .with_variable("FOREBAY_CACHE", &url)
+            .with_variable("FOREBAY_CACHE_UNSIGNED", "1")
+    };
+    let knowing = |name| machine(name).with_variable("SSL_CERT_FILE", &certificate);
+    let (built, said) = knowing("writer").build(&["--cache-write"]);
+    assert!(said.contains("brought"), "{said}");
+    let (taken, said) = knowing("reader").build(&[]);
+    assert_eq!(taken, built);
+    assert!(said.contains("nothing was built"), "{said}");
+    let (_, said) = machine("flag").build(&["--ca-file", &certificate]);
+    assert!(said.contains("nothing was built"), "{said}");
+
+    // Nobody else's word is taken, and the build goes on.
+    let (alone, said) = machine("stranger").build(&[]);
+    assert_eq!(alone, built);
+    assert_eq!(said.matches("warning: the cache").count(), 1, "{said}");
+    assert!(said.contains("--ca-file or SSL_CERT_FILE"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
 }
 
 fn files_or_none(folder: &Path) -> Vec<PathBuf> {

@@ -15,6 +15,7 @@ use super::key::{Domain, TrustedKey};
 use super::location::CacheLocation;
 use super::patience::{Patience, Waits};
 use crate::bucket::{Bucket, BucketError, ObjectKey, ReadObject, StoredObject, WriteCondition};
+use crate::http::TlsProblem;
 
 /// Opens a cache's bucket when it is first needed. What goes wrong is told in words.
 pub type OpenBucket = Arc<dyn Fn(&CacheLocation) -> Result<Arc<dyn Bucket>, String> + Send + Sync>;
@@ -271,8 +272,12 @@ impl std::fmt::Debug for Remote {
 }
 
 /// An error with its causes, in one line.
-pub fn describe(error: &dyn std::error::Error) -> String {
+pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
+    // What a TLS library says of a certificate helps nobody.
+    if let Some(problem) = TlsProblem::among(error) {
+        return format!("{text}: {problem}");
+    }
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();

@@ -163,6 +163,10 @@ impl Environment {
         {
             return Err(obstacle);
         }
+        if let (Direction::Back, Some(base)) = (direction, &base) {
+            let (lost, _) = self.lost_dags(base, &live.listing).await?;
+            refuse_lost(lost)?;
+        }
         let transition = transition(direction);
         // What cannot be done is found out before anybody else's intent is taken over.
         let steps = transition.steps(&live.listing, self.options.restore_drift);
@@ -204,9 +208,13 @@ impl Environment {
             }
         }
         let (lost, _) = self.lost_dags(next, &live.listing).await?;
-        Ok(lost
-            .into_iter()
-            .next()
-            .map(|what| EnvironmentError::LostObject { what }))
+        Ok(refuse_lost(lost).err())
+    }
+}
+
+fn refuse_lost(lost: Vec<String>) -> Result<(), EnvironmentError> {
+    match lost.into_iter().next() {
+        Some(what) => Err(EnvironmentError::LostObject { what }),
+        None => Ok(()),
     }
 }

@@ -27,6 +27,7 @@ mod schema;
 #[path = "../support/two_workflows.rs"]
 mod two_workflows;
 
+mod cached;
 mod killed;
 mod scene;
 mod taken_back;

@@ -154,6 +154,16 @@ impl Place<'_> {
         files
     }
 
+    /// Lets the bucket lose the bytes by which generations come back.
+    pub(crate) async fn lose_objects(&self) {
+        let listing = self.bucket.list("forebay/v1/flow/objects/").await.unwrap();
+        assert!(!listing.objects.is_empty());
+        for object in listing.objects {
+            let key: ObjectKey = object.key.parse().unwrap();
+            self.bucket.delete(&key, object.generation).await.unwrap();
+        }
+    }
+
     /// The storage generation of every object that there is.
     pub(crate) async fn writes(&self) -> BTreeMap<String, u64> {
         let listing = self.bucket.list("").await.unwrap();
@@ -197,8 +207,13 @@ impl Place<'_> {
 
     /// Runs a command once a lease that a dead process has left is over.
     pub(crate) async fn once_free(&self, project: &Path, command: &str) -> Value {
+        self.repeated(|| self.command(project, &[command])).await
+    }
+
+    /// The same of any command that waits for the lease.
+    pub(crate) async fn repeated(&self, command: impl Fn() -> Command) -> Value {
         for _ in 0..100 {
-            let finished = self.run(project, &[command]).await;
+            let finished = Finished::from(command().output().await.unwrap());
             match finished.status {
                 0 => return serde_json::from_str(&finished.stdout).unwrap(),
                 5 => tokio::time::sleep(Duration::from_millis(200)).await,
@@ -206,6 +221,18 @@ impl Place<'_> {
             }
         }
         panic!("the lease never ends")
+    }
+
+    /// Runs a command that cannot be done, once a lease that a dead process has left is over.
+    pub(crate) async fn refused(&self, command: impl Fn() -> Command) -> Finished {
+        loop {
+            let finished = Finished::from(command().output().await.unwrap());
+            match finished.status {
+                0 => panic!("{}", finished.stdout),
+                5 => tokio::time::sleep(Duration::from_millis(200)).await,
+                _ => return finished,
+            }
+        }
     }
 
     /// Lets the program end by SIGKILL when a request of its stands still. Gives that request.

@@ -64,15 +64,39 @@ impl Emulator {
 
     /// A WebDAV server that holds to conditions, for one user.
     pub(crate) async fn start_web_dav(user: &str, password: &str) -> Option<WebDav> {
+        Self::start_web_dav_with(user, password, serde_json::json!({})).await
+    }
+
+    /// The same over TLS. The certificate and its key have one path with two extensions.
+    pub(crate) async fn start_web_dav_over_tls(
+        user: &str,
+        password: &str,
+        certificate: &std::path::Path,
+    ) -> Option<WebDav> {
+        let tls = serde_json::json!({
+            "ssl_certificate": certificate.with_extension("crt"),
+            "ssl_private_key": certificate.with_extension("key"),
+            "ssl_adapter": "builtin",
+        });
+        Self::start_web_dav_with(user, password, tls).await
+    }
+
+    async fn start_web_dav_with(
+        user: &str,
+        password: &str,
+        more: serde_json::Value,
+    ) -> Option<WebDav> {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.json");
         let root = folder.path().join("root");
         std::fs::create_dir_all(root.join("team")).unwrap();
-        let text = serde_json::json!({
+        let mut text = serde_json::json!({
             "provider_mapping": { "/": root },
             "http_authenticator": { "accept_basic": true, "accept_digest": false, "default_to_digest": false },
             "simple_dc": { "user_mapping": { "*": { user: { "password": password } } } },
         });
+        let members = text.as_object_mut().unwrap();
+        members.extend(more.as_object().cloned().unwrap());
         std::fs::write(&config, text.to_string()).unwrap();
         let emulator = Self::run("FOREBAY_TEST_WEB_DAV", &["wsgidav"], |port| {
             format!(

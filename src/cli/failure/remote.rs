@@ -2,7 +2,7 @@
 
 use crate::bucket::BucketError;
 use crate::credentials::CredentialError;
-use crate::http::{HttpClientError, SendError};
+use crate::http::{HttpClientError, SendError, TlsProblem};
 use crate::registry::RegistryError;
 use crate::ui::{CommandError, Exit};
 
@@ -104,8 +104,9 @@ pub(super) fn bucket_exit(error: &BucketError) -> Exit {
 
 pub(super) fn bucket_next(failure: CommandError, error: &BucketError) -> CommandError {
     match error {
-        BucketError::Unreachable { .. } => {
-            failure.next("check the network and dags_bucket, then run the command again")
+        BucketError::Unreachable { source, .. } => match TlsProblem::among(source.as_ref()) {
+            Some(problem) => failure.next(problem.to_string()),
+            None => failure.next("check the network and dags_bucket, then run the command again")
         }
         BucketError::NoBucket { .. } => failure.next(
             "mend dags_bucket in deployment_config.py: the Composer environment's page names its bucket",
