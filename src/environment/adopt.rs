@@ -232,7 +232,8 @@ impl Environment {
         let Some((mut draft, manifests)) = old.draft() else {
             return Ok(Live { lost, ..live });
         };
-        self.keep_bytes(&mut draft, None).await?;
+        let bytes = std::mem::take(&mut draft.bytes);
+        self.keep_bytes(bytes, None).await?;
         let (record, reference) = self.claim_number(&live, &draft).await?;
         self.retain_images(&record, &manifests).await?;
         let condition = match live.seen.as_ref().and_then(|seen| seen.generation) {

@@ -3,7 +3,7 @@
 //! The order of writes, and why nothing is ever lost or half there:
 //!
 //! 1. the image's blobs, then its manifest, under the version's tag;
-//! 2. the bytes of new DAGs into `objects/` (create-only);
+//! 2. at the same time, the bytes of new DAGs into `objects/` (create-only);
 //! 3. the generation's record (create-only): this claims its number;
 //! 4. the image's retention tag, which has that number;
 //! 5. HEAD to `applying` (compare-and-swap). Until here nothing can be seen,
@@ -19,6 +19,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::future::try_join;
 use futures_util::{Stream, StreamExt as _, stream};
 
 use super::clear::Condemned;
@@ -109,8 +110,12 @@ impl Environment {
             });
         };
         let base = plan.base.as_deref();
-        let (push, manifests) = self.provide_images(&plan.live, base, &draft).await?;
-        self.keep_bytes(&mut draft, base).await?;
+        let bytes = std::mem::take(&mut draft.bytes);
+        let ((push, manifests), ()) = try_join(
+            self.provide_images(&plan.live, base, &draft),
+            self.keep_bytes(bytes, base),
+        )
+        .await?;
         let (record, reference) = self.claim_number(&plan.live, &draft).await?;
         self.retain_images(&record, &manifests).await?;
 

@@ -1,6 +1,6 @@
 //! Puts a draft on record: steps 2 and 3 of an apply's order. Nothing can be seen of it yet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -20,10 +20,9 @@ impl Environment {
     /// not held any longer: whoever needs them reads them from the store.
     pub(super) async fn keep_bytes(
         &self,
-        draft: &mut Draft,
+        bytes: BTreeMap<ObjectDigest, Bytes>,
         base: Option<&GenerationRecord>,
     ) -> Result<(), EnvironmentError> {
-        let bytes = std::mem::take(&mut draft.bytes);
         self.local.put(bytes.values().cloned().collect()).await?;
         let known: BTreeSet<ObjectDigest> = base
             .into_iter()

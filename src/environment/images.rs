@@ -7,7 +7,9 @@ use super::record::{GenerationRecord, RecordedImage};
 use super::{Environment, EnvironmentError, Live};
 use crate::oci::Sha256Digest;
 use crate::progress::Event;
-use crate::registry::{FetchedManifest, ImageToPush, ManifestName, PushReport, push, push_absent};
+use crate::registry::{
+    FetchedManifest, ImageToPush, ManifestName, PushReport, push, push_absent, push_onto,
+};
 
 impl Environment {
     /// Step 1. Also gives the manifests that need this generation's tag.
@@ -33,8 +35,14 @@ impl Environment {
                     let progress = self.progress.as_ref();
                     let image = self.with_known_places(image).await?;
                     let previous = previous.as_ref();
-                    Some(match live.image_is_present(&draft.image) {
-                        Some(false) => {
+                    let onto = live.earlier.as_ref().filter(|earlier| {
+                        previous.is_some_and(|previous| previous == &earlier.descriptor.digest)
+                    });
+                    Some(match (onto, live.image_is_present(&draft.image)) {
+                        (Some(onto), None) => {
+                            push_onto(registry, &image, tags, onto, progress).await?
+                        }
+                        (_, Some(false)) => {
                             push_absent(registry, &image, tags, previous, progress).await?
                         }
                         _ => push(registry, &image, tags, previous, progress).await?,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::TryFutureExt as _;
-use futures_util::future::{OptionFuture, try_join3};
+use futures_util::future::try_join3;
 use jiff::Timestamp;
 
 use super::head::{Head, LiveGeneration};
@@ -13,7 +13,7 @@ use super::record::{GenerationRecord, RecordReference, RecordedDag};
 use super::{Environment, EnvironmentError};
 use crate::bucket::{Listing, StorageGeneration};
 use crate::oci::{ImageManifest, Sha256Digest};
-use crate::registry::ManifestName;
+use crate::registry::{FetchedManifest, ManifestName};
 use forebay_store::ObjectDigest;
 
 /// HEAD as it was read.
@@ -35,6 +35,9 @@ pub struct Live {
     pub(super) record: Option<Arc<GenerationRecord>>,
     /// Whether an image is in the registry, where that was asked.
     pub(super) image: Option<(Sha256Digest, bool)>,
+    /// The manifest of another image that the registry has, and that this machine expected to be
+    /// live: what is pushed onto it.
+    pub(super) earlier: Option<FetchedManifest>,
     /// Files of BigFlow's that were adopted although nothing can bring them back.
     pub(super) lost: BTreeSet<String>,
     /// Whether this is only what would be.
@@ -78,8 +81,9 @@ impl Environment {
     /// Reads HEAD and lists `dags/`, at the same time.
     ///
     /// `image` is what is to be deployed, if that is known already: if it may be what
-    /// is live, the registry is asked for it. That happens at the same time, too,
-    /// unless this machine has last seen another image live.
+    /// is live, the registry is asked for it. That happens at the same time, too. Where this
+    /// machine has last seen another image live, its manifest is asked for instead, because the
+    /// new image is pushed onto it.
     ///
     /// # Errors
     /// See [`EnvironmentError`].
@@ -87,15 +91,21 @@ impl Environment {
         let remembered = self.remembered().await?;
         let expected = remembered.as_ref().map(|(_, record)| record.image);
         let guess = image.filter(|image| expected.is_none_or(|expected| expected == **image));
-        let (seen, listing, answer) = try_join3(
+        let other = image.and(expected).filter(|_| guess.is_none());
+        let (seen, listing, (answer, earlier)) = try_join3(
             self.read_head(),
             self.bucket
                 .list(self.options.dags_prefix.as_str())
                 .map_err(EnvironmentError::from),
             async {
-                OptionFuture::from(guess.map(|image| self.has_image(image)))
-                    .await
-                    .transpose()
+                Ok(match (guess, other) {
+                    (Some(image), _) => (Some(self.has_image(image).await?), None),
+                    (None, Some(other)) => {
+                        let name = ManifestName::Digest(other);
+                        (None, self.registry.manifest(&name).await?)
+                    }
+                    (None, None) => (None, None),
+                })
             },
         )
         .await?;
@@ -111,6 +121,7 @@ impl Environment {
             .map(|(_, record)| record);
         Ok(Live {
             image: image.copied().zip(present),
+            earlier,
             seen,
             listing,
             record,

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::push::{PARALLEL_BLOBS, are_on_one_registry, layers, proven_by};
+use super::proven::proven_by;
+use super::push::{PARALLEL_BLOBS, are_on_one_registry, layers};
 use super::{ImageToPush, ManifestName, Registry, RegistryError};
 use crate::oci::{Descriptor, Sha256Digest};
 

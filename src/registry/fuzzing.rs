@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::FetchedManifest;
-use super::push::parse;
+use super::proven::parse;
 pub use super::remote::fuzzing::challenge;
 use crate::oci::{Descriptor, ImageReference, MediaType, Repository, Tag};
 

@@ -10,6 +10,7 @@ mod forecast;
 pub(crate) mod fuzzing;
 mod layout;
 mod open;
+mod proven;
 mod push;
 mod remote;
 mod verified;
@@ -18,7 +19,7 @@ pub use archive::write_archive;
 pub use certificates::certificate_folders_of_process;
 pub use forecast::{PushForecast, forecast_push};
 pub use open::{Access, OpenOptions, open};
-pub use push::{ImageToPush, PushReport, push, push_absent};
+pub use push::{ImageToPush, PushReport, push, push_absent, push_onto};
 
 use std::io::Read;
 use std::sync::Arc;

@@ -16,10 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt as _;
 
+use super::proven::{parse, proven_by, proven_with};
 use super::{BlobOutcome, FetchedManifest, ManifestName, Registry, RegistryError};
-use crate::oci::{
-    BlobSource, Descriptor, ImageIndex, ImageManifest, Repository, Sha256Digest, Tag,
-};
+use crate::oci::{BlobSource, Descriptor, Repository, Sha256Digest, Tag};
 use crate::progress::{Event, Phase, Progress, Unit};
 
 /// How many blobs travel at the same time.
@@ -97,6 +96,26 @@ pub async fn push_absent(
     push.run(tags, previous).await
 }
 
+/// [`push_absent`] onto an image that the repository was just seen to have: what that one consists
+/// of is neither asked for nor sent.
+///
+/// # Errors
+/// See [`push`].
+pub async fn push_onto(
+    registry: &dyn Registry,
+    image: &ImageToPush,
+    tags: &[Tag],
+    previous: &FetchedManifest,
+    progress: &dyn Progress,
+) -> Result<PushReport, RegistryError> {
+    let push = Push {
+        is_absent: true,
+        proven: proven_with(registry, previous).await?,
+        ..Push::new(registry, image, progress)
+    };
+    push.run(tags, None).await
+}
+
 /// The distinct blobs without the configurations, which nobody calls layers.
 pub(super) fn layers(image: &ImageToPush) -> BTreeSet<Sha256Digest> {
     let mut digests: BTreeSet<_> = image.blobs.iter().map(|b| b.descriptor().digest).collect();
@@ -108,46 +127,14 @@ pub(super) fn layers(image: &ImageToPush) -> BTreeSet<Sha256Digest> {
     digests
 }
 
-pub(super) fn parse(manifest: &FetchedManifest) -> Option<ImageManifest> {
-    serde_json::from_slice(&manifest.bytes).ok()
-}
-
-/// What the repository must have, because it serves the manifest with this digest: blobs,
-/// and of an index the manifests that it names and theirs. One request a manifest.
-pub(super) async fn proven_by(
-    registry: &dyn Registry,
-    digest: &Sha256Digest,
-) -> Result<BTreeSet<Sha256Digest>, RegistryError> {
-    let mut proven = BTreeSet::new();
-    let Some(manifest) = registry.manifest(&ManifestName::Digest(*digest)).await? else {
-        return Ok(proven);
-    };
-    let mut manifests = Vec::new();
-    if manifest.descriptor.media_type.is_index() {
-        let index = serde_json::from_slice::<ImageIndex>(&manifest.bytes);
-        for entry in index.map(|index| index.manifests).unwrap_or_default() {
-            let digest = entry.descriptor.digest;
-            if let Some(part) = registry.manifest(&ManifestName::Digest(digest)).await? {
-                proven.insert(digest);
-                manifests.push(part);
-            }
-        }
-    } else {
-        manifests.push(manifest);
-    }
-    for manifest in manifests.iter().filter_map(parse) {
-        proven.insert(manifest.config.digest);
-        proven.extend(manifest.layers.iter().map(|layer| layer.digest));
-    }
-    Ok(proven)
-}
-
 struct Push<'a> {
     registry: &'a dyn Registry,
     image: &'a ImageToPush,
     progress: &'a dyn Progress,
     layers: BTreeSet<Sha256Digest>,
     is_absent: bool,
+    /// What the repository is known to have.
+    proven: BTreeSet<Sha256Digest>,
 }
 
 impl<'a> Push<'a> {
@@ -158,6 +145,7 @@ impl<'a> Push<'a> {
             progress,
             layers: layers(image),
             is_absent: false,
+            proven: BTreeSet::new(),
         }
     }
 }
@@ -170,7 +158,7 @@ impl Push<'_> {
     ) -> Result<PushReport, RegistryError> {
         let mut report = PushReport::default();
         let digest = self.image.manifest.descriptor.digest;
-        let mut proven = BTreeSet::new();
+        let mut proven = self.proven.clone();
         match previous {
             Some(previous) if *previous != digest => {
                 proven = proven_by(self.registry, previous).await?;
