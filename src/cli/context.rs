@@ -14,6 +14,10 @@ use crate::progress::Progress;
 use crate::python::{self, Interpreter};
 use crate::ui::{CommandError, Exit, Printer, TerminalProgress};
 
+/// How many threads may wait for disks at the same time: 64 writes to a directory bucket would
+/// start as many threads, each with a stack. Four uploads hold one each while they last.
+const BLOCKING_THREADS: usize = 16;
+
 /// One run of the program.
 pub(super) struct Context {
     /// Where output goes.
@@ -90,6 +94,7 @@ impl Context {
         interrupt::watch(self.printer, Arc::clone(&self.progress));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
             .build()
             .map_err(|error| {
                 CommandError::new(Exit::Failed, "cannot start the network runtime")
