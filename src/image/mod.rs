@@ -44,7 +44,9 @@ mod packages;
 mod pip_command;
 mod plan;
 mod project;
+mod project_install;
 mod project_layer;
+mod project_wheel;
 mod recompress;
 mod run;
 pub mod saved;
@@ -79,7 +81,7 @@ pub use plan::{
     PlanContext, PlannedLine, Step, base_of, plan,
 };
 pub use project::ProjectSource;
-pub use project_layer::project_wheel;
+pub use project_wheel::project_wheel;
 pub use shelf::Shelved;
 
 use crate::python::PythonError;

@@ -8,6 +8,7 @@ mod evaluate;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod git;
+mod git_index;
 mod load;
 mod names;
 mod packages;
