@@ -503,7 +503,7 @@ async fn a_long_apply_renews_its_lease() {
     let world = World::new();
     let (anna, ben) = (Machine::new("anna"), Machine::new("ben"));
     let many: Vec<(&'static str, &'static str)> =
-        (0..320).map(|n| (&*format!("w{n}").leak(), "x")).collect();
+        (0..500).map(|n| (&*format!("w{n}").leak(), "x")).collect();
     world.calls.slow_uploads(25);
     let of_anna = slow_environment(&world, &anna, 60);
     let of_ben = slow_environment(&world, &ben, 60);
@@ -525,7 +525,7 @@ async fn a_long_apply_renews_its_lease() {
     };
     let (applied, held) = tokio::join!(deploy(&of_anna, &set), watching);
     applied.unwrap();
-    // Far longer than one lease: 320 files, 64 at a time, 25 seconds each.
+    // Far longer than one lease: 500 files, 100 at a time, 25 seconds each.
     assert!(held > 10, "{held}");
 }
 

@@ -1,5 +1,5 @@
 """Whole deploys of a project on a slow line: Forebay beside BigFlow, whose image is built and pushed
-by buildah because there need not be a Docker daemon."""
+by buildah, or by podman, because there need not be a Docker daemon."""
 
 import os
 from pathlib import Path
@@ -82,10 +82,11 @@ class Forebay:
 
 
 class BigFlow:
+    engine = "buildah"
     name = "BigFlow 1.11.3, image by buildah"
 
     def __init__(self, scene, number):
-        self.scene, self.key = scene, f"bigflow-{number}"
+        self.scene, self.key = scene, f"bigflow-{self.engine}-{number}"
         shims = scene.folder / "shims"
         shims.mkdir(exist_ok=True)
         for name, text in SHIMS.items():
@@ -98,21 +99,21 @@ class BigFlow:
         configuration = scene.folder / "pip.conf"
         configuration.write_text("[global]\nno-index = true\nfind-links = /wheelhouse\n")
 
-    def buildah(self, storage):
-        return ["buildah", f"--root={storage}", f"--runroot={storage}-run", "--storage-driver=overlay"]
+    def engine_at(self, storage):
+        return [self.engine, f"--root={storage}", f"--runroot={storage}-run", "--storage-driver=overlay"]
 
     def commands(self, storage):
         image = f"{self.project.name}:latest"
-        buildah = self.buildah(storage)
+        engine = self.engine_at(storage)
         return [
             # What `bigflow build` and `bigflow deploy` do.
             ["bigflow", "build-package"],
             ["bigflow", "build-dags", "-c", "dev"],
-            [*buildah, "build", "-q", "--layers", "--tls-verify=false", "--network=host",
+            [*engine, "build", "-q", "--layers", "--tls-verify=false", "--network=host",
              f"--volume={wheelhouse()}:/wheelhouse:ro", f"--volume={self.scene.folder}/pip.conf:/etc/pip.conf:ro",
              f"--tag={image}", "."],
             ["sh", "-c", 'image=$1; shift; exec "$@" "$image" "docker://$(cat .dags/image_version.txt)"', "push", image,
-             *buildah, "push", "-q", "--tls-verify=false"],
+             *engine, "push", "-q", "--tls-verify=false"],
             ["bigflow", "deploy-dags", "-c", "dev"],
         ]
 
@@ -138,7 +139,12 @@ class BigFlow:
         return self.deploy(storage=self.scene.folder / f"storage-{self.key}-empty-{number}")
 
 
-def measure(folder, workflows, rounds):
+class BigFlowWithPodman(BigFlow):
+    engine = "podman"
+    name = "BigFlow 1.11.3, image by podman"
+
+
+def measure(folder, workflows, rounds, kinds=(Forebay, BigFlow)):
     """Every scenario for every candidate, in turn."""
     scene = Scene(folder, workflows)
     seen = {}
@@ -148,7 +154,7 @@ def measure(folder, workflows, rounds):
 
     try:
         for number in range(min(rounds, 2)):
-            candidates = [kind(scene, number) for kind in (Forebay, BigFlow)]
+            candidates = [kind(scene, number) for kind in kinds]
             for candidate in candidates:
                 note("first", candidate, candidate.deploy(first=True))
         for turn in range(rounds):

@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::python::{self, Interpreter};
 use crate::ui::{CommandError, Exit, Printer, TerminalProgress};
 
-/// How many threads may wait for disks at the same time: 64 writes to a directory bucket would
+/// How many threads may wait for disks at the same time: 100 writes to a directory bucket would
 /// start as many threads, each with a stack. Four uploads hold one each while they last.
 const BLOCKING_THREADS: usize = 16;
 

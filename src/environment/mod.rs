@@ -131,7 +131,7 @@ impl Options {
 
 /// How many objects are read or written at the same time. On a slow line the time of a deploy is
 /// the number of such rounds; Google's servers take a hundred requests on one connection.
-const PARALLEL: usize = 64;
+const PARALLEL: usize = 100;
 
 /// In characters.
 const LONGEST_HOLDER: usize = 200;
