@@ -550,7 +550,7 @@ fn the_doctor_finds_what_is_wrong(scene: &Scene) {
     let text = text.replace(scene.registry.address(), "REGISTRY");
     let (_, text) = text.split_once('\n').unwrap();
     insta::assert_snapshot!(text, @r#"
-    ok       airflow   the DAG files are written for Airflow 1.10, 2 and 3
+    ok       airflow   the DAG files are written for Airflow from 2.3 to 3
     ok       engine    no line of the Dockerfile needs a container
     ok       login     STORAGE_EMULATOR_HOST is set: the bucket is an emulator's, which needs no login
     ok       login     to REGISTRY: nobody (no login was found; run `docker login REGISTRY`)

@@ -87,6 +87,9 @@ fn nothing_is_there_yet(desk: &mut Desk) {
         "store rebuild-index",
         "gc",
         "gc --dry-run",
+        "release",
+        "man ../pages",
+        "completions",
     ] {
         desk.at("empty", line);
     }
@@ -269,6 +272,9 @@ fn each_exit_status(desk: &mut Desk) {
     ] {
         desk.forebay(line);
     }
+    desk.forebay("unlock -c local 6");
+    desk.forebay("resume -c local");
+    desk.break_off("deploy -c local --restore-drift --allow-older");
     desk.forebay("unlock -c local 6");
     assert_as_before(desk, "held");
     desk.forebay("status -c local");

@@ -100,7 +100,9 @@ class BigFlow:
         configuration.write_text("[global]\nno-index = true\nfind-links = /wheelhouse\n")
 
     def engine_at(self, storage):
-        return [self.engine, f"--root={storage}", f"--runroot={storage}-run", "--storage-driver=overlay"]
+        # podman takes no longer path than 50 characters for what runs.
+        run = Path("/run/forebay-bench") / storage.name
+        return [self.engine, f"--root={storage}", f"--runroot={run}", "--storage-driver=overlay"]
 
     def commands(self, storage):
         image = f"{self.project.name}:latest"

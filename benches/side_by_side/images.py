@@ -18,17 +18,20 @@ def dependencies():
     wheels = peers.wheels("bigflow", REQUIREMENTS, OVERRIDES)
     env = dict(os.environ, FOREBAY_BENCH_WHEELS=str(wheels), PATH=f"{peers.python()}/bin:{os.environ['PATH']}")
     said = call(["cargo", "bench", "--quiet", "--locked", "--bench", "image_layers"], peers.HERE, env)
-    rows, share = [], None
+    rows, starts, share = [], [], None
     for line in said.splitlines():
         # own CPU s, that of children, seconds, MiB, MB, what. Some are left blank.
         found = re.match(r"^([ \d.]{8}) ([ \d.]{8}) ([ \d.]{8}) ([ \d.]{8}) ([ \d.]{8})  (\S.*)$", line)
         if found:
             own, children, wall, peak, size = (float(cell) if cell.strip() else None for cell in found.groups()[:5])
             rows.append({"what": found.group(6), "own": own, "children": children, "wall": wall, "peak": peak, "size": size})
+        found = re.match(r"^ *([\d.]+) CPU s: `(.*)`, (.+) \(median", line)
+        if found:
+            starts.append({"cpu": float(found.group(1)), "imports": found.group(2), "what": found.group(3)})
         found = re.search(r"one small distribution more: ([\d.]+) of ([\d.]+) MB", line)
         if found:
             share = [float(found.group(1)), float(found.group(2))]
-    return {"rows": rows, "share": share, "install": installs(wheels), "wheels": measure_of(wheels)}
+    return {"rows": rows, "starts": starts, "share": share, "install": installs(wheels), "wheels": measure_of(wheels)}
 
 
 def measure_of(wheels):

@@ -130,6 +130,11 @@ def dependencies(section):
     text = (f"{wheels['count']} distributions, {size(wheels['packed'])} as wheels, {size(wheels['unpacked'])} unpacked.")
     share = section.get("share")
     more = f"\n\nOne small distribution more makes {share[0]:.1f} of {share[1]:.1f} MB new: {100 * share[0] / share[1]:.1f} %." if share else ""
+    starts = section.get("starts")
+    if starts:
+        imports = [[row["what"].replace("forebay", "Forebay"), f"{row['cpu']:.2f}", f"{100 * row['cpu'] / starts[0]['cpu']:.0f} %"] for row in starts]
+        header = [f"start of a process: `{starts[0]['imports']}`", "CPU s", "of pip's"]
+        more += f"\n\n{table(header, imports)}"
     return f"{text}\n\n{picture}\n\n{table(['all layers', 'CPU s', 'wall s', 'peak MiB', 'MB'], rows)}{more}"
 
 
@@ -186,6 +191,9 @@ def summary(results, page):
         gzip = cpu.get("tar and gzip -6")
         if mine and gzip:
             add("layers of BigFlow's dependencies, CPU", "2 s", f"{cpu[mine]:.1f} s", f"gzip -6 {gzip:.1f} s")
+        starts = {row["what"]: row["cpu"] for row in layers.get("starts", [])}
+        if {"installed by pip", "forebay, with .pyc"} <= starts.keys():
+            add("start of a process with the dependencies' imports, CPU", "105 % of pip's", f"{starts['forebay, with .pyc']:.2f} s", f"pip {starts['installed by pip']:.2f} s")
         if layers.get("share"):
             new, whole = layers["share"]
             add("one small dependency added, share of the dependencies' bytes that is sent", "5 %", f"{100 * new / whole:.1f} %", "Docker 100 %")

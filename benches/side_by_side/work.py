@@ -79,6 +79,8 @@ class Project:
             self.write("Dockerfile", DOCKERFILE.format(registry=registry))
             self.write("deployment_config.py", BUCKET_SETTINGS.format(registry=registry, name=name, bucket=bucket))
         self.git("init", "-q")
+        # What builds leave behind is not the project's.
+        self.append(".git/info/exclude", "*.egg-info\n.dags\nbuild\ndist\n")
         self.commit()
 
     def write(self, name, text):

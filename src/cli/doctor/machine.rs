@@ -31,7 +31,7 @@ pub(super) fn format(workspace: &Workspace) -> Finding {
     const ABOUT: &str = "airflow";
     match workspace.project().settings.dags.format {
         DagFormat::Default => {
-            Finding::good(ABOUT, "the DAG files are written for Airflow 1.10, 2 and 3")
+            Finding::good(ABOUT, "the DAG files are written for Airflow from 2.3 to 3")
         }
         DagFormat::Bigflow1_11 => Finding::warning(
             ABOUT,
