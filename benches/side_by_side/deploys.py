@@ -2,6 +2,8 @@
 by buildah, or by podman, because there need not be a Docker daemon."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 from . import peers, servers
@@ -22,6 +24,7 @@ class Scene:
 
     def __init__(self, folder, workflows):
         self.folder, self.workflows = Path(folder), workflows
+        self.running = tempfile.mkdtemp(prefix="run-")
         self.registry = servers.registry(f"{folder}/registry")
         self.bucket = servers.Bucket(peers.emulator(), f"{folder}/bucket")
         self.lines = [Line(self.registry.address, SECONDS), Line(self.bucket.address, SECONDS)]
@@ -31,6 +34,7 @@ class Scene:
     def stop(self):
         self.registry.stop()
         self.bucket.stop()
+        shutil.rmtree(self.running, ignore_errors=True)
 
     def environment(self, name, **more):
         address = self.lines[1].address
@@ -101,7 +105,7 @@ class BigFlow:
 
     def engine_at(self, storage):
         # podman takes no longer path than 50 characters for what runs.
-        run = Path("/run/forebay-bench") / storage.name
+        run = f"{self.scene.running}/{storage.name.removeprefix('storage-')}"
         return [self.engine, f"--root={storage}", f"--runroot={run}", "--storage-driver=overlay"]
 
     def commands(self, storage):

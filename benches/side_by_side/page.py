@@ -79,7 +79,7 @@ def deploys(section, name="deploys"):
             continue
         rows = [[who, *cells(costs), *counts(section, scenario, who)] for who, costs in by.items()]
         parts.append(f"**{title[0].upper()}{title[1:]}**\n\n" + table(["", *HEADER, "programs", "system calls"], rows))
-        bars = [(who.split(",")[0], min(values(costs, "wall")), median(values(costs, "wall")), max(values(costs, "wall")),
+        bars = [(who.replace(" 1.11.3, image by", " with"), min(values(costs, "wall")), median(values(costs, "wall")), max(values(costs, "wall")),
                  who == "Forebay") for who, costs in by.items()]
         plots.append((title, bars))
     alt = f"Seconds of each kind of deploy of {section['workflows']} workflows, Forebay beside BigFlow"
