@@ -495,7 +495,10 @@ async fn a_plan_that_may_not_be_applied_is_shown_all_the_same() {
 
     let next = wish("1.1", "two", &[("daily", "a2"), ("weekly", "c")]).commit("a");
     let environment = world.environment(&machine);
-    let live = environment.observe(None).await.unwrap();
+    let live = environment
+        .observe(Some(&image_digest("two")))
+        .await
+        .unwrap();
     let is_ancestor = |older: &str, newer: &str| Some(older <= newer);
     let plan = environment.plan(live, next.desired(), &is_ancestor).await;
     let plan = plan.unwrap();
@@ -527,6 +530,12 @@ async fn a_plan_that_may_not_be_applied_is_shown_all_the_same() {
     assert_eq!((forecast.layers_sent, forecast.layers_present), (1, 0));
     let blobs = bytes_of_image("two");
     assert_eq!(forecast.bytes(), blobs);
+    // What the plan saw of the live image need not be fetched for the forecast.
+    let calls = world.calls.log();
+    let fetched = calls
+        .iter()
+        .filter(|call| call.what.starts_with("GET manifest"));
+    assert_eq!(fetched.count(), 1, "{calls:?}");
     assert!(world.calls.writes().is_empty());
     match environment.apply(plan).await {
         Err(EnvironmentError::Drift { objects }) => assert_eq!(objects.len(), 1),

@@ -35,9 +35,7 @@ impl Environment {
                     let progress = self.progress.as_ref();
                     let image = self.with_known_places(image).await?;
                     let previous = previous.as_ref();
-                    let onto = live.earlier.as_ref().filter(|earlier| {
-                        previous.is_some_and(|previous| previous == &earlier.descriptor.digest)
-                    });
+                    let onto = previous.and_then(|previous| live.fetched(previous));
                     Some(match (onto, live.image_is_present(&draft.image)) {
                         (Some(onto), None) => {
                             push_onto(registry, &image, tags, onto, progress).await?

@@ -75,6 +75,12 @@ impl Live {
         let (asked, present) = self.image.as_ref()?;
         (asked == digest).then_some(*present)
     }
+
+    /// The manifest of an image, if it was fetched.
+    pub(super) fn fetched(&self, image: &Sha256Digest) -> Option<&FetchedManifest> {
+        let mut earlier = self.earlier.iter();
+        earlier.find(|earlier| earlier.descriptor.digest == *image)
+    }
 }
 
 impl Environment {

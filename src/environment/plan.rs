@@ -15,7 +15,7 @@ use super::lease::lost_against;
 use super::record::{GenerationRecord, RecordedCommit, state_digest};
 use super::summary::PlanSummary;
 use super::{Environment, EnvironmentError, Live};
-use crate::registry::{PushForecast, forecast_push};
+use crate::registry::{Previous, PushForecast, forecast_push};
 use forebay_store::ObjectDigest;
 
 /// Whether the commit `older` is contained in `newer`; `None` if nobody can tell.
@@ -169,10 +169,12 @@ impl Environment {
             return Ok(None);
         };
         let previous = known_manifest(&plan.live, &draft.image);
+        let previous = previous.as_ref().map(|previous| {
+            let fetched = plan.live.fetched(previous).map(Previous::Fetched);
+            fetched.unwrap_or(Previous::Named(previous))
+        });
         let registry = self.registry.as_ref();
-        Ok(Some(
-            forecast_push(registry, image, previous.as_ref()).await?,
-        ))
+        Ok(Some(forecast_push(registry, image, previous).await?))
     }
 
     /// Whether HEAD and the listing alone say that nothing would change.

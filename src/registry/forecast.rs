@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::proven::proven_by;
+use super::proven::{Previous, proven_by, proven_with};
 use super::push::{PARALLEL_BLOBS, are_on_one_registry, layers};
 use super::{ImageToPush, ManifestName, Registry, RegistryError};
-use crate::oci::{Descriptor, Sha256Digest};
+use crate::oci::Descriptor;
 
 /// What a push would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,15 +30,15 @@ impl PushForecast {
     }
 }
 
-/// Foretells [`push`](super::push) with the same `previous`. An image that is there costs
-/// one request; otherwise each blob that `previous` does not prove costs one.
+/// Foretells [`push`](super::push), or [`push_onto`](super::push_onto) what was fetched. An image
+/// that is there costs one request; otherwise each blob that `previous` does not prove costs one.
 ///
 /// # Errors
 /// See [`RegistryError`].
 pub async fn forecast_push(
     registry: &dyn Registry,
     image: &ImageToPush,
-    previous: Option<&Sha256Digest>,
+    previous: Option<Previous<'_>>,
 ) -> Result<PushForecast, RegistryError> {
     let layers = layers(image);
     let digest = image.manifest.descriptor.digest;
@@ -50,10 +50,13 @@ pub async fn forecast_push(
     if registry.manifest_descriptor(&name).await?.is_some() {
         return Ok(present);
     }
-    let mut seen = BTreeSet::new();
-    if let Some(previous) = previous.filter(|previous| **previous != digest) {
-        seen = proven_by(registry, previous).await?;
-    }
+    let mut seen = match previous {
+        Some(Previous::Named(previous)) if *previous != digest => {
+            proven_by(registry, previous).await?
+        }
+        Some(Previous::Fetched(previous)) => proven_with(registry, previous).await?,
+        _ => BTreeSet::new(),
+    };
     let own = registry.repository();
     let questions = image
         .blobs

@@ -19,6 +19,7 @@ pub use archive::write_archive;
 pub use certificates::certificate_folders_of_process;
 pub use forecast::{PushForecast, forecast_push};
 pub use open::{Access, OpenOptions, open};
+pub use proven::Previous;
 pub use push::{ImageToPush, PushReport, push, push_absent, push_onto};
 
 use std::io::Read;

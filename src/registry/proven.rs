@@ -5,6 +5,15 @@ use std::collections::BTreeSet;
 use super::{FetchedManifest, ManifestName, Registry, RegistryError};
 use crate::oci::{ImageIndex, ImageManifest, Sha256Digest};
 
+/// A manifest that is known to be in a repository.
+#[derive(Debug, Clone, Copy)]
+pub enum Previous<'a> {
+    /// It has to be fetched.
+    Named(&'a Sha256Digest),
+    /// It was fetched.
+    Fetched(&'a FetchedManifest),
+}
+
 pub(super) fn parse(manifest: &FetchedManifest) -> Option<ImageManifest> {
     serde_json::from_slice(&manifest.bytes).ok()
 }
