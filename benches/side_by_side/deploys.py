@@ -31,6 +31,9 @@ class Scene:
         call(["skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false", f"oci:{peers.base()}:3.11",
               f"docker://{self.registry.address}/base/python:3.11"])
 
+    def run(self, commands, folder, env):
+        return run(commands, folder, env, self.lines, [self.registry.process.pid, self.bucket.process.pid])
+
     def stop(self):
         self.registry.stop()
         self.bucket.stop()
@@ -58,7 +61,7 @@ class Forebay:
     def run(self, commands, count=False):
         if count:
             return traced(commands, self.project.folder, self.env)
-        return run(commands, self.project.folder, self.env, self.scene.lines)
+        return self.scene.run(commands, self.project.folder, self.env)
 
     def deploy(self, count=False, first=False):
         adopt = ["--no-adopt"] if first else []
@@ -82,7 +85,7 @@ class Forebay:
                    FOREBAY_STORE=str(self.scene.folder / f"store-{name}"))
         os.makedirs(env["HOME"])
         command = [peers.FOREBAY, "deploy", "-c", "dev", *cache]
-        return run([command], clone.folder, env, self.scene.lines)
+        return self.scene.run([command], clone.folder, env)
 
 
 class BigFlow:
@@ -126,7 +129,7 @@ class BigFlow:
     def run(self, commands, count=False):
         if count:
             return traced(commands, self.project.folder, self.env)
-        return run(commands, self.project.folder, self.env, self.scene.lines)
+        return self.scene.run(commands, self.project.folder, self.env)
 
     def deploy(self, count=False, first=False, storage=None):
         return self.run(self.commands(storage or self.storage), count)

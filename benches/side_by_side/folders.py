@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import peers
 from .deploys import Forebay, BigFlow, Scene
-from .measure import call, run
+from .measure import call
 
 CHANGED = 10
 
@@ -29,7 +29,7 @@ class Folder:
                 text.write(f"\n# Remark {self.changes}.\n")
 
     def deploy(self, first=False):
-        return run([self.command(first)], self.project.folder, self.env, self.scene.lines)
+        return self.scene.run([self.command(first)], self.project.folder, self.env)
 
     def command(self, first):
         if self.name == "Forebay":

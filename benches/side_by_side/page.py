@@ -63,11 +63,11 @@ def size(count):
 
 def cells(costs):
     apart = [median(values([dict(zip("rb", cost["apart"])) for cost in costs], key)) for key in "rb"]
-    return [middle(costs, "wall"), middle(costs, "cpu"), f"{max(values(costs, 'peak')):,.0f}",
+    return [middle(costs, "wall"), middle(costs, "cpu"), middle(costs, "serving"), f"{max(values(costs, 'peak')):,.0f}",
             f"{apart[0]:,.0f} + {apart[1]:,.0f}", size(median(values(costs, "up"))), size(median(values(costs, "down")))]
 
 
-HEADER = ["wall s", "CPU s", "MiB", "requests", "up", "down"]
+HEADER = ["wall s", "CPU s", "servers' CPU s", "MiB", "requests", "up", "down"]
 
 
 def deploys(section, name="deploys"):

@@ -129,8 +129,14 @@ pub trait Bucket: Send + Sync {
         generation: StorageGeneration,
     ) -> Result<(), BucketError>;
 
-    /// Whether a delete spares an object that was written again, even with the same bytes, after
-    /// it was seen. Only a service of which that is not known is asked, with an object of that
+    /// Whether an object that is written again with the same bytes has another
+    /// [`StorageGeneration`]. Otherwise whoever relies on that must not write the same bytes twice.
+    fn tells_writes_apart(&self) -> bool {
+        true
+    }
+
+    /// Whether a delete spares an object that was written again after it was seen, as far as
+    /// [writes are told apart](Bucket::tells_writes_apart). Only a service of which that is not known is asked, with an object of that
     /// key, which is gone afterwards.
     ///
     /// # Errors

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::remote::{CacheError, Remote};
-use crate::bucket::StoredObject;
+use crate::bucket::{StoredObject, nonce};
 
 /// `mark.json` (`schema/cache-mark.schema.json`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
     version: u32,
+    /// No two writes are alike, also where a bucket tells them by their bytes.
+    #[serde(default)]
+    stamp: String,
     /// Keys and the generations that will be deleted.
     pub(super) condemned: BTreeMap<String, u64>,
 }
@@ -34,6 +37,7 @@ impl Mark {
     pub(super) fn of(condemned: &BTreeMap<String, StoredObject>) -> Self {
         Self {
             version: Self::VERSION,
+            stamp: nonce(),
             condemned: condemned
                 .iter()
                 .map(|(key, object)| (key.clone(), object.generation.0))

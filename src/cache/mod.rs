@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! [FOLDER/]forebay-cache/v1/entries/DOMAIN/RECIPE    what recipes gave; signed (`entry.rs`)
-//! [FOLDER/]forebay-cache/v1/objects/AB/DIGEST.PART   bytes, in parts of 16 MiB
+//! [FOLDER/]forebay-cache/v1/objects/AB/DIGEST.PART   bytes, in parts of 16 MiB (`part.rs`)
 //! [FOLDER/]forebay-cache/v1/mark.json                what the collector will delete (`collect.rs`)
 //! ```
 //!
@@ -35,8 +35,9 @@
 //!
 //! *Order of writes*: objects, then the entries that name them, then a look at the collector's
 //! mark: what it condemned of all that this push relies on is written again, which changes its
-//! generation, and the collector deletes only the generation that it saw. Where a server does
-//! not hold to that condition (many of WebDAV do not), nothing is collected.
+//! generation (on S3, where the same bytes have the same, by a stamp: `part.rs`), and the
+//! collector deletes only the generation that it saw. Where a server does not hold to that
+//! condition (many of WebDAV do not), nothing is collected.
 
 mod client;
 mod collect;
@@ -48,6 +49,7 @@ mod known;
 mod location;
 mod lookup;
 mod mark;
+mod part;
 mod patience;
 mod push;
 mod remote;

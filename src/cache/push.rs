@@ -13,6 +13,7 @@ use super::client::{Cache, Target};
 use super::entry::{Entry, Object, Statement};
 use super::location::CacheLocation;
 use super::mark::Mark;
+use super::part::STAMP;
 use super::remote::{CacheError, Remote};
 use crate::bucket::{Checksums, ObjectKey, StoredObject};
 
@@ -165,11 +166,13 @@ fn document(store: &Store, info: &ObjectInfo) -> Result<Option<Bytes>, CacheErro
         .then(|| Bytes::from(bytes)))
 }
 
-/// Whether a part is there as it should be. A server without checksums tells by the length
-/// alone; what is damaged there is found by whoever reads it.
+/// Whether a part is there as it should be. Where it has a stamp, and on a server without
+/// checksums, its length alone tells; what is damaged there is found by whoever reads it.
 fn looks_like(seen: &StoredObject, bytes: &[u8]) -> bool {
+    let length = bytes.len() as u64;
     match (seen.crc32c, seen.md5) {
-        (None, None) => seen.size == bytes.len() as u64,
+        (None, None) => seen.size == length,
+        _ if seen.size == length + STAMP => true,
         _ => Checksums::of(bytes).matches(seen),
     }
 }
@@ -233,7 +236,7 @@ impl Push<'_> {
         if !again && object.size <= SMALL && self.store.local_info(&object.digest)?.is_some() {
             let bytes = self.store.read(&object.digest)?;
             let key = self.remote.location.part(&object.digest, 0)?;
-            if self.remote.replace(&key, bytes.into(), None).await? {
+            if self.remote.replace_part(&key, bytes, None).await? {
                 return Ok(object.size);
             }
         }
@@ -288,7 +291,7 @@ impl Push<'_> {
             if !again && seen.is_some_and(|seen| looks_like(seen, &bytes)) {
                 continue;
             }
-            match self.remote.replace(&key, bytes.into(), seen).await? {
+            match self.remote.replace_part(&key, bytes, seen).await? {
                 true => sent += size,
                 false => is_done = false,
             }

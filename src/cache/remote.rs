@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 use super::entry::{Entry, EntryError, MAX_ENTRY};
 use super::key::{Domain, TrustedKey};
 use super::location::CacheLocation;
+use super::part::{stamped, without_stamp};
 use super::patience::{Patience, Waits};
 use crate::bucket::{Bucket, BucketError, ObjectKey, ReadObject, StoredObject, WriteCondition};
 use crate::http::TlsProblem;
@@ -132,11 +133,7 @@ impl Remote {
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
         let asked = async {
-            let bucket = self
-                .bucket
-                .get_or_try_init(|| async { (self.open)(&self.location) })
-                .await
-                .map_err(CacheError::Open)?;
+            let bucket = self.bucket().await?;
             Ok(request(Arc::clone(bucket)).await?)
         };
         let left = self.waits.begin(&self.patience);
@@ -154,6 +151,12 @@ impl Remote {
             Err(error) => self.switch_off(error),
         }
         answer
+    }
+
+    async fn bucket(&self) -> Result<&Arc<dyn Bucket>, CacheError> {
+        let open = || async { (self.open)(&self.location) };
+        let bucket = self.bucket.get_or_try_init(open).await;
+        bucket.map_err(CacheError::Open)
     }
 
     fn switch_off(&self, error: &CacheError) {
@@ -211,13 +214,16 @@ impl Remote {
                 .ask(limit, async |bucket| bucket.read(&key).await)
                 .await
             {
-                Ok(Some(read)) if read.bytes.len() as u64 == size => read,
-                Ok(_) | Err(CacheError::Bucket(BucketError::Damaged { .. })) => return Ok(None),
+                Ok(Some(read)) => read.bytes,
+                Ok(None) | Err(CacheError::Bucket(BucketError::Damaged { .. })) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            self.waits.carried(read.bytes.len());
-            digesting.update(&read.bytes);
-            file.write_all(&read.bytes)?;
+            self.waits.carried(read.len());
+            let Some(bytes) = without_stamp(read, size) else {
+                return Ok(None);
+            };
+            digesting.update(&bytes);
+            file.write_all(&bytes)?;
         }
         if ObjectInfo::from(digesting) != *info {
             return Ok(None);
@@ -237,6 +243,21 @@ impl Remote {
             .await?;
         let objects = listing.objects.into_iter();
         Ok(objects.map(|object| (object.key.clone(), object)).collect())
+    }
+
+    /// Writes a part whatever is there; false if somebody else wrote it at the same moment.
+    pub(super) async fn replace_part(
+        &self,
+        key: &ObjectKey,
+        bytes: Vec<u8>,
+        seen: Option<&StoredObject>,
+    ) -> Result<bool, CacheError> {
+        let bucket = self.bucket().await?;
+        let bytes = match bucket.tells_writes_apart() {
+            true => Bytes::from(bytes),
+            false => stamped(&bytes),
+        };
+        self.replace(key, bytes, seen).await
     }
 
     /// Writes a key whatever is there; false if somebody else wrote it at the same moment.

@@ -239,6 +239,10 @@ impl Dialect for Azure {
         true
     }
 
+    fn holds_to_conditions(&self) -> bool {
+        true
+    }
+
     fn md5(&self, headers: &HeaderMap) -> Option<[u8; 16]> {
         decode_md5(headers.get("content-md5")?.to_str().ok()?).ok()
     }

@@ -48,6 +48,8 @@ pub(super) trait Dialect: Send + Sync {
     }
     /// Whether an object that is written again with the same bytes has another tag.
     fn tags_writes(&self) -> bool;
+    /// Whether all who speak so hold to a delete's condition.
+    fn holds_to_conditions(&self) -> bool;
     /// The MD5 of an object's bytes, if the headers give it.
     fn md5(&self, headers: &HeaderMap) -> Option<[u8; 16]>;
     /// Whether the answer to a write or delete means that its condition did not hold.

@@ -39,7 +39,8 @@ use crate::http::HttpClient;
 /// A bucket of S3, of a service that speaks its protocol, or a container of Azure.
 ///
 /// An object's [`StorageGeneration`] is a digest of its entity tag. On S3 the
-/// same bytes have the same tag, so that a rewrite with the same bytes is not seen.
+/// same bytes have the same tag, so that a rewrite with the same bytes is not seen:
+/// [`Bucket::tells_writes_apart`] says so.
 pub struct EntityTagBucket {
     dialect: Box<dyn Dialect>,
     location: BucketLocation,
@@ -176,6 +177,12 @@ impl EntityTagBucket {
         call.headers.extend([condition]);
         call.body = Some(bytes.clone());
         call
+    }
+
+    fn removal(&self, key: &ObjectKey) -> Call {
+        let url = self.dialect.object_url(key);
+        let permission = self.dialect.permissions().delete;
+        Call::new(Method::DELETE, url, permission, format!("deleting {key}"))
     }
 
     /// Whether a failed condition was our own earlier attempt: the object then carries our nonce.
@@ -380,9 +387,7 @@ impl Bucket for EntityTagBucket {
             Some(now) if now.generation != generation => return Err(self.condition_failed(key)),
             Some(_) => {}
         }
-        let url = self.dialect.object_url(key);
-        let permission = self.dialect.permissions().delete;
-        let mut call = Call::new(Method::DELETE, url, permission, format!("deleting {key}"));
+        let mut call = self.removal(key);
         let tag = self
             .tags
             .find(generation)
@@ -405,8 +410,26 @@ impl Bucket for EntityTagBucket {
         }
     }
 
-    async fn deletes_only_what_was_seen(&self, _: &ObjectKey) -> Result<bool, BucketError> {
-        Ok(self.dialect.tags_writes())
+    fn tells_writes_apart(&self) -> bool {
+        self.dialect.tags_writes()
+    }
+
+    /// Tries the condition with an object of its own and a tag that it has not.
+    async fn deletes_only_what_was_seen(&self, key: &ObjectKey) -> Result<bool, BucketError> {
+        if self.dialect.holds_to_conditions() {
+            return Ok(true);
+        }
+        let bytes = Bytes::from(nonce());
+        let written = self.write(key, bytes, WriteCondition::Absent).await?;
+        let Ok(other) = HeaderValue::try_from(format!("\"{}\"", nonce())) else {
+            return Ok(false);
+        };
+        let mut call = self.removal(key);
+        call.headers.insert(IF_MATCH, other);
+        let answer = self.send(&call).await?;
+        let holds = self.dialect.is_condition_failed(answer.status, &answer.body);
+        self.delete(key, written.generation).await?;
+        Ok(holds)
     }
 }
 

@@ -188,6 +188,11 @@ impl Dialect for S3 {
         false
     }
 
+    /// Amazon's own does since 2025; many others do not look at the header.
+    fn holds_to_conditions(&self) -> bool {
+        false
+    }
+
     fn md5(&self, headers: &HeaderMap) -> Option<[u8; 16]> {
         let encryption = headers.get("x-amz-server-side-encryption");
         match encryption {

@@ -82,7 +82,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
 fn instead(location: &CacheLocation) -> &'static str {
     match location.bucket {
         BucketLocation::S3 { .. } => {
-            "give the bucket a lifecycle rule that expires what is below forebay-cache/ after some weeks: what is missing is built and brought again"
+            "this service ignores the condition of a delete (If-Match): give the bucket a lifecycle rule that expires what is below forebay-cache/ after some weeks: what is missing is built and brought again"
         }
         _ => {
             "use a server that can (Nextcloud, wsgidav), or delete the folder forebay-cache with the server's own means while nothing runs: what is missing is built and brought again"
