@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::PathBuf;
+use std::sync::{MutexGuard, PoisonError};
 
 use jiff::Zoned;
 
 use super::{Build, BuildError, Workspace};
 use crate::dags::{
-    DagFile, DagFormat, LiveStarts, ProbeRequest, RenderContext, StartDate, StartTime, Workflow,
-    check, probe, render_with_ids,
+    DagFile, DagFormat, LiveStarts, ProbeRequest, RenderContext, Search, StartDate, StartTime,
+    Workflow, check, probe, render_with_ids,
 };
 use crate::oci::{Sha256Digest, Tag};
 use crate::progress::Event;
@@ -172,8 +173,40 @@ impl Build<'_> {
         Ok(started)
     }
 
+    /// Begins to look for the workflows: Python runs, if it has to, while the image is made. Whatever
+    /// fails is told by [`Self::dag_files`].
+    pub async fn begin_dag_files(&self, options: &DagOptions) {
+        let Ok(start_time) = options.default_start_time() else {
+            return;
+        };
+        // Otherwise the image's wheels come first.
+        let has_bigflow =
+            (self.workspace.interpreter()).is_ok_and(|python| python.bigflow.is_some());
+        if !has_bigflow {
+            return;
+        }
+        let store = self.workspace.store();
+        let begin = |request: &ProbeRequest<'_>| Ok(Search::begin(request, store)?);
+        if let Ok(search) = self.with_probe_request(start_time, begin).await {
+            *self.search() = Some((start_time, search));
+        }
+    }
+
+    fn search(&self) -> MutexGuard<'_, Option<(StartTime, Search)>> {
+        self.search.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn probe(&self, start_time: StartTime) -> Result<Vec<Workflow>, BuildError> {
         let (store, progress) = (self.workspace.store(), self.workspace.progress().as_ref());
+        let begun = self.search().take();
+        if let Some((asked, search)) = begun {
+            let finish = |request: &ProbeRequest<'_>| Ok(search.finish(request, store, progress)?);
+            let found = self.with_probe_request(asked, finish).await?;
+            if asked == start_time {
+                return Ok(found);
+            }
+            // Most projects do not ask for the start time: then that was the answer for all.
+        }
         self.with_probe_request(start_time, |request| Ok(probe(request, store, progress)?))
             .await
     }

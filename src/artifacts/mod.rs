@@ -22,7 +22,7 @@ mod saved;
 mod target;
 mod workspace;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::OnceCell;
 
@@ -37,6 +37,7 @@ pub use saved::SavedBuild;
 pub use target::{Target, TargetOptions};
 pub use workspace::{Workspace, WorkspaceOptions};
 
+use crate::dags::{Search, StartTime};
 use crate::oci::Repository;
 use crate::project::{GitState, Version};
 use crate::registry::{Registry, RegistryError};
@@ -68,6 +69,8 @@ pub struct Build<'a> {
     options: ImageOptions,
     rebuild: bool,
     inputs: OnceCell<image::AllInputs>,
+    /// A search for the workflows, with this start time, beside the making of the image.
+    search: Mutex<Option<(StartTime, Search)>>,
 }
 
 impl<'a> Build<'a> {
@@ -90,6 +93,7 @@ impl<'a> Build<'a> {
             options: ImageOptions::default(),
             rebuild: false,
             inputs: OnceCell::new(),
+            search: Mutex::default(),
         })
     }
 

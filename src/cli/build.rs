@@ -198,6 +198,9 @@ fn run(
                     arguments.options().image_naming(&workspace) == ImageNaming::Digest
                 }
             };
+            if let Some(dags) = wanted.dags() {
+                build.begin_dag_files(&dags.options()).await;
+            }
             let mut image_tar = None;
             let image = if needs_image {
                 let image = build.image().await?;

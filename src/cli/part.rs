@@ -58,6 +58,11 @@ impl<'a> Part<'a> {
         build: &Build<'_>,
         workspace: &Workspace,
     ) -> Result<(Live, Desired), CommandError> {
+        if let Part::Everything(arguments) | Part::Dags(arguments) = self {
+            let mut options = arguments.options();
+            options.live = place.expected_starts().await;
+            build.begin_dag_files(&options).await;
+        }
         let image = build.image().await?;
         let digest = *image.digest();
         let live = match self {

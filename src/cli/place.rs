@@ -7,7 +7,7 @@ use super::adoption::{Adoption, adopt};
 use super::arguments::ReplacingArguments;
 use super::caching::Caching;
 use crate::dags::LiveStarts;
-use crate::environment::{Environment, Live};
+use crate::environment::{Environment, GenerationRecord, Live};
 use crate::oci::Sha256Digest;
 use crate::ui::CommandError;
 
@@ -50,7 +50,17 @@ impl Place {
 
     /// The live start times, and over them those of a plan.
     pub(super) fn starts(&self, live: &Live) -> LiveStarts {
-        let record = live.record().map(|record| record.starts());
+        self.starts_of(live.record())
+    }
+
+    /// The same, if nobody else has deployed since this machine has.
+    pub(super) async fn expected_starts(&self) -> LiveStarts {
+        let record = self.environment.last_seen().await.ok().flatten();
+        self.starts_of(record.as_deref())
+    }
+
+    fn starts_of(&self, record: Option<&GenerationRecord>) -> LiveStarts {
+        let record = record.map(GenerationRecord::starts);
         let mut starts = record.unwrap_or_default();
         let planned = &self.preparation.starts.workflows;
         starts

@@ -31,7 +31,7 @@ pub use folder::{
     BuiltDagFile, DagFolder, FolderError, ReadFolderError, read_dag_file, read_folder, write_folder,
 };
 pub use graph::JobGraph;
-pub use probe::{ProbeRequest, probe, probe_inputs};
+pub use probe::{ProbeRequest, Search, probe, probe_inputs};
 pub use render::{
     DagFile, DagFileName, InvalidDagFileName, RenderContext, RenderError, render, render_with_ids,
 };

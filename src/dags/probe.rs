@@ -15,7 +15,7 @@ use crate::progress::{Event, Phase, Progress, Unit};
 use crate::project::{EnvironmentName, process_variables};
 use crate::python::trace::{Inputs, Trace, World};
 use crate::python::{
-    Interpreter, PythonVersion, recall, recall_from_anywhere, remember, run_script,
+    Interpreter, PythonVersion, StartedScript, recall, recall_from_anywhere, remember,
 };
 use crate::wheels::{WheelSet, lay_out};
 
@@ -58,40 +58,56 @@ pub fn probe(
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Vec<Workflow>, ProbeError> {
-    let probe = Probe::new(request)?;
-    if let Some(workflows) = probe.known(store)? {
-        return Ok(workflows);
+    Search::begin(request, store)?.finish(request, store, progress)
+}
+
+/// A search for a project's workflows that goes on by itself.
+#[derive(Debug)]
+pub struct Search(State);
+
+#[derive(Debug)]
+enum State {
+    Known(Vec<Workflow>),
+    Running {
+        script: StartedScript,
+        /// What it was told to import: there may be others by now.
+        modules: Vec<Module>,
+    },
+}
+
+impl Search {
+    /// Starts Python, unless the workflows are known.
+    ///
+    /// # Errors
+    /// See [`ProbeError`].
+    pub fn begin(request: &ProbeRequest<'_>, store: &Store) -> Result<Self, ProbeError> {
+        let probe = Probe::new(request)?;
+        Ok(Self(match probe.known(store)? {
+            Some(workflows) => State::Known(workflows),
+            None => State::Running {
+                script: probe.start(store)?,
+                modules: probe.modules,
+            },
+        }))
     }
-    progress.report(Event::Started {
-        phase: Phase::Probe,
-        total: None,
-        unit: Unit::Items,
-    });
-    let (workflows, trace) = probe.run(store)?;
-    // The files are read again: what was edited while the probe ran must not be
-    // remembered under the old content, nor the old result under the new one.
-    let before = probe.world(request.tree).observe(&trace);
-    let after = probe.world(None).observe(&trace);
-    if request.tree.is_some() && before == after && !trace.incomplete {
-        let mut batch = store.begin()?;
-        let reach = match probe.names_this_machine(&workflows) {
-            true => Reach::Machine,
-            false => Reach::Anywhere,
-        };
-        remember(&mut batch, &probe.trace_recipe(Reach::Machine)?, &trace)?;
-        remember(&mut batch, &probe.trace_recipe(Reach::Anywhere)?, &trace)?;
-        let result = probe.result_recipe(reach, &before)?;
-        remember(&mut batch, &result, &workflows)?;
-        batch.commit()?;
-        if reach == Reach::Anywhere {
-            store.share(&result.key());
+
+    /// Gives what [`probe()`] would have given. `request` is the one that it was begun with.
+    ///
+    /// # Errors
+    /// See [`ProbeError`].
+    pub fn finish(
+        self,
+        request: &ProbeRequest<'_>,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Workflow>, ProbeError> {
+        match self.0 {
+            State::Known(workflows) => Ok(workflows),
+            State::Running { script, modules } => {
+                Probe::of(request, modules).finish(script, store, progress)
+            }
         }
     }
-    progress.report(Event::Finished {
-        phase: Phase::Probe,
-        summary: format!("{} workflows", workflows.len()),
-    });
-    Ok(workflows)
 }
 
 /// What decides the workflows, by names that people understand, each with what tells two values of
@@ -186,15 +202,19 @@ impl<'a> Probe<'a> {
         let roots = root_packages(request.packages);
         let modules = find_modules(request.directory, roots)
             .map_err(|(path, source)| ProbeError::Read { path, source })?;
+        Ok(Self::of(request, modules))
+    }
+
+    fn of(request: &'a ProbeRequest<'a>, modules: Vec<Module>) -> Self {
         let mut variables: BTreeMap<String, String> = process_variables().into_iter().collect();
         for (name, value) in forced_variables(request) {
             variables.insert(name.to_owned(), value.to_owned());
         }
-        Ok(Self {
+        Self {
             request,
             modules,
             variables,
-        })
+        }
     }
 
     /// What an earlier run gave, if everything that it read is as it was.
@@ -293,7 +313,45 @@ impl<'a> Probe<'a> {
         }
     }
 
-    fn run(&self, store: &Store) -> Result<(Vec<Workflow>, Trace), ProbeError> {
+    fn finish(
+        &self,
+        script: StartedScript,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Workflow>, ProbeError> {
+        progress.report(Event::Started {
+            phase: Phase::Probe,
+            total: None,
+            unit: Unit::Items,
+        });
+        let (workflows, trace) = self.answer(script)?;
+        // The files are read again: what was edited while the probe ran must not be
+        // remembered under the old content, nor the old result under the new one.
+        let before = self.world(self.request.tree).observe(&trace);
+        let after = self.world(None).observe(&trace);
+        if self.request.tree.is_some() && before == after && !trace.incomplete {
+            let mut batch = store.begin()?;
+            let reach = match self.names_this_machine(&workflows) {
+                true => Reach::Machine,
+                false => Reach::Anywhere,
+            };
+            remember(&mut batch, &self.trace_recipe(Reach::Machine)?, &trace)?;
+            remember(&mut batch, &self.trace_recipe(Reach::Anywhere)?, &trace)?;
+            let result = self.result_recipe(reach, &before)?;
+            remember(&mut batch, &result, &workflows)?;
+            batch.commit()?;
+            if reach == Reach::Anywhere {
+                store.share(&result.key());
+            }
+        }
+        progress.report(Event::Finished {
+            phase: Phase::Probe,
+            summary: format!("{} workflows", workflows.len()),
+        });
+        Ok(workflows)
+    }
+
+    fn start(&self, store: &Store) -> Result<StartedScript, ProbeError> {
         #[derive(Serialize)]
         struct Request<'a> {
             directory: &'a Path,
@@ -316,13 +374,17 @@ impl<'a> Probe<'a> {
                 .strftime("%Y-%m-%dT%H:%M:%S")
                 .to_string(),
         };
-        let answer: Answer = run_script(
+        Ok(StartedScript::start(
             &self.request.interpreter.executable,
             PROBE_SCRIPT,
             &request,
             self.request.directory,
             &forced_variables(self.request),
-        )?;
+        )?)
+    }
+
+    fn answer(&self, script: StartedScript) -> Result<(Vec<Workflow>, Trace), ProbeError> {
+        let answer: Answer = script.finish()?;
         let (workflows, trace) =
             answer.into_result(&self.request.interpreter.executable, self.request.directory)?;
         let home = self.variables.get("HOME").map(String::as_str);

@@ -197,6 +197,15 @@ impl Environment {
         Ok(self.registry.manifest_descriptor(&name).await?.is_some())
     }
 
+    /// The record that this machine has last seen live. Asks nobody.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn last_seen(&self) -> Result<Option<Arc<GenerationRecord>>, EnvironmentError> {
+        let remembered = self.remembered().await?;
+        Ok(remembered.map(|(_, record)| record))
+    }
+
     /// The record that this machine last saw live. What is damaged or of another time counts as absent.
     async fn remembered(
         &self,

@@ -24,7 +24,7 @@ pub(crate) use compile::Compiler;
 pub use compile::{Fingerprint, find_compiler};
 pub use find::find;
 pub(crate) use remember::{recall, recall_from_anywhere, remember};
-pub(crate) use script::run_script;
+pub(crate) use script::{StartedScript, run_script};
 pub(crate) use traced::{Traced, TracedScript};
 
 /// A CPython version.
