@@ -32,6 +32,7 @@ fn environments_are_planned_changed_and_explained() {
     what_was_planned_is_deployed_or_nothing(&Scene::new(&machine));
     an_image_that_the_registry_lost_is_pushed_again(&Scene::new(&machine));
     generations_are_compared_told_and_pruned(&Scene::new(&machine));
+    a_report_asks_every_repository_that_was_deployed_from(&Scene::new(&machine));
 }
 
 impl<'a> Scene<'a> {
@@ -261,6 +262,38 @@ fn an_image_that_the_registry_lost_is_pushed_again(scene: &Scene<'_>) {
     let keys = status["dags"].as_object().unwrap().keys();
     assert!(keys.clone().all(|key| !key.contains("2026_01_31")));
     assert_eq!(keys.len(), 2);
+}
+
+fn a_report_asks_every_repository_that_was_deployed_from(scene: &Scene<'_>) {
+    scene.json(&["deploy", "-c", "local"]);
+    scene.replace("deployment_config.py", ".local/images", ".local/moved");
+    scene.replace("hello/greeting.py", "world", "moon");
+    scene.json(&["deploy", "-c", "local"]);
+    let images = || {
+        let machine = scene.machine;
+        let report = machine.forebay_json(scene.project.path(), ["report", "-c", "local"]);
+        let images = report["images"].as_object().unwrap().values();
+        let told = images.map(|image| {
+            let layers = image["layers"].as_array().unwrap().len();
+            let repository = image["repository"].as_str().unwrap();
+            let folder = scene.project.path().to_str().unwrap();
+            let repository = repository.replace(&format!("{folder}/"), "");
+            format!(
+                "{repository}: {}, {layers} layers",
+                image["state"].as_str().unwrap()
+            )
+        });
+        let mut told: Vec<_> = told.collect();
+        told.sort();
+        told
+    };
+    let both = [
+        "oci:.local/images: present, 14 layers",
+        "oci:.local/moved: present, 14 layers",
+    ];
+    assert_eq!(images(), both);
+    std::fs::remove_dir_all(scene.project.path().join(".local/images")).unwrap();
+    assert_eq!(images(), ["oci:.local/images: gone, 0 layers", both[1]]);
 }
 
 fn generations_are_compared_told_and_pruned(scene: &Scene<'_>) {

@@ -91,7 +91,7 @@ fn open_environment(
         Arc::clone(workspace.progress()),
         options,
     )
-    .with_bases(services.base_opener(target)))
+    .with_repositories(services.repository_opener(target)))
 }
 
 fn lease() -> Result<Duration, CommandError> {

@@ -9,7 +9,7 @@ use crate::bucket::{self, Bucket, BucketError, BucketLocation};
 use crate::credentials::{
     AuthMethod, CredentialError, RegistryCredentials, TokenSource, token_source,
 };
-use crate::environment::OpenBase;
+use crate::environment::OpenRepository;
 use crate::http::HttpClient;
 use crate::oci::Repository;
 use crate::progress::Progress;
@@ -153,8 +153,8 @@ impl Services {
         registry::open(repository, &self.http, &self.credentials, &options)
     }
 
-    /// The same opener for as long as somebody likes; a layout's path is seen from the project.
-    pub(super) fn base_opener(&self, target: &Target) -> OpenBase {
+    /// The same as [`Self::opener`] for as long as somebody likes; a layout's path is seen from the project.
+    pub(super) fn repository_opener(&self, target: &Target) -> OpenRepository {
         let (http, credentials) = (self.http.clone(), Arc::clone(&self.credentials));
         let options = open_options(Access::Pull, &self.plain_http_hosts);
         let directory = target.project_directory().to_owned();

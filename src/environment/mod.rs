@@ -63,7 +63,7 @@ pub use observe::Live;
 pub use owners::Owners;
 pub use plan::{IsAncestor, Plan};
 pub use prefix::{DagsPrefix, InvalidDagsPrefix};
-pub use proof::OpenBase;
+pub use proof::OpenRepository;
 pub use prune::{Prunable, Retention};
 pub use record::{
     Action, GenerationRecord, RecordReference, RecordedCommit, RecordedDag, RecordedImage,
@@ -145,7 +145,7 @@ pub struct Environment {
     clock: Arc<dyn Clock>,
     progress: Arc<dyn Progress>,
     options: Options,
-    open_base: Option<OpenBase>,
+    open_repository: Option<OpenRepository>,
 }
 
 impl Environment {
@@ -172,16 +172,16 @@ impl Environment {
             clock,
             progress,
             options,
-            open_base: None,
+            open_repository: None,
         }
     }
 
-    /// Lets the base's layers of an image that the registry has lost come from where the
-    /// base is.
+    /// Lets other repositories be read: the base's layers of an image that the registry has lost
+    /// come from where the base is, and [`Self::survey`] sees images that were deployed from elsewhere.
     #[must_use]
-    pub fn with_bases(self, open: OpenBase) -> Self {
+    pub fn with_repositories(self, open: OpenRepository) -> Self {
         Self {
-            open_base: Some(open),
+            open_repository: Some(open),
             ..self
         }
     }

@@ -13,8 +13,9 @@ use crate::bucket::Listing;
 use crate::oci::Repository;
 use crate::registry::{FetchedManifest, ImageToPush, ManifestName, Registry, RegistryError};
 
-/// Opens the repository of a base image, for reading. Makes no request.
-pub type OpenBase =
+/// Opens another repository for reading: a base image's, or one of earlier generations. Makes no
+/// request.
+pub type OpenRepository =
     Arc<dyn Fn(&Repository) -> Result<Arc<dyn Registry>, RegistryError> + Send + Sync>;
 
 /// What was found out about a generation.
@@ -84,7 +85,7 @@ impl Environment {
             return Ok(None);
         };
         // Whatever keeps us from the base's repository only means that it does not help.
-        let base = match (&self.open_base, shelved.base()) {
+        let base = match (&self.open_repository, shelved.base()) {
             (Some(open), Some(repository)) => open(&repository).ok(),
             _ => None,
         };

@@ -11,9 +11,9 @@ use super::head::Intent;
 use super::record::GenerationRecord;
 use super::{Environment, EnvironmentError};
 use crate::image::{ImageContents, LayerOfImage, layers_of_image};
-use crate::oci::Sha256Digest;
+use crate::oci::{Repository, Sha256Digest};
 use crate::progress::{Event, Phase, Unit};
-use crate::registry::RegistryError;
+use crate::registry::{Registry, RegistryError};
 use forebay_store::ObjectDigest;
 
 /// How many requests are on their way at the same time.
@@ -43,7 +43,7 @@ pub enum SurveyedImage {
     Present(Vec<LayerOfImage>),
     /// The registry no longer has it.
     Gone,
-    /// The registry was not asked, could not be, or has something else than an image of one platform.
+    /// The registry could not be asked, or has something else than an image of one platform.
     Unknown,
 }
 
@@ -60,16 +60,16 @@ impl Environment {
         generations.truncate(limit);
         let images = generations.iter().flat_map(|record| &record.images);
         let contents: BTreeSet<_> = images.filter_map(|image| image.contents).collect();
-        let asked = self.images_here(&generations);
+        let asked = by_repository(&generations);
         let dags = generations.iter().flat_map(|record| record.dags.values());
         let files: BTreeSet<_> = dags.map(|dag| dag.object).collect();
         self.progress.report(Event::Started {
             phase: Phase::Survey,
-            total: u64::try_from(contents.len() + files.len() + asked.len()).ok(),
+            total: u64::try_from(contents.len() + files.len() + images_of(&asked)).ok(),
             unit: Unit::Items,
         });
         let (contents, files) = (self.objects(contents).await?, self.objects(files).await?);
-        let images = self.survey_images(&generations, asked).await;
+        let images = self.survey_images(asked).await;
         self.progress.report(Event::Finished {
             phase: Phase::Survey,
             summary: match generations.len() {
@@ -117,56 +117,90 @@ impl Environment {
         });
     }
 
-    /// The images that are in the registry's repository.
-    fn images_here(&self, generations: &[Arc<GenerationRecord>]) -> BTreeSet<Sha256Digest> {
-        let here = self.registry.repository().to_string();
-        let images = generations.iter().flat_map(|record| &record.images);
-        let images = images.filter(|image| image.repository == here);
-        images.map(|image| image.digest).collect()
-    }
-
-    async fn survey_images(
-        &self,
-        generations: &[Arc<GenerationRecord>],
-        asked: BTreeSet<Sha256Digest>,
-    ) -> BTreeMap<Sha256Digest, SurveyedImage> {
-        let images = generations.iter().flat_map(|record| &record.images);
-        let mut known: BTreeMap<_, _> = images
-            .map(|image| (image.digest, SurveyedImage::Unknown))
-            .collect();
-        let ask =
-            |digest| async move { Ok::<_, RegistryError>((digest, self.image(digest).await?)) };
-        let mut answers = stream::iter(asked).map(ask).buffer_unordered(PARALLEL);
-        while let Some(answer) = answers.next().await {
-            self.one_more();
-            match answer {
-                Ok((digest, image)) => {
-                    known.insert(digest, image);
-                }
-                Err(error) => {
-                    let why = std::iter::successors(
-                        Some(&error as &(dyn std::error::Error + 'static)),
-                        |error| error.source(),
-                    );
-                    let why: Vec<_> = why.map(ToString::to_string).collect();
-                    self.progress.report(Event::Warning(format!(
-                        "layers are not shown, because images could not be read: {}",
-                        why.join(": ")
-                    )));
-                    break;
-                }
+    async fn survey_images(&self, asked: ByRepository) -> BTreeMap<Sha256Digest, SurveyedImage> {
+        let mut known = BTreeMap::new();
+        for (repository, images) in asked {
+            let unknown = images.iter().map(|image| (*image, SurveyedImage::Unknown));
+            known.extend(unknown);
+            let surveyed = match self.repository(&repository) {
+                Ok(Some(registry)) => self.survey_repository(&*registry, images, &mut known).await,
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = surveyed {
+                self.progress.report(Event::Warning(format!(
+                    "layers of some images in {repository} are not shown, because they could not be read: {}",
+                    with_causes(&error)
+                )));
             }
         }
         known
     }
 
-    async fn image(&self, digest: Sha256Digest) -> Result<SurveyedImage, RegistryError> {
-        Ok(
-            match layers_of_image(self.registry.as_ref(), digest).await? {
-                None => SurveyedImage::Gone,
-                Some(None) => SurveyedImage::Unknown,
-                Some(Some(layers)) => SurveyedImage::Present(layers),
-            },
-        )
+    /// The environment's own repository, or another one; none if nothing opens it.
+    fn repository(&self, name: &str) -> Result<Option<Arc<dyn Registry>>, RegistryError> {
+        if self.registry.repository().to_string() == name {
+            return Ok(Some(Arc::clone(&self.registry)));
+        }
+        match (&self.open_repository, name.parse::<Repository>()) {
+            (Some(open), Ok(repository)) => open(&repository).map(Some),
+            _ => Ok(None),
+        }
     }
+
+    async fn survey_repository(
+        &self,
+        registry: &dyn Registry,
+        images: BTreeSet<Sha256Digest>,
+        known: &mut BTreeMap<Sha256Digest, SurveyedImage>,
+    ) -> Result<(), RegistryError> {
+        let ask = |image| async move {
+            Ok::<_, RegistryError>((image, surveyed(registry, image).await?))
+        };
+        let mut answers = stream::iter(images).map(ask).buffer_unordered(PARALLEL);
+        while let Some(answer) = answers.next().await {
+            self.one_more();
+            let (image, found) = answer?;
+            known.insert(image, found);
+        }
+        Ok(())
+    }
+}
+
+/// Images by the names of their repositories.
+type ByRepository = BTreeMap<String, BTreeSet<Sha256Digest>>;
+
+/// An image that was deployed from several repositories is asked for where the newest generation
+/// has it.
+fn by_repository(generations: &[Arc<GenerationRecord>]) -> ByRepository {
+    let mut seen = BTreeSet::new();
+    let mut images = ByRepository::new();
+    for image in generations.iter().flat_map(|record| &record.images) {
+        if seen.insert(image.digest) {
+            let repository = images.entry(image.repository.clone()).or_default();
+            repository.insert(image.digest);
+        }
+    }
+    images
+}
+
+fn images_of(repositories: &ByRepository) -> usize {
+    repositories.values().map(BTreeSet::len).sum()
+}
+
+async fn surveyed(
+    registry: &dyn Registry,
+    image: Sha256Digest,
+) -> Result<SurveyedImage, RegistryError> {
+    Ok(match layers_of_image(registry, image).await? {
+        None => SurveyedImage::Gone,
+        Some(None) => SurveyedImage::Unknown,
+        Some(Some(layers)) => SurveyedImage::Present(layers),
+    })
+}
+
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let causes: Vec<_> = causes.map(ToString::to_string).collect();
+    causes.join(": ")
 }

@@ -10,6 +10,7 @@
 mod data;
 mod drawing;
 mod html;
+mod image;
 mod layout;
 mod lines;
 mod model;
