@@ -259,8 +259,16 @@ fn a_wheel_that_is_replaced_in_a_local_folder_is_found() {
     let asked = request(&files, &host, &host.executable, &target);
 
     write_wheel(&host, &directory.path().join("wh"), "one");
-    let first = resolve(&asked, &store, &Silent).unwrap().set;
+    let resolution = resolve(&asked, &store, &Silent).unwrap();
+    let first = resolution.set;
     assert_eq!(resolve(&asked, &store, &Silent).unwrap().set, first);
+    // A machine that has the lock finds the same folder.
+    let other = Store::open(&directory.path().join("other")).unwrap();
+    let locked = ResolveRequest {
+        locked: Some(&resolution.distributions),
+        ..asked
+    };
+    assert_eq!(resolve(&locked, &other, &Silent).unwrap().set, first);
     write_wheel(&host, &directory.path().join("wh"), "another");
     let second = resolve(&asked, &store, &Silent).unwrap().set;
     assert_eq!(names(&second), ["thing"]);

@@ -45,7 +45,7 @@ impl Downloads<'_> {
         let other_target = (!agrees).then_some(target);
         let pins = self.scratch.join("pins.txt");
         if let Some(locked) = self.request.locked {
-            let options = self.requirements.options.iter().cloned();
+            let options = self.requirements.options_elsewhere().into_iter();
             let lines: Vec<String> = options
                 .chain(locked.iter().map(LockedDistribution::pin))
                 .collect();
@@ -119,7 +119,7 @@ impl Downloads<'_> {
         let read = WheelError::io(format!("cannot read {}", pins.display()));
         let compiled = fs::read_to_string(pins).map_err(read)?;
         // pip needs the same places as uv.
-        let options = self.requirements.options.iter().cloned();
+        let options = self.requirements.options_elsewhere().into_iter();
         let lines: Vec<String> = options.chain([compiled]).collect();
         write_lines(pins, &lines)?;
         self.download(&[pins], other_target, true)
@@ -274,7 +274,7 @@ fn missing_wheels(
     let mut missing = Vec::new();
     let file = scratch.join("missing.txt");
     while missing.len() < MAX_MISSING && !left.is_empty() {
-        let lines = [requirements.options.as_slice(), left.as_slice()].concat();
+        let lines = [requirements.options_elsewhere(), left.clone()].concat();
         write_lines(&file, &lines)?;
         let outcome = pip.has_wheels(&[&file], &scratch.join("target"), target, progress)?;
         let Some(name) = outcome.unmatched() else {

@@ -92,6 +92,28 @@ impl Requirements {
         Ok(())
     }
 
+    /// The options for a file somewhere else: a folder of `--find-links` that is seen from the file
+    /// which names it is written in full, as pip would find it.
+    pub(super) fn options_elsewhere(&self) -> Vec<String> {
+        let mut places = self.find_links.iter();
+        let each = self.options.iter().map(|line| {
+            let is_place = option_value(line, "-f", "--find-links").is_some();
+            match is_place.then(|| places.next()).flatten() {
+                Some((directory, place)) => {
+                    let path = directory.join(place);
+                    match std::path::absolute(&path) {
+                        Ok(path) if path.exists() => {
+                            line.replacen(place.as_str(), &quoted(&path.to_string_lossy()), 1)
+                        }
+                        _ => line.clone(),
+                    }
+                }
+                None => line.clone(),
+            }
+        });
+        each.collect()
+    }
+
     /// Every line that was read.
     pub(super) fn lines(&self) -> impl Iterator<Item = &String> {
         [&self.requirements, &self.constraints, &self.options]
@@ -244,6 +266,15 @@ fn option_value<'a>(line: &'a str, short: &str, long: &str) -> Option<&'a str> {
     Some(value.trim())
 }
 
+/// pip takes the options of a line apart as a shell would.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    match text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\"'\"'")),
+    }
+}
+
 /// The path of a requirement that is a local archive or directory.
 fn local_path(line: &str) -> Option<&str> {
     let target = line.split(" ;").next().unwrap_or(line);
@@ -324,6 +355,29 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    #[test]
+    fn folders_of_links_are_the_same_from_everywhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("in side/wheels")).unwrap();
+        write(&root, "in side/more.txt", "--find-links=wheels --pre\n");
+        let text = "--pre\n-f in side/wheels\n-r in side/more.txt\n-f https://example.org/links\n-f not-here\n";
+        let file = write(&root, "requirements.txt", text);
+        let read = Requirements::read(&[file]).unwrap();
+        let wheels = format!("'{}/in side/wheels'", root.display());
+        assert_eq!(
+            read.options_elsewhere(),
+            [
+                "--pre".to_owned(),
+                format!("-f {wheels}"),
+                format!("--find-links={wheels} --pre"),
+                "-f https://example.org/links".to_owned(),
+                "-f not-here".to_owned(),
+            ]
+        );
+        assert_eq!(quoted("it's"), "'it'\"'\"'s'");
     }
 
     #[test]
