@@ -5,6 +5,7 @@
 
 mod archive;
 mod certificates;
+mod counted;
 mod forecast;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

@@ -10,12 +10,11 @@
 //!   registry then lacks something after all, one full pass asks for each.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt as _;
 
+use super::counted::counted;
 use super::proven::{parse, proven_by, proven_with};
 use super::{BlobOutcome, FetchedManifest, ManifestName, Registry, RegistryError};
 use crate::oci::{BlobSource, Descriptor, Repository, Sha256Digest, Tag};
@@ -277,19 +276,14 @@ impl Push<'_> {
 
     async fn send_blob(&self, blob: &Arc<dyn BlobSource>, candidates: Vec<Repository>) -> SentBlob {
         let descriptor = blob.descriptor();
-        let counter = Arc::<Counter>::default();
-        let counted: Arc<dyn BlobSource> = Arc::new(Counted {
-            blob: Arc::clone(blob),
-            counter: Arc::clone(&counter),
-        });
+        let (counted, position) = counted(Arc::clone(blob));
         let mut reported = 0;
         let sending = self.registry.put_blob(&counted, &candidates);
         tokio::pin!(sending);
         let outcome = loop {
             tokio::select! {
                 outcome = &mut sending => break outcome?,
-                () = counter.moved.notified() => {
-                    let furthest = counter.furthest.load(Ordering::Relaxed);
+                furthest = position.moved() => {
                     self.advance(furthest.saturating_sub(reported));
                     reported = furthest;
                 }
@@ -422,52 +416,6 @@ fn amount_of(bytes: u64) -> String {
         1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
         _ => format!("{:.1} GB", bytes as f64 / 1e9),
-    }
-}
-
-/// A blob that tells how far it has been read, for the progress display.
-struct Counted {
-    blob: Arc<dyn BlobSource>,
-    counter: Arc<Counter>,
-}
-
-/// The furthest that any attempt has come: a second attempt is not progress
-/// until it passes the first.
-#[derive(Default)]
-struct Counter {
-    furthest: AtomicU64,
-    moved: tokio::sync::Notify,
-}
-
-struct CountingReader {
-    reader: Box<dyn Read + Send>,
-    position: u64,
-    counter: Arc<Counter>,
-}
-
-impl BlobSource for Counted {
-    fn descriptor(&self) -> &Descriptor {
-        self.blob.descriptor()
-    }
-
-    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(CountingReader {
-            reader: self.blob.open()?,
-            position: 0,
-            counter: Arc::clone(&self.counter),
-        }))
-    }
-}
-
-impl Read for CountingReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let amount = self.reader.read(buffer)?;
-        self.position += amount as u64;
-        self.counter
-            .furthest
-            .fetch_max(self.position, Ordering::Relaxed);
-        self.counter.moved.notify_one();
-        Ok(amount)
     }
 }
 
