@@ -44,6 +44,8 @@ struct State {
     kms: bool,
     /// A delete with a condition is answered 501.
     knows_no_delete_condition: bool,
+    /// A delete's condition is not looked at.
+    ignores_delete_condition: bool,
 }
 
 struct FakeS3 {
@@ -182,7 +184,9 @@ impl State {
             Method::DELETE if self.knows_no_delete_condition && header("if-match").is_some() => {
                 error(501, "NotImplemented")
             }
-            Method::DELETE if !holds => error(412, "PreconditionFailed"),
+            Method::DELETE if !holds && !self.ignores_delete_condition => {
+                error(412, "PreconditionFailed")
+            }
             Method::DELETE => {
                 self.objects.remove(key);
                 reply(204, &[], "")
@@ -260,6 +264,31 @@ async fn a_server_that_knows_no_condition_on_deletes() {
         one_of_many_writers: true,
     };
     bucket_suite::all(&server.bucket, strictness).await;
+}
+
+/// A cache is collected only where it does.
+#[tokio::test]
+async fn whether_a_server_holds_to_conditions_is_tried_and_nothing_stays_of_it() {
+    for (knows_none, ignores, holds) in [
+        (false, false, true),
+        (true, false, false),
+        (false, true, false),
+    ] {
+        let server = FakeS3::start().await;
+        {
+            let mut state = server.state.lock().unwrap();
+            state.knows_no_delete_condition = knows_none;
+            state.ignores_delete_condition = ignores;
+        }
+        assert!(!server.bucket.tells_writes_apart());
+        let tried = server.bucket.deletes_only_what_was_seen(&key()).await;
+        assert_eq!(
+            tried.unwrap(),
+            holds,
+            "501: {knows_none}, ignored: {ignores}"
+        );
+        assert!(server.state.lock().unwrap().objects.is_empty());
+    }
 }
 
 #[tokio::test]

@@ -427,7 +427,9 @@ impl Bucket for EntityTagBucket {
         let mut call = self.removal(key);
         call.headers.insert(IF_MATCH, other);
         let answer = self.send(&call).await?;
-        let holds = self.dialect.is_condition_failed(answer.status, &answer.body);
+        let holds = self
+            .dialect
+            .is_condition_failed(answer.status, &answer.body);
         self.delete(key, written.generation).await?;
         Ok(holds)
     }
