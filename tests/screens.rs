@@ -351,6 +351,47 @@ fn stores_and_caches(desk: &mut Desk) {
     assert_as_before(desk, "success_of_storing");
 }
 
+/// What comes before the first deploy, and long after it.
+fn beginnings_and_releases(desk: &mut Desk) {
+    let Some(uv) = forebay_support::installed("FOREBAY_TEST_UV") else {
+        return;
+    };
+    let path = std::env::var_os("PATH").unwrap();
+    let folders = std::iter::once(uv.parent().unwrap().to_owned());
+    let path = std::env::join_paths(folders.chain(std::env::split_paths(&path))).unwrap();
+    desk.set("PATH", path.to_str().unwrap());
+    // The newest Python that BigFlow's scaffold can be installed in.
+    if !desk.use_python("FOREBAY_TEST_SCAFFOLD_PYTHON") {
+        return;
+    }
+    desk.at(
+        "empty",
+        "start-project --name greenhouse -p my-project -b my-bucket",
+    );
+    desk.at(
+        "empty",
+        "start-project --name greenhouse -p my-project -b my-bucket",
+    );
+    desk.at("empty", "start-project --name greenhouse -p my-project");
+    desk.write("hello/resources/tools.in", "# Nothing yet.\n");
+    desk.forebay("build-requirements resources/tools.in");
+    for line in [
+        "init -q --bare ../origin",
+        "init -q .",
+        "remote add origin ../origin",
+        "add -A",
+        "commit -q -m Everything",
+    ] {
+        desk.git(line);
+    }
+    for line in ["release", "release", "project-version"] {
+        desk.forebay(line);
+    }
+    desk.git("remote set-url origin ../nowhere");
+    desk.forebay("release");
+    assert_as_before(desk, "beginnings_and_releases");
+}
+
 #[test]
 fn into_a_pipe() {
     all(Seen::Pipe);
@@ -374,4 +415,5 @@ fn all(seen: Seen) {
     everything_succeeds(&mut desk);
     each_exit_status(&mut desk);
     stores_and_caches(&mut desk);
+    beginnings_and_releases(&mut desk);
 }

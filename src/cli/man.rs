@@ -64,6 +64,7 @@ fn write(
     let file = format!("{name}.1");
     let mut text = Vec::new();
     Man::new(titled)
+        .date(date(env!("FOREBAY_VERSION")))
         .source(format!("forebay {}", env!("CARGO_PKG_VERSION")))
         .manual("Forebay's manual")
         .render(&mut text)?;
@@ -81,4 +82,43 @@ fn write(
         )?;
     }
     Ok(())
+}
+
+/// The commit's date, which ends the version in a build that knows it. Never empty: without its
+/// third field the page's head takes the others for it.
+fn date(version: &str) -> &str {
+    let last = version.trim_end_matches(')').rsplit(' ').next();
+    let is_date = |text: &&str| text.parse::<jiff::civil::Date>().is_ok();
+    last.filter(is_date).unwrap_or(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_dated_as_its_commit_is() {
+        assert_eq!(date("0.1.0 (abc123def 2026-11-28)"), "2026-11-28");
+        for version in ["0.1.0 (abc123def)", "0.1.0"] {
+            assert_eq!(date(version), " ");
+        }
+    }
+
+    #[test]
+    fn the_head_of_a_page_has_all_fields_in_their_places() {
+        let folder = tempfile::tempdir().unwrap();
+        let command = super::super::Arguments::command();
+        let mut pages = Vec::new();
+        write(&command, "forebay", folder.path(), &mut pages).unwrap();
+        let page = std::fs::read_to_string(folder.path().join("forebay-deploy.1")).unwrap();
+        let head = page.lines().find(|line| line.starts_with(".TH")).unwrap();
+        let (_, fields) = head.split_once("forebay-deploy 1 ").unwrap();
+        let version = env!("CARGO_PKG_VERSION");
+        let rest = format!(" \"forebay {version}\" \"Forebay's manual\"");
+        let date = fields.strip_suffix(&rest).unwrap();
+        assert!(
+            date == "\" \"" || date.len() == "2026-11-28".len(),
+            "{head}"
+        );
+    }
 }

@@ -88,7 +88,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Comm
     };
     context
         .printer
-        .result(&document, || format!("{}\n", document.directory.display()))?;
+        .result(&document, || {
+            let folder = document.directory.display();
+            format!("{folder}\nnext: `cd {folder}`, then `forebay doctor -c dev` and `forebay deploy -c dev`\n")
+        })?;
     Ok(Exit::Done)
 }
 
@@ -114,7 +117,10 @@ fn ask(question: &str, default: Option<String>, flag: &str) -> Result<String, Co
     let _ = write!(output, "{question}{}: ", shown.unwrap_or_default());
     let _ = output.flush();
     let mut line = String::new();
-    let _ = std::io::stdin().lock().read_line(&mut line);
+    // Nobody's answer ends the line of the question.
+    if !matches!(std::io::stdin().lock().read_line(&mut line), Ok(1..)) {
+        let _ = writeln!(output);
+    }
     let answer = line.trim();
     match (answer.is_empty(), default) {
         (false, _) => Ok(answer.to_owned()),

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use sha2::{Digest as _, Sha256};
 
 use super::{DevelopError, ProjectPython};
+use crate::wheels::strip_credentials;
 
 /// No chain of included files is longer.
 const MAXIMUM_DEPTH: usize = 32;
@@ -123,7 +124,7 @@ fn run_compiler(
         if ended.status.success() {
             return Ok(());
         }
-        let message = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
+        let message = conclusion(&String::from_utf8_lossy(&ended.stderr));
         if message.contains("No module named piptools") {
             continue;
         }
@@ -134,6 +135,27 @@ fn run_compiler(
         });
     }
     Err(DevelopError::NoCompiler)
+}
+
+/// What a compiler says, without passwords of indexes. Its proof that nothing fits may have hundreds
+/// of lines: then the first, and the last, which name the requirements.
+fn conclusion(said: &str) -> String {
+    const LONGEST: usize = 12;
+    const LAST: usize = 6;
+    let said = strip_credentials(said);
+    let lines: Vec<&str> = (said.lines().map(str::trim_end))
+        .filter(|line| !line.trim_start().is_empty())
+        .collect();
+    match lines.as_slice() {
+        [first, .., _] if lines.len() > LONGEST => {
+            let last = lines.get(lines.len() - LAST..).unwrap_or_default();
+            let left_out = lines.len() - LAST - 1;
+            format!("{first}\n… ({left_out} lines)\n{}", last.join("\n"))
+        }
+        _ => lines.join("\n"),
+    }
+    .trim_start()
+    .to_owned()
 }
 
 /// `sha256:…` of the file's text and, after it, those of the files that it includes with `-r`
@@ -204,6 +226,22 @@ fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Dev
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_long_proof_the_conclusion_is_told() {
+        assert_eq!(conclusion("\n  one\n\n two \n"), "one\n two");
+        let proof: String = (0..400)
+            .map(|line| format!("And because {line}\n"))
+            .collect();
+        let said = format!("error: https://anna:secret@host/simple\n{proof}And so no.\n");
+        let told = conclusion(&said);
+        assert_eq!(told.lines().count(), 8);
+        assert!(
+            told.starts_with("error: https://host/simple\n… (395 lines)\n"),
+            "{told}"
+        );
+        assert!(told.ends_with("And because 399\nAnd so no."), "{told}");
+    }
 
     #[test]
     fn a_change_of_an_included_file_makes_the_compiled_one_stale() {

@@ -145,9 +145,14 @@ impl Git<'_> {
         }
         Err(ReleaseError::Git {
             step: step.to_owned(),
-            message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            message: without_empty_lines(&String::from_utf8_lossy(&output.stderr)),
         })
     }
+}
+
+fn without_empty_lines(said: &str) -> String {
+    let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -66,6 +66,19 @@ impl Desk {
         std::fs::write(path, text).unwrap();
     }
 
+    /// Uses another Python from now on. False outside CI, if it is not installed.
+    pub(crate) fn use_python(&mut self, name: &str) -> bool {
+        let Some(python) = installed(name) else {
+            return false;
+        };
+        let environment = python.parent().unwrap().parent().unwrap();
+        let link = self.path("other-python");
+        std::os::unix::fs::symlink(environment, &link).unwrap();
+        let machine = std::mem::replace(&mut self.machine, Machine::new());
+        self.machine = machine.with_python(link.join("bin/python"));
+        true
+    }
+
     /// Sets a variable for all commands to come.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         let machine = std::mem::replace(&mut self.machine, Machine::new());
@@ -76,6 +89,18 @@ impl Desk {
     pub(crate) fn json(&self, line: &str) -> serde_json::Value {
         self.machine
             .forebay_json(&self.path("hello"), line.split(' '))
+    }
+
+    /// Runs `git` in the project.
+    pub(crate) fn git(&self, line: &str) {
+        let who = [
+            "-c",
+            "user.name=Somebody",
+            "-c",
+            "user.email=somebody@example.com",
+        ];
+        let arguments = who.into_iter().chain(line.split(' '));
+        self.machine.run(&self.path("hello"), "git", arguments);
     }
 
     /// Runs `forebay` in `folder`, and notes what was seen.
