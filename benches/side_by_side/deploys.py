@@ -22,12 +22,12 @@ SHIMS = {
 class Scene:
     """Servers behind lines, and for each candidate a project, a repository and a bucket."""
 
-    def __init__(self, folder, workflows):
+    def __init__(self, folder, workflows, seconds=SECONDS):
         self.folder, self.workflows = Path(folder), workflows
         self.running = tempfile.mkdtemp(prefix="run-")
         self.registry = servers.registry(f"{folder}/registry")
         self.bucket = servers.Bucket(peers.emulator(), f"{folder}/bucket")
-        self.lines = [Line(self.registry.address, SECONDS), Line(self.bucket.address, SECONDS)]
+        self.lines = [Line(self.registry.address, seconds), Line(self.bucket.address, seconds)]
         call(["skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false", f"oci:{peers.base()}:3.11",
               f"docker://{self.registry.address}/base/python:3.11"])
 
@@ -153,9 +153,9 @@ class BigFlowWithPodman(BigFlow):
     name = "BigFlow 1.11.3, image by podman"
 
 
-def measure(folder, workflows, rounds, kinds=(Forebay, BigFlow)):
+def measure(folder, workflows, rounds, kinds=(Forebay, BigFlow), seconds=SECONDS):
     """Every scenario for every candidate, in turn."""
-    scene = Scene(folder, workflows)
+    scene = Scene(folder, workflows, seconds)
     seen = {}
 
     def note(scenario, candidate, cost):
@@ -190,4 +190,4 @@ def measure(folder, workflows, rounds, kinds=(Forebay, BigFlow)):
                 counts.setdefault(scenario, {})[candidate.name] = candidate.deploy(count=True)
     finally:
         scene.stop()
-    return {"workflows": workflows, "seconds": SECONDS, "costs": seen, "counts": counts}
+    return {"workflows": workflows, "seconds": seconds, "costs": seen, "counts": counts}

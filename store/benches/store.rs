@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use divan::Bencher;
-use forebay_store::{CollectOptions, ObjectDigest, Store, VerifyOptions};
+use divan::counter::BytesCount;
+use forebay_store::{CollectOptions, Digesting, ObjectDigest, Store, VerifyOptions};
 use tempfile::TempDir;
 
 fn main() {
@@ -70,6 +71,19 @@ fn filled(count: usize, size: usize) -> TempDir {
 fn scan(store: &Path, tree: &Path) -> usize {
     let store = must(Store::open(store));
     must(store.scan(tree, &|_, _| false)).read_again
+}
+
+/// BLAKE3 and SHA-256 in one pass, in the parts that files are read in.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn hash_64_mib(bencher: Bencher<'_, '_>) {
+    let bytes = vec![0x5a_u8; 64 << 20];
+    bencher.counter(BytesCount::of_slice(&bytes)).bench(|| {
+        let mut digesting = Digesting::new();
+        for part in bytes.chunks(256 << 10) {
+            digesting.update(part);
+        }
+        digesting.finish()
+    });
 }
 
 #[divan::bench(sample_count = 5, sample_size = 1)]
