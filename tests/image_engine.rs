@@ -357,3 +357,45 @@ fn podman_makes_the_same() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout), "", "{left:?}");
 }
+
+/// The head of a program for 64-bit ARM (ELF, `e_machine` 183) that does nothing.
+fn foreign_program() -> Vec<u8> {
+    let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0\x01\0\0\0".to_vec();
+    bytes.resize(64, 0);
+    bytes
+}
+
+#[test]
+fn what_would_need_an_emulator_is_told() {
+    let Some(base) = installed("FOREBAY_TEST_BASE_ENGINE") else {
+        return;
+    };
+    let scene = Scene::new(&base, "");
+    let directory = scene.directory();
+    fs::create_dir_all(directory.join("arm/bin")).unwrap();
+    fs::write(directory.join("arm/bin/sh"), foreign_program()).unwrap();
+    let run = |program: &str, line: &str| scene.machine.run(directory, program, line.split(' '));
+    run("chmod", "-R 755 arm");
+    run("tar", "-C arm --owner=0 --group=0 -cf arm.tar bin");
+    run("umoci", "init --layout foreign");
+    run("umoci", "new --image foreign:3.11");
+    run("umoci", "raw add-layer --image foreign:3.11 arm.tar");
+    let python = "PYTHON_VERSION=3.11.2";
+    run(
+        "umoci",
+        &format!("config --image foreign:3.11 --architecture arm64 --config.env {python}"),
+    );
+    let settings = directory.join("pyproject.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text.replace("/layout:3.11", "/foreign:3.11")).unwrap();
+    let dockerfile = "FROM python:3.11-slim\nRUN apt-get install -y libzbar-dev\n";
+    fs::write(directory.join("Dockerfile"), dockerfile).unwrap();
+    let arguments = ["build-image", "--platform", "linux/arm64"];
+    let refused = scene.run("foreign", "buildah", &arguments);
+    assert_eq!(refused.status, 1, "{}{}", refused.stdout, refused.stderr);
+    assert!(
+        refused.stderr.contains("qemu-user-static"),
+        "{}",
+        refused.stderr
+    );
+}

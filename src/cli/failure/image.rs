@@ -45,6 +45,9 @@ pub(super) fn image_next(failure: CommandError, error: &ImageError) -> CommandEr
         ImageError::NoEngine { .. } => failure.next(
             "start or install docker, podman or buildah, or run `forebay image base push` where one is and commit forebay.lock, or move these lines into the base image",
         ),
+        ImageError::Engine { output, .. } if is_of_another_machine(output) => failure.next(
+            "this machine cannot run that platform's programs: install an emulator (Debian's qemu-user-static), or build where the platform is the machine's own and share the lines with `forebay image base push`",
+        ),
         ImageError::Engine { .. } => failure.next(
             "mend what the engine names; `[tool.forebay.engine]` in pyproject.toml takes `program` and `arguments` (for example [\"--network=host\"]), and FOREBAY_ENGINE another engine",
         ),
@@ -108,4 +111,9 @@ pub(super) fn base_registry_next(failure: CommandError, error: &RegistryError) -
             "check the network and the proxy settings, name a mirror in FROM, or set `base` in [tool.forebay.environments.NAME]",
         ),
     }
+}
+
+/// What the kernel says of a program for another processor (ENOEXEC), as engines pass it on.
+fn is_of_another_machine(output: &str) -> bool {
+    output.to_ascii_lowercase().contains("exec format error")
 }
