@@ -9,6 +9,8 @@ import asyncio
 import threading
 
 CHUNK = 1 << 16
+# The first byte of a handshake.
+TLS = b"\x16"
 
 
 class Line:
@@ -47,7 +49,11 @@ class Line:
 
     async def _exchange(self, client, to_client, server, to_server):
         """One request and its answer; whether the connection stays."""
-        head = await client.readuntil(b"\r\n\r\n")
+        first = await client.readexactly(1)
+        if first == TLS:
+            # Whoever tries TLS first must be told at once, as a real server would.
+            return False
+        head = first + await client.readuntil(b"\r\n\r\n")
         self.requests += 1
         await asyncio.sleep(self.seconds)
         to_server.write(head)

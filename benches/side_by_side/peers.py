@@ -75,18 +75,19 @@ def base():
 def wheels(name, requirements, overrides=()):
     """A folder with every wheel that the requirements come to; what has none is built. `overrides` stand
     for what distributions say of each other."""
-    folder = TOOLS / "wheels" / name
-    if not (folder / ".done").exists():
+    folder, made = TOOLS / "wheels" / name, TOOLS / "wheels" / f"{name}-from"
+    if not (made / ".done").exists():
         say(f"bringing the wheels of {name}")
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        for place in (folder, made):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
         # uv resolves in seconds what takes pip many minutes; pip builds what has no wheel.
-        (folder / "wanted.txt").write_text("\n".join(requirements) + "\n")
-        (folder / "overrides.txt").write_text("\n".join(overrides) + "\n")
+        (made / "wanted.txt").write_text("\n".join(requirements) + "\n")
+        (made / "overrides.txt").write_text("\n".join(overrides) + "\n")
         call([python() / "bin/uv", "pip", "compile", "-q", "--python", python() / "bin/python", "--no-annotate",
-              "--override", folder / "overrides.txt", "-o", folder / "pinned.txt", folder / "wanted.txt"])
-        call([python() / "bin/pip", "wheel", "-q", "--no-deps", "-w", folder, "-r", folder / "pinned.txt"])
-        (folder / ".done").touch()
+              "--override", made / "overrides.txt", "-o", made / "pinned.txt", made / "wanted.txt"])
+        call([python() / "bin/pip", "wheel", "-q", "--no-deps", "-w", folder, "-r", made / "pinned.txt"])
+        (made / ".done").touch()
     return folder
 
 
