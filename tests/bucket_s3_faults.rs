@@ -46,6 +46,8 @@ struct State {
     knows_no_delete_condition: bool,
     /// A delete's condition is not looked at.
     ignores_delete_condition: bool,
+    /// Nor is a write's.
+    ignores_write_condition: bool,
 }
 
 struct FakeS3 {
@@ -165,8 +167,16 @@ impl State {
             _ => true,
         };
         match parts.method {
-            Method::PUT if now.is_none() && header("if-match").is_some() => error(404, "NoSuchKey"),
-            Method::PUT if !holds => error(412, "PreconditionFailed"),
+            Method::PUT
+                if now.is_none()
+                    && !self.ignores_write_condition
+                    && header("if-match").is_some() =>
+            {
+                error(404, "NoSuchKey")
+            }
+            Method::PUT if !holds && !self.ignores_write_condition => {
+                error(412, "PreconditionFailed")
+            }
             Method::PUT => {
                 let sent = header("content-md5").unwrap();
                 use base64::Engine as _;
@@ -269,16 +279,18 @@ async fn a_server_that_knows_no_condition_on_deletes() {
 /// A cache is collected only where it does.
 #[tokio::test]
 async fn whether_a_server_holds_to_conditions_is_tried_and_nothing_stays_of_it() {
-    for (knows_none, ignores, holds) in [
-        (false, false, true),
-        (true, false, false),
-        (false, true, false),
+    for (knows_none, ignores, ignores_writes, holds) in [
+        (false, false, false, true),
+        (true, false, false, false),
+        (false, true, false, false),
+        (false, false, true, false),
     ] {
         let server = FakeS3::start().await;
         {
             let mut state = server.state.lock().unwrap();
             state.knows_no_delete_condition = knows_none;
             state.ignores_delete_condition = ignores;
+            state.ignores_write_condition = ignores_writes;
         }
         assert!(!server.bucket.tells_writes_apart());
         let tried = server.bucket.deletes_only_what_was_seen(&key()).await;

@@ -136,8 +136,8 @@ pub trait Bucket: Send + Sync {
     }
 
     /// Whether a delete spares an object that was written again after it was seen, as far as
-    /// [writes are told apart](Bucket::tells_writes_apart). Only a service of which that is not known is asked, with an object of that
-    /// key, which is gone afterwards.
+    /// [writes are told apart](Bucket::tells_writes_apart). Only a service of which that is not
+    /// known is asked, with an object of that key, which is gone afterwards.
     ///
     /// # Errors
     /// See [`BucketError`].

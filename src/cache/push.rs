@@ -168,11 +168,11 @@ fn document(store: &Store, info: &ObjectInfo) -> Result<Option<Bytes>, CacheErro
 
 /// Whether a part is there as it should be. Where it has a stamp, and on a server without
 /// checksums, its length alone tells; what is damaged there is found by whoever reads it.
-fn looks_like(seen: &StoredObject, bytes: &[u8]) -> bool {
+fn looks_like(seen: &StoredObject, bytes: &[u8], is_stamped: bool) -> bool {
     let length = bytes.len() as u64;
-    match (seen.crc32c, seen.md5) {
-        (None, None) => seen.size == length,
-        _ if seen.size == length + STAMP => true,
+    match (is_stamped, seen.crc32c, seen.md5) {
+        (true, ..) => seen.size == length + STAMP,
+        (false, None, None) => seen.size == length,
         _ => Checksums::of(bytes).matches(seen),
     }
 }
@@ -282,13 +282,14 @@ impl Push<'_> {
         again: bool,
     ) -> Result<(u64, bool), CacheError> {
         let file = self.store.file(&object.digest)?;
+        let is_stamped = self.remote.stamps_parts().await?;
         let (mut sent, mut is_done) = (0, true);
         for (number, size) in CacheLocation::parts(object.size).enumerate() {
             let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
             file.read_exact_at(&mut bytes, number as u64 * CacheLocation::PART)?;
             let key = self.remote.location.part(&object.digest, number as u64)?;
             let seen = there.get(key.as_str());
-            if !again && seen.is_some_and(|seen| looks_like(seen, &bytes)) {
+            if !again && seen.is_some_and(|seen| looks_like(seen, &bytes, is_stamped)) {
                 continue;
             }
             match self.remote.replace_part(&key, bytes, seen).await? {

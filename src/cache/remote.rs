@@ -245,6 +245,11 @@ impl Remote {
         Ok(objects.map(|object| (object.key.clone(), object)).collect())
     }
 
+    /// Whether parts end with a stamp there.
+    pub(super) async fn stamps_parts(&self) -> Result<bool, CacheError> {
+        Ok(!self.bucket().await?.tells_writes_apart())
+    }
+
     /// Writes a part whatever is there; false if somebody else wrote it at the same moment.
     pub(super) async fn replace_part(
         &self,
@@ -252,10 +257,9 @@ impl Remote {
         bytes: Vec<u8>,
         seen: Option<&StoredObject>,
     ) -> Result<bool, CacheError> {
-        let bucket = self.bucket().await?;
-        let bytes = match bucket.tells_writes_apart() {
-            true => Bytes::from(bytes),
-            false => stamped(&bytes),
+        let bytes = match self.stamps_parts().await? {
+            true => stamped(&bytes),
+            false => Bytes::from(bytes),
         };
         self.replace(key, bytes, seen).await
     }

@@ -414,22 +414,34 @@ impl Bucket for EntityTagBucket {
         self.dialect.tags_writes()
     }
 
-    /// Tries the condition with an object of its own and a tag that it has not.
+    /// Tries each condition that is relied on with an object of its own: a write of what is there,
+    /// a write and a delete of what has another tag.
     async fn deletes_only_what_was_seen(&self, key: &ObjectKey) -> Result<bool, BucketError> {
         if self.dialect.holds_to_conditions() {
             return Ok(true);
         }
-        let bytes = Bytes::from(nonce());
-        let written = self.write(key, bytes, WriteCondition::Absent).await?;
         let Ok(other) = HeaderValue::try_from(format!("\"{}\"", nonce())) else {
             return Ok(false);
         };
-        let mut call = self.removal(key);
-        call.headers.insert(IF_MATCH, other);
-        let answer = self.send(&call).await?;
-        let holds = self
-            .dialect
-            .is_condition_failed(answer.status, &answer.body);
+        let bytes = Bytes::from(nonce());
+        let checksums = Checksums::of(&bytes);
+        let written = self
+            .write(key, bytes.clone(), WriteCondition::Absent)
+            .await?;
+        let put = |condition| self.put(key, &bytes, &checksums, &nonce(), condition);
+        let mut removal = self.removal(key);
+        removal.headers.insert(IF_MATCH, other.clone());
+        let mut holds = true;
+        for call in [
+            put((IF_NONE_MATCH, HeaderValue::from_static("*"))),
+            put((IF_MATCH, other)),
+            removal,
+        ] {
+            let answer = self.send(&call).await?;
+            holds &= self
+                .dialect
+                .is_condition_failed(answer.status, &answer.body);
+        }
         self.delete(key, written.generation).await?;
         Ok(holds)
     }
